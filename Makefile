@@ -1,0 +1,83 @@
+# Everything here needs Go, make and git only: the tools are built from tools/go.mod.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BUILD := $(CURDIR)/.build
+BIN := $(BUILD)/bin
+TOOLS := $(BIN)/.tools
+export PATH := $(BIN):$(PATH)
+
+# The Go module that carries buf/validate/validate.proto, and what the file must be.
+VALIDATE_MODULE := github.com/bufbuild/protovalidate@v1.2.2
+VALIDATE_SHA256 := a1dc1163ebac930b3b070655b91f2bc78df8b4aea940021661fe5ec7904a7b88
+VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
+
+# Folders of committed generated Go.
+GENERATED := proto examples/auth/proto internal/testproto
+
+.PHONY: help
+help: ## Print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Serve, find and call an API: an embedded etcd, two instances of auth and a caller
+	go build -o $(BIN)/auth-demo ./examples/auth/demo
+	$(BIN)/auth-demo
+
+.PHONY: test
+test: ## Run the tests of every module
+	go test ./...
+	cd bench && go test ./...
+
+.PHONY: race
+race: ## Run the tests with the race detector
+	go test -race ./...
+
+.PHONY: lint
+lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
+	golangci-lint run ./...
+	cd bench && golangci-lint run --config ../.golangci.yml ./...
+	buf lint
+	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
+
+.PHONY: generate
+generate: $(TOOLS) $(VALIDATE_PROTO) ## Generate Go from the .proto files
+	find $(GENERATED) -name '*.pb.go' -delete
+	buf generate
+
+.PHONY: check-generate
+check-generate: generate ## Fail when committed generated Go is not what the .proto files say
+	@changed=$$(git status --porcelain -- $(GENERATED)); if [ -n "$$changed" ]; then \
+	  echo "generated Go is stale: run 'make generate' and commit the result:"; echo "$$changed"; exit 1; fi
+
+.PHONY: breaking
+breaking: $(TOOLS) $(VALIDATE_PROTO) ## Fail when proto/ breaks the baseline in proto/baseline.binpb
+	buf build proto -o $(BUILD)/proto.binpb
+	buf breaking $(BUILD)/proto.binpb --against proto/baseline.binpb
+
+.PHONY: baseline
+baseline: $(TOOLS) $(VALIDATE_PROTO) ## Make proto/ as it stands the baseline: once a release
+	buf build proto --exclude-source-info -o proto/baseline.binpb
+
+.PHONY: bench
+bench: ## Measure a call on a bus against plain grpc-go, by turns
+	cd bench && go run . $(BENCHFLAGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
+	go test ./discovery/etcd -run '^$$' -fuzz '^FuzzDecodeInstance$$' -fuzztime $(or $(FUZZTIME),20s)
+
+.PHONY: ci
+ci: lint check-generate breaking race test demo ## All that must pass before a change lands
+
+$(TOOLS): tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(BIN) go install tool
+	@touch $@
+
+$(VALIDATE_PROTO): Makefile
+	@mkdir -p $(@D)
+	dir=$$(cd tools && GOFLAGS=-mod=mod go mod download -json $(VALIDATE_MODULE) | awk -F '"' '$$2 == "Dir" {print $$4}'); \
+	  install -m 644 "$$dir/proto/protovalidate/buf/validate/validate.proto" $@
+	echo "$(VALIDATE_SHA256)  $@" | sha256sum --check --quiet

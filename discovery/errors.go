@@ -1,0 +1,83 @@
+package discovery
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// InstanceError says why an instance cannot be registered or used.
+type InstanceError struct {
+	// Instance is the one at fault.
+	Instance Instance
+	// Field is the name of the field of [Instance] at fault.
+	Field string
+	// Problem says what is wrong with it and what to give instead.
+	Problem string
+}
+
+// Error implements error.
+func (e *InstanceError) Error() string {
+	return fmt.Sprintf("discovery: instance of %q: %s %s", e.Instance.API, e.Field, e.Problem)
+}
+
+// UnknownAPIError says that nobody ever served an API.
+type UnknownAPIError struct {
+	// API is the name that was asked for.
+	API string
+	// KnownAPIs are names that the registry does know, sorted.
+	KnownAPIs []string
+}
+
+// Error implements error.
+func (e *UnknownAPIError) Error() string {
+	const most = 10
+	var known string
+	switch {
+	case len(e.KnownAPIs) == 0:
+		known = "the registry knows no API at all: is this the right registry and namespace?"
+	case len(e.KnownAPIs) > most:
+		known = fmt.Sprintf("the registry knows %s and %d more", strings.Join(e.KnownAPIs[:most], ", "), len(e.KnownAPIs)-most)
+	default:
+		known = "the registry knows " + strings.Join(e.KnownAPIs, ", ")
+	}
+	return fmt.Sprintf("unknown API %q: nobody ever served it; check its name and that a service of it was started (%s)", e.API, known)
+}
+
+// NoInstanceError says that an API has no instance that takes calls just now.
+type NoInstanceError struct {
+	// API is the name that was asked for.
+	API string
+	// Draining is how many instances are finishing their last calls.
+	Draining int
+}
+
+// Error implements error.
+func (e *NoInstanceError) Error() string {
+	problem := "nobody serves it now"
+	if e.Draining > 0 {
+		problem = fmt.Sprintf("its %d registered instances are draining", e.Draining)
+		if e.Draining == 1 {
+			problem = "its one registered instance is draining"
+		}
+	}
+	return fmt.Sprintf("API %q has no instance: %s; start its service, or wait for it with Ready", e.API, problem)
+}
+
+// UnreachableError says that the registry can't be asked.
+type UnreachableError struct {
+	// Registry says which registry, such as etcd's endpoints.
+	Registry string
+	// Since is when it was first found so.
+	Since time.Time
+	// Cause is the fault that was met last.
+	Cause error
+}
+
+// Error implements error.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("the registry can't be reached: %s, since %s: %v", e.Registry, e.Since.UTC().Format(time.RFC3339), e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *UnreachableError) Unwrap() error { return e.Cause }

@@ -1,0 +1,107 @@
+package etcd
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// maxValueBytes is the longest value that is read; what callers need of an
+// instance fits in a hundredth of it.
+const maxValueBytes = 64 << 10
+
+// value is what stands at an instance's key. It is the naming format of etcd's
+// own gRPC resolver (go.etcd.io/etcd/client/v3/naming/endpoints), so that each
+// finds what the other registers; our fields are inside Metadata.
+type value struct {
+	Op       int // 0: an endpoint
+	Addr     string
+	Metadata json.RawMessage `json:",omitempty"`
+}
+
+// metadata are our fields.
+type metadata struct {
+	Incarnation string          `json:"incarnation,omitempty"`
+	Service     string          `json:"service,omitempty"`
+	State       discovery.State `json:"state,omitempty"`
+	Version     string          `json:"version,omitempty"`
+	Zone        string          `json:"zone,omitempty"`
+	Schema      string          `json:"schema,omitempty"`
+	Started     *time.Time      `json:"started,omitempty"`
+}
+
+// encodeInstance gives the value of an instance's key.
+func encodeInstance(instance discovery.Instance) ([]byte, error) {
+	meta := metadata{
+		Incarnation: instance.Incarnation.String(),
+		Service:     instance.Service,
+		State:       cmp.Or(instance.State, discovery.Serving),
+		Version:     instance.Version,
+		Zone:        instance.Zone,
+		Schema:      instance.Schema,
+	}
+	if !instance.Started.IsZero() {
+		started := instance.Started.UTC().Truncate(time.Millisecond)
+		meta.Started = &started
+	}
+	encoded, err := json.Marshal(meta)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(value{Addr: instance.Address, Metadata: encoded})
+}
+
+// decodeInstance reads the value of a key of an API. What it returns without
+// an error is valid.
+func decodeInstance(api string, data []byte) (discovery.Instance, error) {
+	if len(data) > maxValueBytes {
+		return discovery.Instance{}, fmt.Errorf("%d bytes are more than %d", len(data), maxValueBytes)
+	}
+	var read value
+	if err := json.Unmarshal(data, &read); err != nil {
+		return discovery.Instance{}, fmt.Errorf("not etcd's naming format: %w", err)
+	}
+	if read.Op != 0 {
+		return discovery.Instance{}, fmt.Errorf("Op is %d, not an endpoint's 0", read.Op)
+	}
+	instance := discovery.Instance{API: api, Address: read.Addr, State: discovery.Serving}
+	if err := decodeMetadata(&instance, read.Metadata); err != nil {
+		return discovery.Instance{}, err
+	}
+	return instance, instance.Validate()
+}
+
+// decodeMetadata fills in our fields. Metadata without an incarnation is
+// another program's and may be any JSON: what does not fit is passed over.
+func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
+	var ours struct {
+		Incarnation json.RawMessage `json:"incarnation"`
+	}
+	foreign := json.Unmarshal(data, &ours) != nil || ours.Incarnation == nil
+	var meta metadata
+	if err := json.Unmarshal(data, &meta); err != nil {
+		if foreign {
+			return nil //nolint:nilerr // not our fields
+		}
+		return fmt.Errorf("Metadata: %w", err)
+	}
+	if meta.Incarnation != "" {
+		incarnation, err := discovery.ParseIncarnation(meta.Incarnation)
+		if err != nil {
+			return err
+		}
+		instance.Incarnation = incarnation
+	}
+	instance.Service = meta.Service
+	instance.State = cmp.Or(meta.State, discovery.Serving)
+	instance.Version = meta.Version
+	instance.Zone = meta.Zone
+	instance.Schema = meta.Schema
+	if meta.Started != nil {
+		instance.Started = *meta.Started
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/onecall-dev/onecall/internal/backoff"
+)
+
+// registrarBackoff spaces out attempts on an etcd that fails.
+var registrarBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second} //nolint:gochecknoglobals // a constant in all but syntax
+
+// registrar owns every write of a registry: one goroutine brings what stands
+// in etcd to what the registrations desire, under one lease, and never gives
+// up before the registry closes.
+type registrar struct {
+	conn  *connection
+	lease *lease
+	keys  keyspace
+	ttl   time.Duration
+	log   *slog.Logger
+
+	// mu guards the fields below.
+	mu            sync.Mutex
+	registrations map[*registration]struct{}
+	// version counts changes of what is desired; written is the last that
+	// stands in etcd, progress is closed and replaced when it grows.
+	version, written uint64
+	progress         chan struct{}
+	// fault is what keeps the registrar from writing, nil when nothing does.
+	fault error
+	// kick wakes the goroutine; it is nil before there is one.
+	kick chan struct{}
+
+	done sync.WaitGroup
+}
+
+func newRegistrar(conn *connection, keys keyspace, config Config) *registrar {
+	return &registrar{
+		conn:          conn,
+		lease:         &lease{ttl: config.TTL},
+		keys:          keys,
+		ttl:           config.TTL,
+		log:           config.Logger,
+		registrations: make(map[*registration]struct{}),
+		progress:      make(chan struct{}),
+	}
+}
+
+// wait returns when the goroutine has ended; the registry's life has.
+func (r *registrar) wait() {
+	r.mu.Lock() // whoever starts the goroutine has done so, or sees the end of life
+	r.mu.Unlock() //nolint:staticcheck // an empty critical section on purpose
+	r.done.Wait()
+}
+
+// change edits what is desired, wakes the goroutine, and gives the version to
+// wait for.
+func (r *registrar) change(edit func()) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	edit()
+	r.version++
+	if r.kick == nil && r.conn.life.Err() == nil {
+		r.kick = make(chan struct{}, 1)
+		r.done.Go(r.run)
+	}
+	select {
+	case r.kick <- struct{}{}:
+	default: // nil after the end, or the goroutine is awake
+	}
+	return r.version
+}
+
+// await returns when a version stands in etcd, or why it does not.
+func (r *registrar) await(ctx context.Context, version uint64) error {
+	for {
+		r.mu.Lock()
+		written, progress, fault := r.written, r.progress, r.fault
+		r.mu.Unlock()
+		if written >= version {
+			return nil
+		}
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), fault)
+		case <-r.conn.life.Done():
+			return errors.Join(errClosed, fault)
+		}
+	}
+}
+
+// run is the goroutine.
+func (r *registrar) run() {
+	life := r.conn.life
+	defer r.lease.stop()
+	for failures := 0; life.Err() == nil; {
+		next, err := r.step(life)
+		if err != nil {
+			failures++
+			r.report(err)
+			next = time.Now().Add(registrarBackoff.Delay(failures))
+		} else {
+			failures = 0
+			r.report(nil)
+		}
+		r.sleep(life, next, err == nil)
+	}
+}
+
+// sleep returns at a time, at a kick if one may wake it, or at the end of life.
+func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) {
+	kick := r.kick
+	if !wakeable {
+		kick = nil
+	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-kick:
+	case <-timer.C:
+	case <-life.Done():
+	}
+}
+
+// step does what is due and says when more will be.
+func (r *registrar) step(life context.Context) (next time.Time, err error) {
+	desired, version := r.desired()
+	ctx, cancel := context.WithTimeout(life, r.attempt())
+	defer cancel()
+	if len(desired) == 0 {
+		if err := r.lease.end(ctx, r.conn); err != nil {
+			return time.Time{}, err
+		}
+		r.wrote(version)
+		return time.Now().Add(time.Hour), nil
+	}
+	if err := r.lease.keep(ctx, life, r.conn); err != nil {
+		return time.Time{}, err
+	}
+	if err := r.write(ctx, desired); err != nil {
+		return time.Time{}, err
+	}
+	r.wrote(version)
+	if err := r.lease.check(ctx, r.conn); err != nil {
+		return time.Time{}, err
+	}
+	return r.lease.due(), nil
+}
+
+// attempt is the most that one step may take.
+func (r *registrar) attempt() time.Duration { return min(r.ttl/3, 5*time.Second) }
+
+// write brings the keys under the lease to the desired ones.
+func (r *registrar) write(ctx context.Context, desired map[string]entry) error {
+	for key, entry := range desired {
+		if err := r.lease.put(ctx, r.conn, key, entry); err != nil {
+			return err
+		}
+	}
+	for key := range r.lease.held {
+		if _, wanted := desired[key]; wanted {
+			continue
+		}
+		if err := r.lease.remove(ctx, r.conn, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry is what should stand at a key.
+type entry struct {
+	value string
+	// known is the key that says that the API was ever served.
+	known string
+}
+
+// desired gives what should stand in etcd, by key.
+func (r *registrar) desired() (map[string]entry, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	desired := make(map[string]entry)
+	for registration := range r.registrations {
+		for key, entry := range registration.entries {
+			desired[key] = entry
+		}
+	}
+	return desired, r.version
+}
+
+// wrote tells those who wait that a version stands in etcd.
+func (r *registrar) wrote(version uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.written == version {
+		return
+	}
+	r.written = version
+	close(r.progress)
+	r.progress = make(chan struct{})
+	for registration := range r.registrations {
+		if registration.born > version || registration.isRegistered() {
+			continue
+		}
+		close(registration.registered)
+		r.log.Info("registered in etcd", "instances", len(registration.entries), "lease", r.lease.String())
+	}
+}
+
+// report keeps what was met last and logs each change between good and bad.
+func (r *registrar) report(err error) {
+	r.mu.Lock()
+	before := r.fault
+	r.fault = err
+	r.mu.Unlock()
+	switch {
+	case err != nil && before == nil && r.conn.life.Err() == nil:
+		r.log.Warn("cannot write to etcd; trying again until it works", "error", err)
+	case err == nil && before != nil:
+		r.log.Info("writing to etcd works again")
+	}
+}
+
+// between draws a time that far from now, from low to high.
+func between(low, high time.Duration) time.Time {
+	return time.Now().Add(low + rand.N(high-low)) //nolint:gosec // spreads load, guards nothing
+}
+
+// doing names what failed.
+func doing(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }

@@ -1,0 +1,76 @@
+// Package etcd is the registry on etcd.
+//
+// Each instance stands under its API's prefix for as long as its process keeps
+// a lease alive; each API that is asked for is watched once, however many ask.
+package etcd
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// Registry is a [discovery.Registry] on etcd. Its methods are safe for all
+// goroutines.
+type Registry struct {
+	config Config
+	keys   keyspace
+	conn   *connection
+	end    context.CancelFunc
+
+	registrar *registrar
+	// skipped counts values that could not be used.
+	skipped atomic.Uint64
+
+	// mu guards watches and closed. It is taken before a watch's lock, and not
+	// held while an observer is told.
+	mu      sync.Mutex
+	watches map[string]*watch
+	closed  bool
+	// ended counts watches whose goroutine may still run.
+	ended sync.WaitGroup
+}
+
+var _ discovery.Registry = (*Registry)(nil)
+
+// Open returns the registry that config describes, or a *[ConfigError]. It
+// does no I/O: etcd need not be there yet.
+func Open(config Config) (*Registry, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	r := &Registry{
+		config:  config,
+		keys:    keyspace(config.Namespace),
+		conn:    newConnection(life, config),
+		end:     end,
+		watches: make(map[string]*watch),
+	}
+	r.registrar = newRegistrar(r.conn, r.keys, config)
+	return r, nil
+}
+
+// Close ends all watches and registrations and the connection to etcd. What is
+// still registered ends by its lease; close registrations first. A second
+// Close does nothing. The error is always nil.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	r.registrar.wait()
+	r.ended.Wait()
+	return r.conn.close()
+}
+
+// Skipped gives how many values of instances could not be used since Open, such
+// as ones that are not JSON or hold an address that nobody can dial.
+func (r *Registry) Skipped() uint64 { return r.skipped.Load() }
+
+// describe says which etcd this is, in errors.
+func (r *Registry) describe() string { return "etcd at " + strings.Join(r.config.Endpoints, ", ") }

@@ -1,0 +1,156 @@
+// Package memory is a registry in this process, for tests and for programs
+// that serve and call their own APIs.
+package memory
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// Registry is a [discovery.Registry] in a map. The zero value is ready to use;
+// it needs no closing. It is never unreachable.
+type Registry struct {
+	// mu guards all fields and is held while observers are told, so that they
+	// are told in order and none after its stop.
+	mu        sync.Mutex
+	apis      map[string][]entry // oldest first
+	known     map[string]struct{}
+	observers map[*observer]struct{}
+}
+
+type entry struct {
+	owner    *registration
+	instance discovery.Instance
+}
+
+type observer struct {
+	api  string
+	tell func(discovery.Snapshot)
+}
+
+var _ discovery.Registry = (*Registry)(nil)
+
+// New returns an empty registry.
+func New() *Registry { return &Registry{} }
+
+// Register implements [discovery.Registry].
+func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registration, error) {
+	for _, instance := range instances {
+		if err := instance.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	reg := &registration{registry: r, registered: make(chan struct{})}
+	close(reg.registered)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.apis == nil {
+		r.apis = make(map[string][]entry)
+		r.known = make(map[string]struct{})
+	}
+	for _, instance := range instances {
+		instance.State = cmp.Or(instance.State, discovery.Serving)
+		r.known[instance.API] = struct{}{}
+		r.apis[instance.API] = append(r.apis[instance.API], entry{owner: reg, instance: instance})
+	}
+	r.tell(func(api string) bool {
+		return slices.ContainsFunc(instances, func(i discovery.Instance) bool { return i.API == api })
+	})
+	return reg, nil
+}
+
+// Watch implements [discovery.Registry].
+func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
+	watch := &observer{api: api, tell: tell}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.observers == nil {
+		r.observers = make(map[*observer]struct{})
+	}
+	r.observers[watch] = struct{}{}
+	tell(r.snapshot(api))
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.observers, watch)
+	}
+}
+
+// tell tells the observers of the APIs that are concerned.
+func (r *Registry) tell(concerned func(api string) bool) {
+	for watch := range r.observers {
+		if concerned(watch.api) {
+			watch.tell(r.snapshot(watch.api))
+		}
+	}
+}
+
+func (r *Registry) snapshot(api string) discovery.Snapshot {
+	newest := make(map[string]discovery.Instance)
+	for _, e := range r.apis[api] {
+		newest[e.instance.Address] = e.instance
+	}
+	_, known := r.known[api]
+	snapshot := discovery.Snapshot{
+		API: api,
+		Instances: slices.SortedFunc(maps.Values(newest), func(a, b discovery.Instance) int {
+			return cmp.Compare(a.Address, b.Address)
+		}),
+		Known: known,
+	}
+	if !known {
+		snapshot.KnownAPIs = slices.Sorted(maps.Keys(r.known))
+	}
+	return snapshot
+}
+
+// change applies to each entry of an owner what edit makes of it, and tells
+// the observers concerned.
+func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (keep bool)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := make(map[string]bool)
+	for api, entries := range r.apis {
+		kept := make([]entry, 0, len(entries))
+		for _, e := range entries {
+			keep := true
+			if e.owner == owner {
+				changed[api] = true
+				keep = edit(&e.instance)
+			}
+			if keep {
+				kept = append(kept, e)
+			}
+		}
+		r.apis[api] = kept
+	}
+	r.tell(func(api string) bool { return changed[api] })
+}
+
+type registration struct {
+	registry   *Registry
+	registered chan struct{}
+}
+
+// Registered implements [discovery.Registration].
+func (r *registration) Registered() <-chan struct{} { return r.registered }
+
+// Drain implements [discovery.Registration].
+func (r *registration) Drain(context.Context) error {
+	r.registry.change(r, func(instance *discovery.Instance) bool {
+		instance.State = discovery.Draining
+		return true
+	})
+	return nil
+}
+
+// Close implements [discovery.Registration].
+func (r *registration) Close(context.Context) error {
+	r.registry.change(r, func(*discovery.Instance) bool { return false })
+	return nil
+}

@@ -1,0 +1,50 @@
+// Package discovery says where the instances of APIs are found.
+//
+// A [Registry] keeps what programs register and tells callers of it. The
+// packages below this one implement it: etcd for services, memory for tests;
+// discoverytest is the suite that each of them passes.
+package discovery
+
+import "context"
+
+// Registry is where instances are registered and found. Its methods are safe
+// for all goroutines. Neither method does I/O before it returns: what the
+// registry itself has to say comes through the [Registration] and the
+// [Snapshot].
+//
+// Close is not part of the interface: who opens a registry closes it, after
+// its registrations and watches.
+type Registry interface {
+	// Register begins to keep instances registered and goes on, through every
+	// fault of the registry, until the registration is closed. The instances
+	// of one process belong in one registration. An instance that cannot be
+	// registered, such as one without an address, is an *[InstanceError].
+	Register(instances ...Instance) (Registration, error)
+
+	// Watch tells observer what is known of an API: first as soon as anything
+	// is known, a fault included, then at every change. Calls come one at a
+	// time, in order, the first perhaps before Watch returns. An observer is
+	// quick and calls neither the registry nor stop.
+	//
+	// After stop has returned, observer is not called again. Stop may be
+	// called more than once.
+	Watch(api string, observer func(Snapshot)) (stop func())
+}
+
+// Registration is what [Registry.Register] keeps. Its methods are safe for all
+// goroutines.
+type Registration interface {
+	// Registered is closed when all instances stand in the registry for the
+	// first time.
+	Registered() <-chan struct{}
+
+	// Drain asks callers to send nothing new: the instances stay, as
+	// [Draining], until Close. It returns when the registry has taken it, or
+	// with the reason why not once ctx ends.
+	Drain(ctx context.Context) error
+
+	// Close takes the instances out of the registry and ends all work on
+	// them. When ctx ends first it returns the reason; what it could not take
+	// out ends by its lease. A second Close waits for the same.
+	Close(ctx context.Context) error
+}

@@ -1,0 +1,45 @@
+// Package backoff spaces out attempts at what failed.
+package backoff
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Policy is exponential backoff with full jitter: before the attempt after n
+// failures it waits a random time between 0 and min(Max, Base·2ⁿ⁻¹), so that
+// many who failed together do not come back together. See "Exponential Backoff
+// And Jitter", AWS Architecture Blog, 2015.
+type Policy struct {
+	// Base is the most that the first wait can take; more than zero.
+	Base time.Duration
+	// Max is the most that any wait can take; at least Base.
+	Max time.Duration
+}
+
+// Delay draws the wait after a number of failures in a row, from 1.
+func (p Policy) Delay(failures int) time.Duration {
+	limit := p.Base
+	for range failures - 1 {
+		if limit >= p.Max/2 {
+			limit = p.Max
+			break
+		}
+		limit *= 2
+	}
+	return rand.N(min(limit, p.Max) + 1) //nolint:gosec // spreads load, guards nothing
+}
+
+// Wait waits for Delay. It returns early, with the context's error, when ctx
+// ends.
+func (p Policy) Wait(ctx context.Context, failures int) error {
+	timer := time.NewTimer(p.Delay(failures))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

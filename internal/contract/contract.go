@@ -1,0 +1,161 @@
+// Package contract reads what a .proto file says of an API into plain values.
+//
+// Reading is done once, when a service is registered or first called; the
+// values never change afterwards, so that calls read them without a lock. A
+// fault in a .proto is an *Error that names the service or method.
+package contract
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// Idempotency is what an RPC declares of being run more than once, protobuf's
+// own idempotency_level.
+type Idempotency = descriptorpb.MethodOptions_IdempotencyLevel
+
+// API is one protobuf service.
+type API struct {
+	// Name is the bus name, such as "auth".
+	Name string
+	// Service is the full proto name, such as "auth.v1.AuthService".
+	Service string
+	// Timeout is the default of the API's unary calls; 0 when none is declared.
+	Timeout time.Duration
+	// RPCs are the methods in the order of the .proto.
+	RPCs []RPC
+}
+
+// RPC is one method of an API.
+type RPC struct {
+	// Name is the bus name, such as "auth.check_password".
+	Name string
+	// Method is gRPC's path, such as "/auth.v1.AuthService/CheckPassword".
+	Method string
+	// Stream says whether requests or replies are a stream.
+	Stream bool
+	// Timeout is the RPC's own; 0 when none is declared.
+	Timeout time.Duration
+	// Idempotency is what the RPC declares; unknown when it declares nothing.
+	Idempotency Idempotency
+}
+
+// Error is a fault in what a .proto file says.
+type Error struct {
+	// Subject is the full proto name of the service or method at fault.
+	Subject string
+	// Problem says what is wrong and what to write instead.
+	Problem string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Subject + ": " + e.Problem }
+
+// FromDescriptor reads the contract of a service. Its errors are *Error.
+func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
+	name, timeout, err := apiOptions(service)
+	if err != nil {
+		return nil, err
+	}
+	api := &API{Name: name, Service: string(service.FullName()), Timeout: timeout}
+	methods := service.Methods()
+	seen := make(map[string]protoreflect.FullName, methods.Len())
+	for i := range methods.Len() {
+		rpc, err := readRPC(api, methods.Get(i))
+		if err != nil {
+			return nil, err
+		}
+		if first, taken := seen[rpc.Name]; taken {
+			return nil, &Error{
+				Subject: string(methods.Get(i).FullName()),
+				Problem: "its bus name " + rpc.Name + " is also that of " + string(first) + ": rename one of the two methods",
+			}
+		}
+		seen[rpc.Name] = methods.Get(i).FullName()
+		api.RPCs = append(api.RPCs, rpc)
+	}
+	return api, nil
+}
+
+// FromServiceDesc gives the contract of a service whose descriptor is not
+// linked into the program: no options, so it goes by its full proto name. Its
+// errors are *Error.
+func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
+	if err := checkName(desc.ServiceName, desc.ServiceName); err != nil {
+		return nil, err
+	}
+	api := &API{Name: desc.ServiceName, Service: desc.ServiceName}
+	add := func(method string, stream bool) {
+		api.RPCs = append(api.RPCs, RPC{
+			Name:   RPCName(api.Name, method),
+			Method: path(desc.ServiceName, method),
+			Stream: stream,
+		})
+	}
+	for _, method := range desc.Methods {
+		add(method.MethodName, false)
+	}
+	for _, stream := range desc.Streams {
+		add(stream.StreamName, true)
+	}
+	return api, nil
+}
+
+func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {
+	rpc := RPC{
+		Name:   RPCName(api.Name, string(method.Name())),
+		Method: path(api.Service, string(method.Name())),
+		Stream: method.IsStreamingClient() || method.IsStreamingServer(),
+	}
+	if options, ok := method.Options().(*descriptorpb.MethodOptions); ok {
+		rpc.Idempotency = options.GetIdempotencyLevel()
+	}
+	var err error
+	rpc.Timeout, err = rpcTimeout(method, rpc.Stream)
+	return rpc, err
+}
+
+// RPCName gives the bus name of a method: the API's name, a dot and the
+// method's name in snake_case.
+func RPCName(api, method string) string { return api + "." + snakeCase(method) }
+
+// SplitMethod parts gRPC's path "/service/method". ok is false when path is
+// not of that form.
+func SplitMethod(path string) (service, method string, ok bool) {
+	rest, found := strings.CutPrefix(path, "/")
+	if !found {
+		return "", "", false
+	}
+	service, method, ok = strings.Cut(rest, "/")
+	return service, method, ok && service != "" && method != "" && !strings.Contains(method, "/")
+}
+
+func path(service, method string) string { return "/" + service + "/" + method }
+
+// snakeCase parts words before an upper-case letter that begins one:
+// CheckPassword is check_password, GetHTTPStatus is get_http_status.
+func snakeCase(name string) string {
+	var out strings.Builder
+	for i := range len(name) {
+		char := name[i]
+		if !isUpper(char) {
+			out.WriteByte(char)
+			continue
+		}
+		afterWord := i > 0 && name[i-1] != '_' && !isUpper(name[i-1])
+		beforeWord := i > 0 && isUpper(name[i-1]) && i+1 < len(name) && isLower(name[i+1])
+		if afterWord || beforeWord {
+			out.WriteByte('_')
+		}
+		out.WriteByte(char + ('a' - 'A'))
+	}
+	return out.String()
+}
+
+func isUpper(char byte) bool { return 'A' <= char && char <= 'Z' }
+
+func isLower(char byte) bool { return 'a' <= char && char <= 'z' }

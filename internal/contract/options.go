@@ -1,0 +1,116 @@
+package contract
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
+)
+
+// The names that stay free for the framework's own use.
+const (
+	reservedName   = "default"
+	reservedPrefix = "default."
+)
+
+var busName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
+
+// Infrastructure tells whether a service is one of gRPC's own, which every
+// server may offer and which are no APIs.
+func Infrastructure(service string) bool {
+	switch service {
+	case "grpc.health.v1.Health",
+		"grpc.reflection.v1.ServerReflection",
+		"grpc.reflection.v1alpha.ServerReflection",
+		"grpc.channelz.v1.Channelz":
+		return true
+	default:
+		return false
+	}
+}
+
+// CheckName tells why name cannot be an API's: an *Error whose subject is the
+// name, or nil. Full proto names are names of APIs too.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return &Error{Subject: `API ""`, Problem: "the name is empty: give the API's bus name, such as auth"}
+	case Infrastructure(name):
+		return &Error{Subject: name, Problem: "this is a service of gRPC's own, no API: dial an instance's address for it"}
+	case !busName.MatchString(name) && !protoreflect.FullName(name).IsValid():
+		return &Error{Subject: fmt.Sprintf("API %q", name), Problem: "not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService"}
+	}
+	return checkName(name, "API "+name)
+}
+
+// checkName refuses the reserved names.
+func checkName(name, subject string) error {
+	if name == reservedName || strings.HasPrefix(name, reservedPrefix) {
+		return &Error{Subject: subject, Problem: fmt.Sprintf("the API name %q is reserved (%s and %s*): choose another in option (onecall.v1.api).name", name, reservedName, reservedPrefix)}
+	}
+	return nil
+}
+
+// apiOptions reads the bus name and the default timeout of a service.
+func apiOptions(service protoreflect.ServiceDescriptor) (string, time.Duration, error) {
+	subject := string(service.FullName())
+	options := &onecallv1.ApiOptions{}
+	if set, ok := service.Options().(*descriptorpb.ServiceOptions); ok && set != nil {
+		if extension, ok := proto.GetExtension(set, onecallv1.E_Api).(*onecallv1.ApiOptions); ok && extension != nil {
+			options = extension
+		}
+	}
+	name := subject
+	if options.Name != nil {
+		name = options.GetName()
+		if name == "" {
+			return "", 0, &Error{Subject: subject, Problem: "option (onecall.v1.api).name is empty: give a name such as auth, or leave the name out to go by " + subject}
+		}
+		if !busName.MatchString(name) {
+			return "", 0, &Error{Subject: subject, Problem: fmt.Sprintf("option (onecall.v1.api).name %q is not a bus name: write lower-case words of letters, digits and underscores, joined by dots, such as billing.invoices", name)}
+		}
+	}
+	if err := checkName(name, subject); err != nil {
+		return "", 0, err
+	}
+	timeout, err := positive(options.GetTimeout(), subject, "option (onecall.v1.api).timeout")
+	return name, timeout, err
+}
+
+// rpcTimeout reads the timeout of a method.
+func rpcTimeout(method protoreflect.MethodDescriptor, stream bool) (time.Duration, error) {
+	set, ok := method.Options().(*descriptorpb.MethodOptions)
+	if !ok || set == nil {
+		return 0, nil
+	}
+	options, ok := proto.GetExtension(set, onecallv1.E_Rpc).(*onecallv1.RpcOptions)
+	if !ok || options == nil {
+		return 0, nil
+	}
+	subject := string(method.FullName())
+	if stream && options.GetTimeout() != nil {
+		return 0, &Error{Subject: subject, Problem: "option (onecall.v1.rpc).timeout is set on a streaming RPC: streams end when either side ends them; remove it and let callers set a deadline on their context"}
+	}
+	return positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
+}
+
+// positive gives a duration that is more than zero, or 0 when none is set.
+func positive(value *durationpb.Duration, subject, option string) (time.Duration, error) {
+	if value == nil {
+		return 0, nil
+	}
+	if err := value.CheckValid(); err != nil {
+		return 0, &Error{Subject: subject, Problem: fmt.Sprintf("%s is not a valid google.protobuf.Duration: %v", option, err)}
+	}
+	if value.AsDuration() <= 0 {
+		return 0, &Error{Subject: subject, Problem: fmt.Sprintf("%s is %v: a timeout is more than zero; leave it out to have the default", option, value.AsDuration())}
+	}
+	return value.AsDuration(), nil
+}
