@@ -21,17 +21,21 @@ func Target(api string) string { return Scheme + ":///" + api }
 // all goroutines.
 type Builder struct {
 	registry discovery.Registry
-	observe  func(discovery.Snapshot)
+	observe  func(*discovery.Snapshot)
 }
 
 var _ resolver.Builder = (*Builder)(nil)
 
-// NewBuilder returns a builder that asks registry. When observe is not nil it
-// is told each snapshot before the connection is; it is quick and calls
-// neither.
-func NewBuilder(registry discovery.Registry, observe func(discovery.Snapshot)) *Builder {
+// NewBuilder returns a builder that asks registry.
+//
+// When observe is not nil it is told what a connection knows: nil while it
+// knows nothing, which is from Build on and again after Close, else the last
+// snapshot. Of instances it is told before the connection is, of their absence
+// after: when it has been told that there is none, no new call goes to one. It
+// is quick and calls neither.
+func NewBuilder(registry discovery.Registry, observe func(*discovery.Snapshot)) *Builder {
 	if observe == nil {
-		observe = func(discovery.Snapshot) {}
+		observe = func(*discovery.Snapshot) {}
 	}
 	return &Builder{registry: registry, observe: observe}
 }
@@ -41,11 +45,17 @@ func (b *Builder) Scheme() string { return Scheme }
 
 // Build implements [resolver.Builder]. It never fails.
 func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	b.observe(nil)
 	stop := b.registry.Watch(target.Endpoint(), func(snapshot discovery.Snapshot) {
-		b.observe(snapshot)
+		if snapshot.Err() == nil {
+			b.observe(&snapshot)
+			update(conn, snapshot)
+			return
+		}
 		update(conn, snapshot)
+		b.observe(&snapshot)
 	})
-	return &watched{stop: stop}, nil
+	return &watched{stop: stop, observe: b.observe}, nil
 }
 
 // update tells a connection of a snapshot. Instances that drain are left out;
@@ -79,10 +89,16 @@ func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 	return instance, ok
 }
 
-type watched struct{ stop func() }
+type watched struct {
+	stop    func()
+	observe func(*discovery.Snapshot)
+}
 
 // ResolveNow implements [resolver.Resolver]: the watch is always up to date.
 func (*watched) ResolveNow(resolver.ResolveNowOptions) {}
 
 // Close implements [resolver.Resolver].
-func (w *watched) Close() { w.stop() }
+func (w *watched) Close() {
+	w.stop()
+	w.observe(nil)
+}

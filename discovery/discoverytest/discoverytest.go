@@ -1,0 +1,327 @@
+// Package discoverytest is the suite that every [discovery.Registry] passes.
+package discoverytest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// patience is how long a registry may take to tell what has changed.
+const patience = 20 * time.Second
+
+// Run runs the suite. Each test asks open for registries that share one store,
+// empty when the test begins; open closes them when the test ends.
+func Run(t *testing.T, open func(t *testing.T) (fromHere, fromElsewhere discovery.Registry)) {
+	t.Helper()
+	tests := map[string]func(t *testing.T, here, elsewhere discovery.Registry){
+		"tells of an instance wherever it was registered":      tellsOfAnInstance,
+		"tells all that is known of an instance":               tellsAllFields,
+		"tells an unknown API from one that nobody serves now": tellsUnknownFromUnserved,
+		"keeps APIs apart whose names begin alike":             keepsAPIsApart,
+		"tells that an instance is draining":                   tellsOfDraining,
+		"replaces the instance that was at an address before":  replacesAtAnAddress,
+		"keeps the order of instances":                         keepsOrder,
+		"takes away only the registration that is closed":      takesAwayOnlyItsOwn,
+		"refuses an instance that nobody could call":           refusesBadInstances,
+		"tells an observer nothing after its stop":             tellsNothingAfterStop,
+		"tells every observer the last state":                  tellsEveryObserver,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			here, elsewhere := open(t)
+			test(t, here, elsewhere)
+		})
+	}
+}
+
+// Instance gives an instance of an API at an address, with an incarnation of
+// its own.
+func Instance(api, address string) discovery.Instance {
+	return discovery.Instance{
+		API:         api,
+		Address:     address,
+		Incarnation: discovery.NewIncarnation(),
+		Service:     api + ".v1.Service",
+		State:       discovery.Serving,
+	}
+}
+
+// Register registers instances, waits until they stand in the registry, and
+// takes them out when the test ends.
+func Register(t *testing.T, registry discovery.Registry, instances ...discovery.Instance) discovery.Registration {
+	t.Helper()
+	registration, err := registry.Register(instances...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { Close(t, registration) })
+	select {
+	case <-registration.Registered():
+	case <-time.After(patience):
+		t.Fatalf("not registered after %v", patience)
+	}
+	return registration
+}
+
+// Close closes a registration, in bounded time.
+func Close(t *testing.T, registration discovery.Registration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := registration.Close(ctx); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// Watch follows an API until the test ends.
+func Watch(t *testing.T, registry discovery.Registry, api string) *Watched {
+	t.Helper()
+	w := &Watched{changed: make(chan struct{}, 1)}
+	w.Stop = registry.Watch(api, w.observe)
+	t.Cleanup(w.Stop)
+	return w
+}
+
+// Watched is what an observer was told.
+type Watched struct {
+	// Stop ends the watch.
+	Stop func()
+
+	mu      sync.Mutex
+	all     []discovery.Snapshot
+	changed chan struct{}
+}
+
+func (w *Watched) observe(snapshot discovery.Snapshot) {
+	w.mu.Lock()
+	w.all = append(w.all, snapshot)
+	w.mu.Unlock()
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Snapshots gives all that was told so far.
+func (w *Watched) Snapshots() []discovery.Snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.all)
+}
+
+// Until waits for a last snapshot that is as wanted.
+func (w *Watched) Until(t *testing.T, want string, is func(discovery.Snapshot) bool) discovery.Snapshot {
+	t.Helper()
+	limit := time.After(patience)
+	for {
+		all := w.Snapshots()
+		if len(all) > 0 && is(all[len(all)-1]) {
+			return all[len(all)-1]
+		}
+		select {
+		case <-w.changed:
+		case <-limit:
+			t.Fatalf("after %v not told of %s; told last: %+v", patience, want, all[max(0, len(all)-1):])
+		}
+	}
+}
+
+// UntilAddresses waits for a last snapshot with these addresses, in this order.
+func (w *Watched) UntilAddresses(t *testing.T, want ...string) discovery.Snapshot {
+	t.Helper()
+	return w.Until(t, "exactly "+strings(want), func(s discovery.Snapshot) bool { return slices.Equal(addresses(s), want) })
+}
+
+func addresses(snapshot discovery.Snapshot) []string {
+	var out []string
+	for _, instance := range snapshot.Instances {
+		out = append(out, instance.Address)
+	}
+	return out
+}
+
+func strings(values []string) string {
+	if len(values) == 0 {
+		return "no instance"
+	}
+	out := ""
+	for _, value := range values {
+		out += " " + value
+	}
+	return out[1:]
+}
+
+func tellsOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
+	before := Watch(t, elsewhere, "auth")
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	before.UntilAddresses(t, "10.0.0.1:1")
+	after := Watch(t, here, "auth")
+	after.UntilAddresses(t, "10.0.0.1:1")
+	Close(t, registration)
+	before.UntilAddresses(t)
+	after.UntilAddresses(t)
+}
+
+func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
+	full := discovery.Instance{
+		API:         "auth",
+		Address:     "[2001:db8::1]:443",
+		Incarnation: discovery.NewIncarnation(),
+		Service:     "auth.v1.AuthService",
+		State:       discovery.Serving,
+		Version:     "v1.2.3",
+		Zone:        "zone-a",
+		Schema:      "sha256:abc",
+		Started:     time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC),
+	}
+	Register(t, here, full)
+	got := Watch(t, elsewhere, "auth").UntilAddresses(t, full.Address)
+	if !got.Instances[0].Equal(full) {
+		t.Errorf("told %+v, registered was %+v", got.Instances[0], full)
+	}
+}
+
+func tellsUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) {
+	served := Watch(t, here, "auth")
+	var unknown *discovery.UnknownAPIError
+	if err := served.UntilAddresses(t).Err(); !errors.As(err, &unknown) || unknown.API != "auth" {
+		t.Errorf("before auth was ever served: %v, want an UnknownAPIError that names it", err)
+	}
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	if err := served.UntilAddresses(t, "10.0.0.1:1").Err(); err != nil {
+		t.Errorf("with an instance: %v, want no error", err)
+	}
+	Close(t, registration)
+	for _, watched := range []*Watched{served, Watch(t, elsewhere, "auth")} {
+		snapshot := watched.UntilAddresses(t)
+		var none *discovery.NoInstanceError
+		if err := snapshot.Err(); !errors.As(err, &none) || none.API != "auth" {
+			t.Errorf("after auth was served: %v, want a NoInstanceError that names it", err)
+		}
+	}
+	snapshot := Watch(t, elsewhere, "outh").UntilAddresses(t)
+	if err := snapshot.Err(); !errors.As(err, &unknown) || !slices.Equal(unknown.KnownAPIs, []string{"auth"}) {
+		t.Errorf("of a misspelt name: %v, want an UnknownAPIError that names auth as known", err)
+	}
+}
+
+func keepsAPIsApart(t *testing.T, here, elsewhere discovery.Registry) {
+	Register(t, here,
+		Instance("user", "10.0.0.1:1"), Instance("user_admin", "10.0.0.1:1"), Instance("user.admin", "10.0.0.1:1"), Instance("use", "10.0.0.2:1"))
+	got := Watch(t, elsewhere, "user").UntilAddresses(t, "10.0.0.1:1")
+	if got.API != "user" || got.Instances[0].API != "user" {
+		t.Errorf("a watch of user was told of %+v", got)
+	}
+}
+
+func tellsOfDraining(t *testing.T, here, elsewhere discovery.Registry) {
+	watched := Watch(t, elsewhere, "auth")
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	if err := watched.UntilAddresses(t, "10.0.0.1:1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := registration.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := watched.Until(t, "a draining instance", func(s discovery.Snapshot) bool {
+		return len(s.Instances) == 1 && s.Instances[0].State == discovery.Draining
+	})
+	var none *discovery.NoInstanceError
+	if err := got.Err(); !errors.As(err, &none) || none.Draining != 1 {
+		t.Errorf("with one draining instance: %v, want a NoInstanceError that counts it", err)
+	}
+}
+
+func replacesAtAnAddress(t *testing.T, here, elsewhere discovery.Registry) {
+	first, second := Instance("auth", "10.0.0.1:1"), Instance("auth", "10.0.0.1:1")
+	watched := Watch(t, here, "auth")
+	Register(t, here, first)
+	watched.UntilAddresses(t, "10.0.0.1:1")
+	registration := Register(t, elsewhere, second)
+	watched.Until(t, "the second incarnation alone", func(s discovery.Snapshot) bool {
+		return len(s.Instances) == 1 && s.Instances[0].Incarnation == second.Incarnation
+	})
+	Close(t, registration)
+	watched.Until(t, "the first incarnation again", func(s discovery.Snapshot) bool {
+		return len(s.Instances) == 1 && s.Instances[0].Incarnation == first.Incarnation
+	})
+}
+
+func keepsOrder(t *testing.T, here, elsewhere discovery.Registry) {
+	Register(t, here, Instance("auth", "10.0.0.3:1"), Instance("auth", "10.0.0.1:1"))
+	Register(t, elsewhere, Instance("auth", "10.0.0.2:1"))
+	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
+}
+
+func takesAwayOnlyItsOwn(t *testing.T, here, _ discovery.Registry) {
+	watched := Watch(t, here, "auth")
+	first := Register(t, here, Instance("auth", "10.0.0.1:1"), Instance("billing", "10.0.0.1:1"))
+	Register(t, here, Instance("auth", "10.0.0.2:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
+	Close(t, first)
+	Close(t, first)
+	watched.UntilAddresses(t, "10.0.0.2:1")
+	Watch(t, here, "billing").UntilAddresses(t)
+}
+
+func refusesBadInstances(t *testing.T, here, _ discovery.Registry) {
+	good := Instance("auth", "10.0.0.1:1")
+	watched := Watch(t, here, "auth")
+	for field, change := range map[string]func(*discovery.Instance){
+		"API":     func(i *discovery.Instance) { i.API = "" },
+		"Address": func(i *discovery.Instance) { i.Address = "0.0.0.0:1" },
+		"State":   func(i *discovery.Instance) { i.State = "asleep" },
+	} {
+		bad := good
+		change(&bad)
+		_, err := here.Register(good, bad)
+		var instanceError *discovery.InstanceError
+		if !errors.As(err, &instanceError) || instanceError.Field != field {
+			t.Errorf("Register with a bad %s = %v, want an InstanceError that names it", field, err)
+		}
+	}
+	watched.UntilAddresses(t)
+}
+
+func tellsNothingAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
+	stopped, other := Watch(t, here, "auth"), Watch(t, here, "auth")
+	stopped.UntilAddresses(t)
+	stopped.Stop()
+	stopped.Stop()
+	told := len(stopped.Snapshots())
+	Register(t, elsewhere, Instance("auth", "10.0.0.1:1"))
+	other.UntilAddresses(t, "10.0.0.1:1")
+	if now := len(stopped.Snapshots()); now != told {
+		t.Errorf("told %d snapshots after its stop", now-told)
+	}
+	other.Stop()
+	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1")
+}
+
+func tellsEveryObserver(t *testing.T, here, elsewhere discovery.Registry) {
+	const observers = 8
+	var all [observers]*Watched
+	var starting sync.WaitGroup
+	for i := range all {
+		starting.Go(func() {
+			registry := here
+			if i%2 == 1 {
+				registry = elsewhere
+			}
+			all[i] = Watch(t, registry, "auth")
+		})
+	}
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	Register(t, elsewhere, Instance("auth", "10.0.0.2:1"))
+	starting.Wait()
+	Close(t, registration)
+	for _, watched := range all {
+		watched.UntilAddresses(t, "10.0.0.2:1")
+	}
+}

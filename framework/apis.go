@@ -1,0 +1,158 @@
+package framework
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/internal/contract"
+)
+
+// apis takes what a program registers, so that faults are errors before
+// anything is served: grpc-go's own server ends the process on them.
+type apis struct {
+	log *slog.Logger
+
+	mu       sync.Mutex // guards all below
+	services []service
+	server   *grpc.Server // nil while the program registers
+	errs     []error
+}
+
+// service is a registered service; api is nil for gRPC's own.
+type service struct {
+	desc *grpc.ServiceDesc
+	impl any
+	api  *contract.API
+}
+
+var _ grpc.ServiceRegistrar = (*apis)(nil)
+
+// RegisterService implements [grpc.ServiceRegistrar].
+func (a *apis) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server != nil {
+		a.log.Error("a service was registered after Serve had begun and is not served: register it in the function given to Serve", "service", desc.ServiceName)
+		return
+	}
+	added, err := a.read(desc, impl)
+	if err != nil {
+		a.errs = append(a.errs, err)
+		return
+	}
+	a.services = append(a.services, added)
+}
+
+// GetServiceInfo gives what is served, for gRPC's reflection service.
+func (a *apis) GetServiceInfo() map[string]grpc.ServiceInfo {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server == nil {
+		return nil
+	}
+	return a.server.GetServiceInfo()
+}
+
+// read checks a service against those before it and reads its contract.
+func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
+	if desc == nil {
+		return service{}, errors.New("a service description is nil: register with the generated function")
+	}
+	if impl == nil {
+		return service{}, fmt.Errorf("%s: its implementation is nil", desc.ServiceName)
+	}
+	if want := desc.HandlerType; want != nil && !reflect.TypeOf(impl).Implements(reflect.TypeOf(want).Elem()) {
+		return service{}, fmt.Errorf("%s: %T does not implement %v", desc.ServiceName, impl, reflect.TypeOf(want).Elem())
+	}
+	for _, other := range a.services {
+		if other.desc.ServiceName == desc.ServiceName {
+			return service{}, fmt.Errorf("%s: is registered twice", desc.ServiceName)
+		}
+	}
+	if contract.Infrastructure(desc.ServiceName) {
+		return service{desc: desc, impl: impl}, nil
+	}
+	api, err := contract.Find(protoregistry.GlobalFiles, desc.ServiceName)
+	if err == nil && api == nil {
+		api, err = contract.FromServiceDesc(desc)
+	}
+	if err != nil {
+		return service{}, err
+	}
+	for _, other := range a.services {
+		if other.api != nil && other.api.Name == api.Name {
+			return service{}, fmt.Errorf("%s: goes by the API name %q, as does %s: a server has one API of a name; serve them apart or rename one", api.Service, api.Name, other.api.Service)
+		}
+	}
+	return service{desc: desc, impl: impl, api: api}, nil
+}
+
+// check gives what the program got wrong.
+func (a *apis) check() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.errs) > 0 {
+		return errors.Join(a.errs...)
+	}
+	for _, service := range a.services {
+		if service.api != nil {
+			return nil
+		}
+	}
+	return errors.New("no API was registered: call the generated functions, such as authv1.RegisterAuthServiceServer, in the function given to Serve")
+}
+
+// contracts gives the contracts of all APIs.
+func (a *apis) contracts() []*contract.API {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []*contract.API
+	for _, service := range a.services {
+		if service.api != nil {
+			all = append(all, service.api)
+		}
+	}
+	return all
+}
+
+// has tells whether the program registered a service itself.
+func (a *apis) has(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, service := range a.services {
+		if service.desc.ServiceName == name {
+			return true
+		}
+	}
+	return false
+}
+
+// serveOn hands all services to a server; none can be registered afterwards.
+func (a *apis) serveOn(server *grpc.Server) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.server = server
+	for _, service := range a.services {
+		server.RegisterService(service.desc, service.impl)
+	}
+}
+
+// limited gives the unary methods and their declared limits, by gRPC's path.
+func limited(all []*contract.API) map[string]timeout.Method {
+	methods := make(map[string]timeout.Method)
+	for _, api := range all {
+		for _, rpc := range api.RPCs {
+			if !rpc.Stream {
+				methods[rpc.Method] = timeout.Method{RPC: rpc.Name, Limit: timeout.Declared(rpc.Timeout, api.Timeout)}
+			}
+		}
+	}
+	return methods
+}

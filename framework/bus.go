@@ -1,0 +1,185 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/internal/contract"
+)
+
+// Bus is a caller's handle on all APIs of a registry: generated clients take it
+// as their connection, and it finds the API by the called method. One a process
+// is enough; its methods are safe for all goroutines. Each API has one set of
+// connections, made at its first call, with one connection to each instance.
+type Bus struct {
+	registry discovery.Registry
+	options  busOptions
+	closed   atomic.Bool
+
+	// routes is where calls go, by gRPC's path. Calls read it without a lock;
+	// it is replaced, never changed, under mu.
+	routes atomic.Pointer[map[string]*route]
+
+	// mu guards connections, by API.
+	mu          sync.Mutex
+	connections map[string]*connection
+}
+
+var _ grpc.ClientConnInterface = (*Bus)(nil)
+
+// route is what a call of one method needs.
+type route struct {
+	// rpc is the bus name, such as "auth.check_password".
+	rpc  string
+	conn *connection
+	// limit is the declared one of a unary RPC, and configured says that conn
+	// holds calls to it.
+	limit      timeout.Limit
+	configured bool
+}
+
+// NewBus returns a bus on a registry, which stays the program's to close, after
+// the bus. It does no I/O. Its errors name the parameter or option at fault.
+func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
+	if registry == nil {
+		return nil, errors.New("onecall: bus: registry is nil: open one with etcd.Open or memory.New")
+	}
+	read, err := newBusOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDialOptions(read.dial); err != nil {
+		return nil, err
+	}
+	bus := &Bus{registry: registry, options: read, connections: make(map[string]*connection)}
+	bus.routes.Store(&map[string]*route{})
+	return bus, nil
+}
+
+// checkDialOptions finds options that every connection would fail with.
+func checkDialOptions(own []grpc.DialOption) error {
+	options, err := dialOptions(own, nil)
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	if err != nil {
+		return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
+	}
+	return conn.Close()
+}
+
+// Invoke makes a unary call, for generated clients. method is gRPC's path,
+// "/package.Service/Method".
+//
+// Errors are gRPC's, and: INVALID_ARGUMENT for a path, context or option that
+// makes no sense, INTERNAL for a fault in the API's .proto, UNIMPLEMENTED with
+// *discovery.UnknownAPIError, UNAVAILABLE with *discovery.NoInstanceError or
+// *discovery.UnreachableError, DEADLINE_EXCEEDED with *timeout.Error, CANCELED
+// with [ErrClosed].
+func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	route, err := b.route(ctx, method)
+	if err != nil {
+		return err
+	}
+	return route.conn.invoke(ctx, route, method, args, reply, opts)
+}
+
+// NewStream begins a stream, for generated clients. It has no timeout but its
+// context's deadline. Errors are those of [Bus.Invoke].
+func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	route, err := b.route(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	return route.conn.newStream(ctx, route, desc, method, opts)
+}
+
+// Close ends the bus and all its connections. Calls that are under way end with
+// CANCELED. A second Close does nothing.
+func (b *Bus) Close() error {
+	b.closed.Store(true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	for _, conn := range b.connections {
+		errs = append(errs, conn.close())
+	}
+	clear(b.connections)
+	return errors.Join(errs...)
+}
+
+// route gives where calls of a method go.
+func (b *Bus) route(ctx context.Context, method string) (*route, error) {
+	if ctx == nil {
+		return nil, invalid("call of %s: the context is nil: give context.Background() if there is no other", method)
+	}
+	if found, ok := (*b.routes.Load())[method]; ok {
+		return found, nil
+	}
+	return b.addRoute(method)
+}
+
+// addRoute reads the contract of a method that is called for the first time.
+func (b *Bus) addRoute(method string) (*route, error) {
+	service, name, ok := contract.SplitMethod(method)
+	if !ok {
+		return nil, invalid(`method %q is not of gRPC's form "/package.Service/Method"`, method)
+	}
+	if contract.Infrastructure(service) {
+		return nil, invalid("%s is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant", service)
+	}
+	api, err := contract.Find(protoregistry.GlobalFiles, service)
+	if err == nil && api == nil {
+		api, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})
+	}
+	if err != nil {
+		return nil, &callError{code: codes.Internal, text: "onecall: " + err.Error(), causes: []error{err}}
+	}
+	conn, err := b.connect(api.Name)
+	if err != nil {
+		return nil, err
+	}
+	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, limit: timeout.Declared(0, api.Timeout)}
+	for _, rpc := range api.RPCs {
+		if rpc.Method == method {
+			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
+		}
+	}
+	_, added.configured = conn.limits[method]
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	routes := maps.Clone(*b.routes.Load())
+	routes[method] = added
+	b.routes.Store(&routes)
+	return added, nil
+}
+
+// connect gives the connections of an API, and makes them if there are none.
+func (b *Bus) connect(api string) (*connection, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return nil, ErrClosed
+	}
+	if conn, ok := b.connections[api]; ok {
+		return conn, nil
+	}
+	conn, err := newConnection(b, api)
+	if err != nil {
+		return nil, err
+	}
+	b.connections[api] = conn
+	return conn, nil
+}

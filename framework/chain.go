@@ -1,0 +1,75 @@
+package framework
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer/roundrobin"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/onecall-dev/onecall/interceptors/recovery"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// streamWorkers is how many goroutines a server keeps for its calls: a fresh
+// one for each would grow its stack each time. More calls than that get fresh
+// ones.
+const streamWorkers = 64
+
+// serverOptions gives the options of a server. THE order of what runs around a
+// handler, from the outside:
+//
+//	recovery → deadline → the service's own interceptors → handler
+//
+// They are composed here into one interceptor a shape, since grpc-go pays for
+// each.
+func serverOptions(log *slog.Logger, methods map[string]timeout.Method, own []grpc.ServerOption) []grpc.ServerOption {
+	recovered, timed := recovery.UnaryServerInterceptor(log), timeout.UnaryServerInterceptor(methods)
+	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return recovered(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+			return timed(ctx, req, info, handler)
+		})
+	}
+	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
+	options = append(options, own...)
+	return append(options,
+		grpc.UnaryInterceptor(unary),
+		grpc.StreamInterceptor(recovery.StreamServerInterceptor(log)))
+}
+
+// dialOptions gives the options of a connection: the program's own between
+// defaults, which they may change, and what they may not.
+//
+// What runs around a call at the caller is not an interceptor: see
+// connection.invoke.
+func dialOptions(own []grpc.DialOption, limits map[string]timeout.Limit, fixed ...grpc.DialOption) ([]grpc.DialOption, error) {
+	config, err := serviceConfig(limits)
+	if err != nil {
+		return nil, err
+	}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	options = append(options, own...)
+	options = append(options, fixed...)
+	return append(options,
+		grpc.WithDefaultServiceConfig(config),
+		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
+		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
+	), nil
+}
+
+// serviceConfig gives gRPC's service config of a connection
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
+func serviceConfig(limits map[string]timeout.Limit) (string, error) {
+	config, err := json.Marshal(map[string]any{
+		"loadBalancingConfig": []map[string]any{{roundrobin.Name: struct{}{}}},
+		"methodConfig":        timeout.MethodConfigs(limits),
+	})
+	if err != nil {
+		return "", fmt.Errorf("onecall: service config: %w", err)
+	}
+	return string(config), nil
+}

@@ -1,0 +1,80 @@
+package framework
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/internal/contract"
+)
+
+// Conn is a connection to the instances of one API: a [Bus] that calls nothing
+// else. Its methods are safe for all goroutines.
+type Conn struct {
+	bus  *Bus
+	conn *connection
+}
+
+var _ grpc.ClientConnInterface = (*Conn)(nil)
+
+// Dial returns a connection to one API, by its bus name. The registry stays the
+// program's to close, after the connection. It does no I/O. Its errors name the
+// parameter or option at fault.
+func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn, error) {
+	if err := contract.CheckName(api); err != nil {
+		return nil, invalid("Dial: %v", err)
+	}
+	bus, err := NewBus(registry, options...)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := bus.connect(api)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{bus: bus, conn: conn}, nil
+}
+
+// Invoke makes a unary call, as [Bus.Invoke] does. A method of another API is
+// an INVALID_ARGUMENT error; services of gRPC's own, such as health, are asked
+// of any instance.
+func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	route, err := c.route(ctx, method)
+	if err != nil {
+		return err
+	}
+	return c.conn.invoke(ctx, route, method, args, reply, opts)
+}
+
+// NewStream begins a stream, as [Bus.NewStream] does, of the methods that
+// [Conn.Invoke] calls.
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	route, err := c.route(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	return c.conn.newStream(ctx, route, desc, method, opts)
+}
+
+// Ready waits until an instance is connected, as [Bus.Ready] does.
+func (c *Conn) Ready(ctx context.Context) error { return c.bus.Ready(ctx, c.conn.api) }
+
+// Close ends the connection. Calls that are under way end with CANCELED. A
+// second Close does nothing.
+func (c *Conn) Close() error { return c.bus.Close() }
+
+func (c *Conn) route(ctx context.Context, method string) (*route, error) {
+	if service, _, ok := contract.SplitMethod(method); ok && ctx != nil && contract.Infrastructure(service) {
+		return &route{rpc: method, conn: c.conn, limit: timeout.Declared(0, 0)}, nil
+	}
+	route, err := c.bus.route(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	if route.conn != c.conn {
+		return nil, invalid("%s is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", route.rpc, c.conn.api)
+	}
+	return route, nil
+}

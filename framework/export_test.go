@@ -1,0 +1,11 @@
+package framework
+
+import "net"
+
+// ListenWith serves on a listener of the test's own.
+func ListenWith(listener net.Listener) ServeOption {
+	return serveOption(func(options *serveOptions) error {
+		options.listen = func() (net.Listener, error) { return listener, nil }
+		return nil
+	})
+}

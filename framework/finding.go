@@ -1,0 +1,78 @@
+package framework
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// finding is how an API's instances are being found. Calls read it without a
+// lock, before and after.
+type finding struct {
+	api string
+	// problem is nil while there is an instance.
+	problem atomic.Pointer[problem]
+	spells  uint64 // only the registry's watch, or nobody, is at work
+}
+
+// problem is why no instance can be found.
+type problem struct {
+	err error
+	// spell counts the times without an instance. Two problems of one spell
+	// had no instance between them, so no call can have been sent.
+	spell uint64
+}
+
+// code is the code of a call that met the problem.
+func (p *problem) code() codes.Code {
+	var unknown *discovery.UnknownAPIError
+	if errors.As(p.err, &unknown) {
+		return codes.Unimplemented
+	}
+	return codes.Unavailable
+}
+
+// observe is told what the registry knows; nil is nothing yet, or no more.
+func (f *finding) observe(snapshot *discovery.Snapshot) {
+	var err error = &noAnswerError{api: f.api, since: time.Now()}
+	if snapshot != nil {
+		err = snapshot.Err()
+	}
+	if err == nil {
+		f.problem.Store(nil)
+		return
+	}
+	if f.problem.Load() == nil {
+		f.spells++
+	}
+	f.problem.Store(&problem{err: err, spell: f.spells})
+}
+
+// now gives the present problem, or nil.
+func (f *finding) now() *problem { return f.problem.Load() }
+
+// throughout gives the present problem if there was no instance at any time
+// since before, else nil.
+func (f *finding) throughout(before *problem) *problem {
+	now := f.now()
+	if before == nil || now == nil || before.spell != now.spell {
+		return nil
+	}
+	return now
+}
+
+// noAnswerError says that the registry has not answered yet.
+type noAnswerError struct {
+	api   string
+	since time.Time
+}
+
+// Error implements error.
+func (e *noAnswerError) Error() string {
+	return fmt.Sprintf("no instance of API %q is known yet: the registry can't be reached or is slow, and was first asked at %s", e.api, e.since.UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,181 @@
+package framework
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// defaultBudget is how long Serve may take to end.
+const defaultBudget = 25 * time.Second
+
+// ServeOption is an option of [Serve].
+type ServeOption interface{ applyToServe(*serveOptions) error }
+
+// BusOption is an option of [NewBus] and [Dial].
+type BusOption interface{ applyToBus(*busOptions) error }
+
+// Option is an option of [Serve], [NewBus] and [Dial].
+type Option interface {
+	ServeOption
+	BusOption
+}
+
+type serveOptions struct {
+	listen    func() (net.Listener, error)
+	advertise string
+	budget    time.Duration
+	log       *slog.Logger
+	server    []grpc.ServerOption
+}
+
+type busOptions struct {
+	log  *slog.Logger
+	dial []grpc.DialOption
+}
+
+type serveOption func(*serveOptions) error
+
+func (o serveOption) applyToServe(options *serveOptions) error { return o(options) }
+
+type busOption func(*busOptions) error
+
+func (o busOption) applyToBus(options *busOptions) error { return o(options) }
+
+// bothOption is an option of a service and a caller.
+type bothOption struct {
+	serveOption
+	busOption
+}
+
+// ListenOn sets the TCP address to listen on, "host:port". Port 0 is any free
+// port, no host is every address of this machine. The default is
+// "127.0.0.1:0", which other machines cannot reach.
+func ListenOn(address string) ServeOption {
+	return serveOption(func(options *serveOptions) error {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf(`option ListenOn: %q is not "host:port", such as ":8443" or "127.0.0.1:0": %w`, address, err)
+		}
+		options.listen = func() (net.Listener, error) { return net.Listen("tcp", address) }
+		return nil
+	})
+}
+
+// AdvertiseAs sets the address at which callers reach the service, "host:port",
+// when it is not the one listened on, such as behind address translation. Port
+// 0 is the port listened on. The default is the address listened on, or this
+// machine's first other than loopback when that is every address.
+func AdvertiseAs(address string) ServeOption {
+	return serveOption(func(options *serveOptions) error {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || host == "" {
+			return fmt.Errorf(`option AdvertiseAs: %q is not "host:port" with a host that callers can reach, such as "10.0.0.7:8443"`, address)
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("option AdvertiseAs: %q has the port %q: give a number from 0, the port listened on, to 65535", address, port)
+		}
+		options.advertise = address
+		return nil
+	})
+}
+
+// StopWithin sets the total time in which [Serve] leaves the registry and
+// finishes its calls once its context has ended; more than zero. What runs
+// then still is cut off. The default is 25 s, below the 30 s after which
+// Kubernetes kills.
+func StopWithin(budget time.Duration) ServeOption {
+	return serveOption(func(options *serveOptions) error {
+		if budget <= 0 {
+			return fmt.Errorf("option StopWithin: %v is not more than zero: calls in flight need time to end", budget)
+		}
+		options.budget = budget
+		return nil
+	})
+}
+
+// ServerOptions adds options of grpc-go's server, such as
+// grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
+// service speaks plain text. The framework's own interceptors run before
+// chained ones; grpc.UnaryInterceptor and grpc.StreamInterceptor are the
+// framework's and an error here.
+func ServerOptions(options ...grpc.ServerOption) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		o.server = append(o.server, options...)
+		return nil
+	})
+}
+
+// DialOptions adds options of grpc-go's connections, such as
+// grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
+// text. With TLS the name in an instance's certificate is the API's, unless the
+// credentials or grpc.WithAuthority say otherwise. Resolver, service config and
+// retries are the framework's; options for them have no effect.
+func DialOptions(options ...grpc.DialOption) BusOption {
+	return busOption(func(o *busOptions) error {
+		o.dial = append(o.dial, options...)
+		return nil
+	})
+}
+
+// Logger sets where the framework logs; the default is [slog.Default]. No
+// message's content is ever logged.
+func Logger(log *slog.Logger) Option {
+	problem := func() error {
+		if log == nil {
+			return errors.New("option Logger: is nil: leave it out to have slog.Default, or give slog.New(slog.DiscardHandler)")
+		}
+		return nil
+	}
+	return bothOption{
+		serveOption: func(o *serveOptions) error {
+			o.log = log
+			return problem()
+		},
+		busOption: func(o *busOptions) error {
+			o.log = log
+			return problem()
+		},
+	}
+}
+
+// Timeout gives the call option that sets how long one unary call through a bus
+// may take, instead of what its .proto declares; more than zero. The caller's
+// own deadline stands if it is earlier.
+func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
+
+func newServeOptions(options []ServeOption) (serveOptions, error) {
+	out := serveOptions{
+		listen: func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") },
+		budget: defaultBudget,
+		log:    slog.Default(),
+	}
+	for i, option := range options {
+		if option == nil {
+			return out, fmt.Errorf("onecall: Serve: option %d is nil: leave it out", i+1)
+		}
+		if err := option.applyToServe(&out); err != nil {
+			return out, fmt.Errorf("onecall: Serve: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func newBusOptions(options []BusOption) (busOptions, error) {
+	out := busOptions{log: slog.Default()}
+	for i, option := range options {
+		if option == nil {
+			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)
+		}
+		if err := option.applyToBus(&out); err != nil {
+			return out, fmt.Errorf("onecall: bus: %w", err)
+		}
+	}
+	return out, nil
+}

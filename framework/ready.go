@@ -1,0 +1,83 @@
+package framework
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/onecall-dev/onecall/internal/contract"
+)
+
+// Ready waits until each of the APIs has an instance that is connected. When
+// ctx ends first, its error has the code of ctx's and says of each API that is
+// not ready why. A bad name, or none, is an INVALID_ARGUMENT error at once.
+func (b *Bus) Ready(ctx context.Context, apis ...string) error {
+	if ctx == nil {
+		return invalid("Ready: the context is nil: give one with a deadline")
+	}
+	if len(apis) == 0 {
+		return invalid("Ready: no API is named: give the bus names to wait for, such as auth")
+	}
+	connections := make([]*connection, 0, len(apis))
+	for _, api := range apis {
+		if err := contract.CheckName(api); err != nil {
+			return invalid("Ready: %v", err)
+		}
+		conn, err := b.connect(api)
+		if err != nil {
+			return err
+		}
+		connections = append(connections, conn)
+	}
+	var problems []string
+	var causes []error
+	for _, conn := range connections {
+		if err := conn.ready(ctx); err != nil {
+			problems = append(problems, err.Error())
+			causes = append(causes, err)
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	if b.closed.Load() {
+		return ErrClosed
+	}
+	return waitError(ctx, "not ready: "+strings.Join(problems, "; "), causes...)
+}
+
+// ready waits until an instance is connected, or says why none is when ctx or
+// the bus ends.
+func (c *connection) ready(ctx context.Context) error {
+	for {
+		state := c.conn.GetState()
+		switch state {
+		case connectivity.Ready:
+			return nil
+		case connectivity.Shutdown:
+			return ErrClosed
+		case connectivity.Idle:
+			c.conn.Connect()
+		case connectivity.Connecting, connectivity.TransientFailure:
+		}
+		if c.conn.WaitForStateChange(ctx, state) {
+			continue
+		}
+		if problem := c.finding.now(); problem != nil {
+			return problem.err
+		}
+		return &unconnectedError{api: c.api, state: state}
+	}
+}
+
+// unconnectedError says that there are instances but none is connected.
+type unconnectedError struct {
+	api   string
+	state connectivity.State
+}
+
+// Error implements error.
+func (e *unconnectedError) Error() string {
+	return "API \"" + e.api + "\" has instances, but no connection to one (" + e.state.String() + "): is their address reachable from here, and is TLS set on both sides or on neither?"
+}

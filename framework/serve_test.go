@@ -1,0 +1,313 @@
+package framework_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	var (
+		none     context.Context
+		memories = memory.New()
+		good     = (&echo{}).register
+		unix     = func() net.Listener {
+			listener, err := net.Listen("unix", t.TempDir()+"/socket")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return listener
+		}
+	)
+	serve := func(register func(grpc.ServiceRegistrar), options ...framework.ServeOption) func() error {
+		return func() error { return framework.Serve(t.Context(), memories, register, options...) }
+	}
+	for want, serve := range map[string]func() error{
+		"the context is nil":    func() error { return framework.Serve(none, memories, good) },
+		"registry is nil":       func() error { return framework.Serve(t.Context(), nil, good) },
+		"register is nil":       serve(nil),
+		"no API was registered": serve(func(grpc.ServiceRegistrar) {}),
+		"onecall.test.v1.EchoService: is registered twice": serve(func(apis grpc.ServiceRegistrar) {
+			testv1.RegisterEchoServiceServer(apis, &echo{})
+			testv1.RegisterEchoServiceServer(apis, &echo{})
+		}),
+		"onecall.test.v1.EchoService: its implementation is nil": serve(func(apis grpc.ServiceRegistrar) {
+			apis.RegisterService(&testv1.EchoService_ServiceDesc, nil)
+		}),
+		"does not implement testv1.EchoServiceServer": serve(func(apis grpc.ServiceRegistrar) {
+			apis.RegisterService(&testv1.EchoService_ServiceDesc, struct{}{})
+		}),
+		`test.echo: goes by the API name "test.echo", as does onecall.test.v1.EchoService`: serve(func(apis grpc.ServiceRegistrar) {
+			testv1.RegisterEchoServiceServer(apis, &echo{})
+			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "test.echo"}, &echo{})
+		}),
+		`default.Service: the API name "default.Service" is reserved`: serve(func(apis grpc.ServiceRegistrar) {
+			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "default.Service"}, &echo{})
+		}),
+		"option ListenOn: cannot listen: listen tcp " + taken.Addr().String() + ": bind: address already in use": serve(good, framework.ListenOn(taken.Addr().String())),
+		`option ListenOn: "8080" is not "host:port"`:                                                             serve(good, framework.ListenOn("8080")),
+		`option AdvertiseAs: ":80" is not "host:port"`:                                                           serve(good, framework.AdvertiseAs(":80")),
+		`option AdvertiseAs: "host:x" has the port "x"`:                                                          serve(good, framework.AdvertiseAs("host:x")),
+		"option AdvertiseAs: is needed, for callers cannot dial":                                                 serve(good, framework.ListenWith(unix())),
+		"option StopWithin: 0s is not more than zero":                                                            serve(good, framework.StopWithin(0)),
+		"option Logger: is nil":                                                                                  serve(good, framework.Logger(nil)),
+		"option 1 is nil":                                                                                        serve(good, nil),
+		"option ServerOptions: The unary server interceptor was already set": serve(good, framework.ServerOptions(grpc.UnaryInterceptor(
+			func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				return handler(ctx, req)
+			}))),
+		"registering: discovery: instance of": serve(good, framework.AdvertiseAs("0.0.0.0:1")),
+	} {
+		err := serve()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Serve = %v, want an error that says %q", err, want)
+		}
+	}
+	if snapshot := discoverytest.Watch(t, memories, "test.echo").UntilAddresses(t); snapshot.Known {
+		t.Error("a Serve that failed was registered")
+	}
+}
+
+func TestServeTellsWhereItIsFound(t *testing.T) {
+	t.Parallel()
+	for advertise, want := range map[string]string{"": "127.0.0.1:", "10.0.0.7:0": "10.0.0.7:", "service.example:443": "service.example:443"} {
+		registry := memory.New()
+		var options []framework.ServeOption
+		if advertise != "" {
+			options = append(options, framework.AdvertiseAs(advertise))
+		}
+		serve(t, registry, &echo{}, options...)
+		snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
+		instance := snapshot.Instances[0]
+		if !strings.HasPrefix(instance.Address, want) || strings.HasSuffix(instance.Address, ":0") {
+			t.Errorf("with AdvertiseAs(%q) the instance is at %s", advertise, instance.Address)
+		}
+		if instance.Service != "onecall.test.v1.EchoService" || instance.Incarnation.IsZero() || time.Since(instance.Started) > time.Minute {
+			t.Errorf("the instance is %+v", instance)
+		}
+	}
+	registry := memory.New()
+	serve(t, registry, &echo{}, framework.ListenOn(":0"))
+	snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
+	conn, err := net.Dial("tcp", snapshot.Instances[0].Address)
+	if err != nil {
+		t.Errorf("who listens everywhere is found where nobody listens: %v", err)
+	} else {
+		_ = conn.Close()
+	}
+}
+
+func TestServeOffersHealthAndReflection(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+			testv1.RegisterEchoServiceServer(apis, &echo{})
+			reflection.Register(apis.(reflection.GRPCServer))
+		}, quiet)
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
+	conn, err := grpc.NewClient(snapshot.Instances[0].Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, name := range []string{"", "onecall.test.v1.EchoService"} {
+		reply, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: name})
+		if err != nil || reply.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			t.Errorf("the health of %q = %v, %v", name, reply, err)
+		}
+	}
+	for _, name := range []string{"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} {
+		if s := discoverytest.Watch(t, registry, name).UntilAddresses(t); s.Known {
+			t.Errorf("%s is registered as an API", name)
+		}
+	}
+}
+
+func TestServeLeavesTheRegistryThenFinishesItsCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ended time.Time
+		bus, service, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
+			time.Sleep(time.Second)
+			ended = time.Now()
+			return "finished", nil
+		}})
+		var all []*framework.Call[testv1.EchoResponse]
+		for range 10 {
+			all = append(all, framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}))
+		}
+		synctest.Wait()
+		left := make(chan time.Time, 1)
+		var draining bool
+		stop := service.registry.Watch("test.echo", func(s discovery.Snapshot) {
+			if len(s.Instances) == 1 {
+				draining = s.Instances[0].State == discovery.Draining
+				return
+			}
+			left <- time.Now()
+		})
+		defer stop()
+		start := time.Now()
+		if err := service.stop(); err != nil {
+			t.Errorf("Serve = %v", err)
+		}
+		for _, call := range all {
+			if reply, err := call.Await(t.Context()); err != nil || reply.GetText() != "finished" {
+				t.Errorf("a call under way = %v, %v", reply, err)
+			}
+		}
+		if at := <-left; at != start || !draining || ended.Sub(start) != time.Second {
+			t.Errorf("left the registry after %v (draining first: %v), the last call ended after %v", at.Sub(start), draining, ended.Sub(start))
+		}
+	})
+}
+
+func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
+	t.Parallel()
+	for budget, options := range map[time.Duration][]framework.ServeOption{
+		25 * time.Second: nil,
+		time.Minute:      {framework.StopWithin(time.Minute)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			bus, service, _ := inMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}}, options...)
+			call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, framework.Timeout(time.Hour))
+			synctest.Wait()
+			start := time.Now()
+			err := service.stop()
+			if took := time.Since(start); took != budget {
+				t.Errorf("Serve took %v to end, want %v", took, budget)
+			}
+			if err == nil || !strings.Contains(err.Error(), "calls were still under way after "+budget.String()) {
+				t.Errorf("Serve = %v, want an error that says what was cut off", err)
+			}
+			if _, err := call.Await(t.Context()); status.Code(err) != codes.Unavailable {
+				t.Errorf("the call that was cut off = %v, want UNAVAILABLE", err)
+			}
+		})
+	}
+}
+
+// stuck is a registry that takes registrations and then does not answer.
+type stuck struct{ told }
+
+func (s stuck) Register(...discovery.Instance) (discovery.Registration, error) { return s, nil }
+
+func (stuck) Registered() <-chan struct{} { return nil }
+
+func (stuck) Drain(ctx context.Context) error {
+	<-ctx.Done()
+	return errors.New("no drain")
+}
+
+func (stuck) Close(ctx context.Context) error {
+	<-ctx.Done()
+	return errors.New("no close")
+}
+
+func TestServeReturnsEveryErrorItMet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		start := time.Now()
+		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.StopWithin(10*time.Second))
+		if err == nil || !strings.Contains(err.Error(), "no drain") || !strings.Contains(err.Error(), "no close") {
+			t.Errorf("Serve = %v, want both errors", err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a registry that does not answer held Serve up for %v of 10s", took)
+		}
+	})
+}
+
+func TestAPanicIsAnIncident(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	var log lockedBuffer
+	serve(t, registry, &echo{
+		echo:  func(context.Context, string) (string, error) { panic("the password is hunter2") },
+		watch: func(testv1.EchoService_WatchServer) error { panic("the stream's too") },
+	}, framework.Logger(slog.New(slog.NewJSONHandler(&log, nil))))
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	client := testv1.NewEchoServiceClient(bus)
+	check := func(err error) {
+		t.Helper()
+		message := status.Convert(err).Message()
+		_, incident, found := strings.Cut(message, "incident ")
+		if status.Code(err) != codes.Internal || !found || strings.Contains(message, "hunter2") || strings.Contains(message, "goroutine") {
+			t.Fatalf("the caller was told %v, want INTERNAL with an incident and nothing else", err)
+		}
+		if text := log.String(); !strings.Contains(text, incident) || !strings.Contains(text, "service_test.go") {
+			t.Errorf("the log has not the incident %s and its stack: %s", incident, text)
+		}
+	}
+	_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
+	check(err)
+	stream, err := client.Watch(t.Context(), &testv1.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	check(err)
+	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
+		t.Errorf("after panics the service answers %v", err)
+	}
+}
+
+// lockedBuffer is a log that goroutines share.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,181 @@
+package framework_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := goleak.Find(); code == 0 && err != nil {
+		_, _ = os.Stderr.WriteString(err.Error())
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// quiet is the logger of tests that do not read the log.
+var quiet = framework.Logger(slog.New(slog.DiscardHandler))
+
+// echo serves the test APIs; its functions, when set, are run by the RPC of
+// their name.
+type echo struct {
+	testv1.UnimplementedEchoServiceServer
+	testv1.UnimplementedPlainServiceServer
+
+	echo  func(context.Context, string) (string, error)
+	soon  func(context.Context, string) (string, error)
+	ping  func(context.Context, string) (string, error)
+	watch func(testv1.EchoService_WatchServer) error
+}
+
+func run(ctx context.Context, do func(context.Context, string) (string, error), text string) (string, error) {
+	if do == nil {
+		return text, nil
+	}
+	return do(ctx, text)
+}
+
+func (e *echo) Echo(ctx context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
+	text, err := run(ctx, e.echo, req.GetText())
+	return &testv1.EchoResponse{Text: text}, err
+}
+
+func (e *echo) EchoSoon(ctx context.Context, req *testv1.EchoSoonRequest) (*testv1.EchoSoonResponse, error) {
+	text, err := run(ctx, e.soon, req.GetText())
+	return &testv1.EchoSoonResponse{Text: text}, err
+}
+
+func (e *echo) Ping(ctx context.Context, req *testv1.PingRequest) (*testv1.PingResponse, error) {
+	text, err := run(ctx, e.ping, req.GetText())
+	return &testv1.PingResponse{Text: text}, err
+}
+
+func (e *echo) Watch(req *testv1.WatchRequest, stream testv1.EchoService_WatchServer) error {
+	if e.watch != nil {
+		return e.watch(stream)
+	}
+	for range req.GetCount() {
+		if err := stream.Send(&testv1.WatchResponse{Text: req.GetText()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *echo) Collect(stream testv1.EchoService_CollectServer) error {
+	var texts []string
+	for {
+		req, err := stream.Recv()
+		if err == io.EOF {
+			return stream.SendAndClose(&testv1.CollectResponse{Texts: texts})
+		}
+		if err != nil {
+			return err
+		}
+		texts = append(texts, req.GetText())
+	}
+}
+
+func (e *echo) Chat(stream testv1.EchoService_ChatServer) error {
+	for {
+		req, err := stream.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&testv1.ChatResponse{Text: req.GetText()}); err != nil {
+			return err
+		}
+	}
+}
+
+// register registers both of its APIs.
+func (e *echo) register(apis grpc.ServiceRegistrar) {
+	testv1.RegisterEchoServiceServer(apis, e)
+	testv1.RegisterPlainServiceServer(apis, e)
+}
+
+// service is a Serve under way.
+type service struct {
+	registry *memory.Registry
+	// stop ends it and gives what Serve returned.
+	stop func() error
+}
+
+// serve serves e until the test ends, on loopback unless options say otherwise.
+func serve(t *testing.T, registry *memory.Registry, e *echo, options ...framework.ServeOption) service {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	returned := make(chan error, 1)
+	go func() {
+		returned <- framework.Serve(ctx, registry, e.register, append([]framework.ServeOption{quiet}, options...)...)
+	}()
+	var err error
+	stopped := false
+	stop := func() error {
+		if !stopped {
+			cancel()
+			err = <-returned
+			stopped = true
+		}
+		return err
+	}
+	t.Cleanup(func() { _ = stop() })
+	return service{registry: registry, stop: stop}
+}
+
+// newBus gives a bus for the length of the test.
+func newBus(t *testing.T, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
+	t.Helper()
+	bus, err := framework.NewBus(registry, append([]framework.BusOption{quiet}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := bus.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return bus
+}
+
+// ready waits until the bus can call the APIs.
+func ready(t *testing.T, bus *framework.Bus, apis ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := bus.Ready(ctx, apis...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inMemory serves e without a network and gives a bus that reaches it, for
+// tests in which time is fake.
+func inMemory(t *testing.T, e *echo, options ...framework.ServeOption) (*framework.Bus, service, *bufconn.Listener) {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	registry := memory.New()
+	options = append(options, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+	running := serve(t, registry, e, options...)
+	bus := newBus(t, registry, framework.DialOptions(
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))
+	ready(t, bus, "test.echo")
+	return bus, running, listener
+}

@@ -1,0 +1,82 @@
+package timeout
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// Default is the limit of a call for which nothing else is said.
+const Default = 5 * time.Second
+
+// Source is who set a limit.
+type Source int
+
+// The sources, from the weakest to the strongest.
+const (
+	// FromDefault is [Default].
+	FromDefault Source = iota
+	// FromAPI is (onecall.v1.api).timeout in the .proto.
+	FromAPI
+	// FromRPC is (onecall.v1.rpc).timeout in the .proto.
+	FromRPC
+	// FromOption is the call option [Option].
+	FromOption
+	// FromCaller is the deadline of the caller's context.
+	FromCaller
+)
+
+// String describes the source.
+func (s Source) String() string {
+	switch s {
+	case FromDefault:
+		return "the default timeout"
+	case FromAPI:
+		return "the API's timeout"
+	case FromRPC:
+		return "the RPC's timeout"
+	case FromOption:
+		return "the call's Timeout option"
+	case FromCaller:
+		return "the caller's own deadline"
+	default:
+		return fmt.Sprintf("Source(%d)", int(s))
+	}
+}
+
+// Limit is how long a call may take, and who says so.
+type Limit struct {
+	Duration time.Duration
+	Source   Source
+}
+
+// Declared gives the limit of a unary RPC that declares rpc, of an API that
+// declares api; 0 is nothing declared.
+func Declared(rpc, api time.Duration) Limit {
+	switch {
+	case rpc > 0:
+		return Limit{rpc, FromRPC}
+	case api > 0:
+		return Limit{api, FromAPI}
+	default:
+		return Limit{Default, FromDefault}
+	}
+}
+
+// describe is the limit as errors give it.
+func (l Limit) describe() string {
+	if l.Source == FromCaller {
+		return fmt.Sprintf("%v (%v)", l.Source, round(l.Duration))
+	}
+	return fmt.Sprintf("%v, %v", l.Duration, l.Source)
+}
+
+// round leaves the digits that a person reads.
+func round(d time.Duration) time.Duration {
+	for unit := time.Second; unit > 1; unit /= 1000 {
+		if d >= unit {
+			return d.Round(cmp.Or(unit/1000, 1))
+		}
+	}
+	return d
+}
