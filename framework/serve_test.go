@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
@@ -162,10 +164,11 @@ func TestServeOffersHealthAndReflection(t *testing.T) {
 func TestServeLeavesTheRegistryThenFinishesItsCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var ended time.Time
+		var ended atomic.Pointer[time.Time]
 		bus, service, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
 			time.Sleep(time.Second)
-			ended = time.Now()
+			now := time.Now()
+			ended.Store(&now)
 			return "finished", nil
 		}})
 		var all []*framework.Call[testv1.EchoResponse]
@@ -192,8 +195,8 @@ func TestServeLeavesTheRegistryThenFinishesItsCalls(t *testing.T) {
 				t.Errorf("a call under way = %v, %v", reply, err)
 			}
 		}
-		if at := <-left; at != start || !draining || ended.Sub(start) != time.Second {
-			t.Errorf("left the registry after %v (draining first: %v), the last call ended after %v", at.Sub(start), draining, ended.Sub(start))
+		if at := <-left; at != start || !draining || ended.Load().Sub(start) != time.Second {
+			t.Errorf("left the registry after %v (draining first: %v), the last call ended after %v", at.Sub(start), draining, ended.Load().Sub(start))
 		}
 	})
 }
@@ -249,7 +252,8 @@ func TestServeReturnsEveryErrorItMet(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		start := time.Now()
-		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.StopWithin(10*time.Second))
+		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.StopWithin(10*time.Second),
+			framework.ListenWith(bufconn.Listen(1)), framework.AdvertiseAs("10.0.0.1:443"))
 		if err == nil || !strings.Contains(err.Error(), "no drain") || !strings.Contains(err.Error(), "no close") {
 			t.Errorf("Serve = %v, want both errors", err)
 		}
