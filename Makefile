@@ -23,8 +23,9 @@ help: ## Print the targets
 
 .PHONY: demo
 demo: ## Serve, find and call an API: an embedded etcd, two instances of auth and a caller
-	go build -o $(BIN)/auth-demo ./examples/auth/demo
-	$(BIN)/auth-demo
+	@mkdir -p $(BIN)
+	go build -o $(BIN) ./examples/auth/service ./examples/auth/demo
+	$(BIN)/demo
 
 .PHONY: test
 test: ## Run the tests of every module

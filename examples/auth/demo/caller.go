@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
+	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
+	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+const (
+	// soon is "well under a second".
+	soon = 300 * time.Millisecond
+	// patience is how long the registry may take to tell of a change, a lease
+	// that must run out first included.
+	patience = 3 * ttl
+	// callers is how many goroutines call at once while instances end.
+	callers = 8
+)
+
+// caller is the caller's part of the demo.
+type caller struct {
+	report
+
+	bus       *framework.Bus
+	auth      authv1.AuthServiceClient
+	instances *list
+	processes []int
+}
+
+// call runs the caller's part: every call goes through one bus.
+func call(ctx context.Context, endpoint string, processes []string) (err error) {
+	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		return err
+	}
+	defer registry.Close()
+	bus, err := framework.NewBus(registry)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	c := &caller{bus: bus, auth: authv1.NewAuthServiceClient(bus), instances: newList(registry, "auth")}
+	defer c.instances.stop()
+	for _, process := range processes {
+		id, err := strconv.Atoi(process)
+		if err != nil {
+			return fmt.Errorf("process %q: %w", process, err)
+		}
+		c.processes = append(c.processes, id)
+	}
+	start := time.Now()
+	for _, step := range []func(context.Context){
+		c.find, c.byType, c.asynchronously, c.change, c.spread, c.deadline, c.unknown, c.kill, c.terminate, c.unserved,
+	} {
+		step(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return c.end(time.Since(start))
+}
+
+func (c *caller) find(ctx context.Context) {
+	c.step("Instances of auth in etcd")
+	found := c.instances.until(ctx, len(c.processes))
+	c.tell(len(found) == len(c.processes), "%d found", len(found))
+	for _, instance := range found {
+		c.tell(true, "%s serves %s, incarnation %s", instance.Address, instance.Service, instance.Incarnation)
+	}
+	err := c.bus.Ready(ctx, "auth")
+	c.tell(err == nil, "the bus is ready to call auth%s", suffix(err))
+}
+
+func (c *caller) byType(ctx context.Context) {
+	c.step("check_password, by type")
+	for _, try := range []struct {
+		username, password string
+		want               bool
+	}{{"admin", "secret", true}, {"admin", "guess", false}} {
+		start := time.Now()
+		reply, err := c.auth.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: try.username, Password: try.password})
+		c.tell(err == nil && reply.GetValid() == try.want, "username=%s password=%s: valid=%v after %s%s",
+			try.username, try.password, reply.GetValid(), ms(time.Since(start)), suffix(err))
+	}
+}
+
+func (c *caller) asynchronously(ctx context.Context) {
+	c.step("check_password, asynchronously, four at once")
+	passwords := []string{"secret", "secr3t", "Secret", "secret"}
+	start := time.Now()
+	var calls []*framework.Call[authv1.CheckPasswordResponse]
+	for _, password := range passwords {
+		calls = append(calls, framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: password}))
+	}
+	c.tell(time.Since(start) < 20*time.Millisecond, "all four were begun after %s", ms(time.Since(start)))
+	for i, call := range calls {
+		reply, err := call.Await(ctx)
+		c.tell(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
+	}
+	c.tell(true, "all four had ended after %s", ms(time.Since(start)))
+}
+
+func (c *caller) change(ctx context.Context) {
+	c.step("get_user, promote_to_admin, get_user again")
+	before, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
+	c.tell(err == nil && !before.GetUser().GetAdmin(), "get_user: id=%d username=%s admin=%v%s",
+		before.GetUser().GetId(), before.GetUser().GetUsername(), before.GetUser().GetAdmin(), suffix(err))
+	_, err = c.auth.PromoteToAdmin(ctx, &authv1.PromoteToAdminRequest{Username: "adam"})
+	c.tell(err == nil, "promote_to_admin%s", suffix(err))
+	after, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
+	c.tell(err == nil && after.GetUser().GetAdmin() && after.GetUser().GetId() == before.GetUser().GetId(), "get_user: id=%d username=%s admin=%v%s",
+		after.GetUser().GetId(), after.GetUser().GetUsername(), after.GetUser().GetAdmin(), suffix(err))
+	_, err = c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "nobody"})
+	c.tell(status.Code(err) == codes.NotFound, "get_user of nobody is refused%s", suffix(err))
+}
+
+func (c *caller) spread(ctx context.Context) {
+	const calls = 100
+	c.step(fmt.Sprintf("How %d calls spread over the instances", calls))
+	byAddress := make(map[string]int)
+	for range calls {
+		var from peer.Peer
+		if _, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"}, grpc.Peer(&from)); err != nil {
+			c.tell(false, "a call failed%s", suffix(err))
+			continue
+		}
+		byAddress[from.Addr.String()]++
+	}
+	for _, address := range slices.Sorted(maps.Keys(byAddress)) {
+		c.tell(byAddress[address] >= calls/(2*len(c.processes)), "%s answered %d", address, byAddress[address])
+	}
+	c.tell(len(byAddress) == len(c.processes), "%d instances answered", len(byAddress))
+}
+
+func (c *caller) deadline(ctx context.Context) {
+	c.step("A deadline that passes, and whose it was")
+	request := &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"}
+	var timed *timeout.Error
+	start := time.Now()
+	_, err := c.auth.CheckPassword(ctx, request, framework.Timeout(5*time.Millisecond))
+	c.tell(errors.As(err, &timed) && timed.Limit.Source == timeout.FromOption, "an option of 5 ms, after %s%s", ms(time.Since(start)), suffix(err))
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	start = time.Now()
+	_, err = c.auth.CheckPassword(short, request)
+	c.tell(errors.As(err, &timed) && timed.Limit.Source == timeout.FromCaller, "a deadline of 10 ms, after %s%s", ms(time.Since(start)), suffix(err))
+}
+
+func (c *caller) unknown(ctx context.Context) {
+	c.step("An API that nobody ever served")
+	start := time.Now()
+	_, err := grpc_testing.NewTestServiceClient(c.bus).EmptyCall(ctx, &grpc_testing.Empty{})
+	took := time.Since(start)
+	c.tell(errors.As(err, new(*discovery.UnknownAPIError)) && status.Code(err) == codes.Unimplemented && took < soon, "refused after %s%s", ms(took), suffix(err))
+}
+
+func (c *caller) kill(ctx context.Context) {
+	c.step(fmt.Sprintf("SIGKILL for process %d while %d callers call", c.processes[0], callers))
+	load := c.begin(ctx)
+	load.replies(ctx, 200)
+	err := syscall.Kill(c.processes[0], syscall.SIGKILL)
+	c.tell(err == nil, "killed%s", suffix(err))
+	load.replies(ctx, 400)
+	failed := load.end()
+	c.tell(len(failed) <= callers, "%d calls had replies, %d were on the broken connection", load.good, len(failed))
+	for text, count := range counted(failed) {
+		c.tell(true, "%d× %s", count, text)
+	}
+	start := time.Now()
+	left := c.instances.until(ctx, 1)
+	c.tell(len(left) == 1, "its lease ran out %.1f s later: etcd has %d instance", time.Since(start).Seconds(), len(left))
+}
+
+func (c *caller) terminate(ctx context.Context) {
+	c.step(fmt.Sprintf("SIGTERM for process %d while %d callers call", c.processes[1], callers))
+	load := c.begin(ctx)
+	load.replies(ctx, 200)
+	slow := make([]*framework.Call[authv1.CheckPasswordResponse], callers)
+	for i := range slow {
+		slow[i] = framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
+	}
+	load.replies(ctx, 1) // so that the slow calls are on their way
+	err := syscall.Kill(c.processes[1], syscall.SIGTERM)
+	c.tell(err == nil, "told to end%s", suffix(err))
+	load.refused(ctx)
+	lost := 0
+	for _, err := range load.end() {
+		if !errors.As(err, new(*discovery.NoInstanceError)) {
+			lost++
+			c.tell(false, "lost%s", suffix(err))
+		}
+	}
+	for _, call := range slow {
+		if reply, err := call.Await(ctx); err != nil || !reply.GetValid() {
+			lost++
+			c.tell(false, "a slow call was lost%s", suffix(err))
+		}
+	}
+	c.tell(lost == 0, "%d calls and %d slow ones had replies, %d were lost", load.good, len(slow), lost)
+}
+
+func (c *caller) unserved(ctx context.Context) {
+	c.step("auth, now that nobody serves it")
+	start := time.Now()
+	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
+	took := time.Since(start)
+	c.tell(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable && took < soon, "refused after %s%s", ms(took), suffix(err))
+}
+
+// suffix is how an error ends a line.
+func suffix(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf(": %s (%v)", status.Convert(err).Message(), status.Code(err))
+}
+
+// counted counts errors by their text.
+func counted(errs []error) map[string]int {
+	counts := make(map[string]int)
+	for _, err := range errs {
+		counts[status.Convert(err).Message()]++
+	}
+	return counts
+}
+
+// load is goroutines that call get_user all the time, each until it is refused
+// for want of an instance or told to end.
+type load struct {
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	replied chan struct{}
+
+	mu     sync.Mutex // guards the fields below
+	good   int
+	failed []error
+}
+
+func (c *caller) begin(ctx context.Context) *load {
+	l := &load{replied: make(chan struct{})}
+	ending, stop := context.WithCancel(ctx)
+	l.stop = stop
+	for range callers {
+		l.done.Go(func() {
+			for ending.Err() == nil {
+				_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
+				if l.count(err) {
+					return
+				}
+				select {
+				case l.replied <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	return l
+}
+
+// count counts a call; end says that there is nobody left to call.
+func (l *load) count(err error) (end bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.good++
+		return false
+	}
+	l.failed = append(l.failed, err)
+	return errors.As(err, new(*discovery.NoInstanceError))
+}
+
+// replies waits for that many more replies.
+func (l *load) replies(ctx context.Context, count int) {
+	for range count {
+		select {
+		case <-l.replied:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// refused waits until all goroutines were refused.
+func (l *load) refused(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.done.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// end ends the goroutines and gives the errors of their calls.
+func (l *load) end() []error {
+	l.stop()
+	l.done.Wait()
+	return l.failed
+}
+
+// list follows the instances of an API.
+type list struct {
+	stop    func()
+	changed chan struct{}
+
+	mu     sync.Mutex // guards latest
+	latest []discovery.Instance
+}
+
+func newList(registry discovery.Registry, api string) *list {
+	l := &list{changed: make(chan struct{}, 1)}
+	l.stop = registry.Watch(api, func(snapshot discovery.Snapshot) {
+		l.mu.Lock()
+		l.latest = snapshot.Instances
+		l.mu.Unlock()
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
+	})
+	return l
+}
+
+// until gives the instances once there are that many, or what there is when
+// patience ends.
+func (l *list) until(ctx context.Context, count int) []discovery.Instance {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		latest := l.latest
+		l.mu.Unlock()
+		if len(latest) == count {
+			return latest
+		}
+		select {
+		case <-l.changed:
+		case <-ctx.Done():
+			return latest
+		}
+	}
+}

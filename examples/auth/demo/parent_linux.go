@@ -1,0 +1,6 @@
+package main
+
+import "syscall"
+
+// endWithParent has the kernel kill a process when its parent is killed.
+func endWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// report tells a person what each step did and what came back.
+type report struct {
+	steps, wrong int
+}
+
+// step begins a step.
+func (r *report) step(title string) {
+	r.steps++
+	fmt.Printf("\n%2d  %s\n", r.steps, title)
+}
+
+// tell tells what came back, and whether it was as it should be.
+func (r *report) tell(right bool, format string, args ...any) {
+	mark := "ok   "
+	if !right {
+		mark = "WRONG"
+		r.wrong++
+	}
+	fmt.Printf("    %s  %s\n", mark, fmt.Sprintf(format, args...))
+}
+
+// end sums up; it is an error when anything was wrong.
+func (r *report) end(took time.Duration) error {
+	if r.wrong > 0 {
+		return fmt.Errorf("%d things went otherwise than they should", r.wrong)
+	}
+	fmt.Printf("\nall %d steps went as they should, in %.1f s\n", r.steps, took.Seconds())
+	return nil
+}
+
+// ms writes a time as a person reads it.
+func ms(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%d ms", d.Milliseconds())
+}
