@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+const (
+	// deadline is the API's timeout, which the plain caller sets itself.
+	deadline = 2 * time.Second
+	// payload is what is sent and answered, in bytes.
+	payload = 50
+)
+
+// way is a way to make the same call.
+type way struct {
+	name   string
+	server *server
+	call   func(context.Context) error
+	turns  []turn
+}
+
+// turn is what calls cost, each on average over one turn.
+type turn struct {
+	wall, callerCPU, serverCPU   float64 // nanoseconds
+	callerMallocs, serverMallocs float64
+}
+
+// figures are what is read off a turn.
+var figures = []struct {
+	name string
+	unit string
+	of   func(turn) float64
+}{
+	{"wall time", "µs", func(t turn) float64 { return t.wall / 1000 }},
+	{"CPU, both", "µs", func(t turn) float64 { return (t.callerCPU + t.serverCPU) / 1000 }},
+	{"CPU, caller", "µs", func(t turn) float64 { return t.callerCPU / 1000 }},
+	{"CPU, server", "µs", func(t turn) float64 { return t.serverCPU / 1000 }},
+	{"allocations, caller", "", func(t turn) float64 { return t.callerMallocs }},
+	{"allocations, server", "", func(t turn) float64 { return t.serverMallocs }},
+}
+
+// compare measures all ways with that many callers at once, and prints them.
+func compare(ctx context.Context, self string, callers, turns int, length time.Duration) (err error) {
+	plainServer, err := start(ctx, self, "plain")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plainServer.stop()) }()
+	onecallServer, err := start(ctx, self, "onecall")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, onecallServer.stop()) }()
+
+	toPlain, err := grpc.NewClient(plainServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer toPlain.Close()
+	toOnecall, err := grpc.NewClient(onecallServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer toOnecall.Close()
+	bus, err := newBus(onecallServer.address)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+
+	ways := []*way{
+		{name: "plain → plain", server: plainServer, call: plainCall(toPlain)},
+		{name: "plain → Serve", server: onecallServer, call: plainCall(toOnecall)},
+		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
+	}
+	for i := range turns + 1 {
+		for j := range ways {
+			way := ways[(i+j)%len(ways)]
+			measured, err := way.measure(ctx, callers, length)
+			if err != nil {
+				return fmt.Errorf("%s: %w", way.name, err)
+			}
+			if i > 0 { // the first turn warms up
+				way.turns = append(way.turns, measured)
+			}
+		}
+	}
+	return show(callers, ways)
+}
+
+func newBus(address string) (*framework.Bus, error) {
+	registry := memory.New()
+	_, err := registry.Register(discovery.Instance{API: api, Address: address, Incarnation: discovery.NewIncarnation()})
+	if err != nil {
+		return nil, err
+	}
+	return framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)))
+}
+
+func request() *testv1.EchoRequest { return &testv1.EchoRequest{Text: strings.Repeat("x", payload)} }
+
+func plainCall(conn *grpc.ClientConn) func(context.Context) error {
+	client := testv1.NewEchoServiceClient(conn)
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, deadline)
+		defer cancel()
+		_, err := client.Echo(ctx, request())
+		return err
+	}
+}
+
+func busCall(bus *framework.Bus) func(context.Context) error {
+	client := testv1.NewEchoServiceClient(bus)
+	return func(ctx context.Context) error {
+		_, err := client.Echo(ctx, request())
+		return err
+	}
+}
+
+// measure makes calls for a turn.
+func (w *way) measure(ctx context.Context, callers int, length time.Duration) (turn, error) {
+	serverBefore, err := w.server.used()
+	if err != nil {
+		return turn{}, err
+	}
+	callerBefore, begin := use(), time.Now()
+	var (
+		running sync.WaitGroup
+		over    atomic.Bool
+		calls   atomic.Int64
+		failed  atomic.Pointer[error]
+	)
+	timer := time.AfterFunc(length, func() { over.Store(true) })
+	defer timer.Stop()
+	for range callers {
+		running.Go(func() {
+			made := int64(0)
+			for !over.Load() {
+				if err := w.call(ctx); err != nil {
+					failed.Store(&err)
+					break
+				}
+				made++
+			}
+			calls.Add(made)
+		})
+	}
+	running.Wait()
+	wall, callerAfter := time.Since(begin), use()
+	if err := failed.Load(); err != nil {
+		return turn{}, *err
+	}
+	serverAfter, err := w.server.used()
+	if err != nil {
+		return turn{}, err
+	}
+	each := func(total float64) float64 { return total / float64(calls.Load()) }
+	return turn{
+		wall:          each(float64(wall) * float64(callers)),
+		callerCPU:     each(float64(callerAfter.CPU - callerBefore.CPU)),
+		serverCPU:     each(float64(serverAfter.CPU - serverBefore.CPU)),
+		callerMallocs: each(float64(callerAfter.Mallocs - callerBefore.Mallocs)),
+		serverMallocs: each(float64(serverAfter.Mallocs - serverBefore.Mallocs)),
+	}, nil
+}
+
+// show prints the medians, and the ratios to the first way.
+func show(callers int, ways []*way) error {
+	fmt.Printf("\n%d callers, %d bytes, medians of %d turns\n", callers, payload, len(ways[0].turns))
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(table, "per call\t")
+	for _, way := range ways {
+		fmt.Fprintf(table, "%s\t", way.name)
+	}
+	for _, way := range ways[1:] {
+		fmt.Fprintf(table, "%s\t", "ratio, "+way.name)
+	}
+	fmt.Fprintln(table)
+	for _, figure := range figures {
+		fmt.Fprintf(table, "%s\t", figure.name)
+		for _, way := range ways {
+			fmt.Fprintf(table, "%.1f %s\t", median(way.turns, figure.of), figure.unit)
+		}
+		for _, way := range ways[1:] {
+			var ratios []float64
+			for i := range way.turns {
+				ratios = append(ratios, figure.of(way.turns[i])/figure.of(ways[0].turns[i]))
+			}
+			fmt.Fprintf(table, "%.3f\t", middle(ratios))
+		}
+		fmt.Fprintln(table)
+	}
+	return table.Flush()
+}
+
+func median(turns []turn, of func(turn) float64) float64 {
+	values := make([]float64, len(turns))
+	for i, t := range turns {
+		values[i] = of(t)
+	}
+	return middle(values)
+}
+
+func middle(values []float64) float64 {
+	slices.Sort(values)
+	if half := len(values) / 2; len(values)%2 == 0 {
+		return (values[half-1] + values[half]) / 2
+	}
+	return values[len(values)/2]
+}

@@ -1,0 +1,57 @@
+// Bench measures what a call on a bus costs against the same call on plain
+// grpc-go: wall time, CPU and allocations per call, of the caller and of the
+// server, which are processes of their own.
+//
+// The ways are measured by turns, some milliseconds each, so that whatever else
+// the machine does meets all of them; figures are medians over the turns, and
+// ratios are medians of the ratios within a turn.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	serveAs := flag.String("serve", "", "run a server: plain or onecall")
+	callers := flag.String("callers", "1,64", "numbers of callers at once, comma-separated")
+	turns := flag.Int("turns", 15, "turns of each way")
+	length := flag.Duration("time", 500*time.Millisecond, "length of a turn")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *serveAs, *callers, *turns, *length); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, serveAs, callers string, turns int, length time.Duration) error {
+	if serveAs != "" {
+		return serve(ctx, serveAs)
+	}
+	if turns < 1 || length <= 0 {
+		return fmt.Errorf("-turns %d and -time %v: both are more than zero", turns, length)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fmt.Println(machine())
+	for text := range strings.SplitSeq(callers, ",") {
+		count, err := strconv.Atoi(text)
+		if err != nil || count < 1 {
+			return fmt.Errorf("-callers: %q is not a number of callers", text)
+		}
+		if err := compare(ctx, self, count, turns, length); err != nil {
+			return err
+		}
+	}
+	return nil
+}

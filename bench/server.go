@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// api is what is called.
+const api = "test.echo"
+
+// echo answers with what it was sent.
+type echo struct {
+	testv1.UnimplementedEchoServiceServer
+}
+
+func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
+	return &testv1.EchoResponse{Text: req.GetText()}, nil
+}
+
+// serve is a server's process: it writes its address on a line, then answers
+// each line with what it has used, and ends with its input.
+func serve(ctx context.Context, as string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	address, ended := make(chan string, 1), make(chan error, 1)
+	switch as {
+	case "plain":
+		go func() { ended <- servePlain(ctx, address) }()
+	case "onecall":
+		go func() { ended <- serveOnecall(ctx, address) }()
+	default:
+		return fmt.Errorf("-serve %q is neither plain nor onecall", as)
+	}
+	select {
+	case at := <-address:
+		fmt.Println(at)
+	case err := <-ended:
+		return err
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		if err := json.NewEncoder(os.Stdout).Encode(use()); err != nil {
+			return err
+		}
+	}
+	cancel()
+	return errors.Join(lines.Err(), <-ended)
+}
+
+func servePlain(ctx context.Context, address chan<- string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer()
+	testv1.RegisterEchoServiceServer(server, echo{})
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	address <- listener.Addr().String()
+	return server.Serve(listener)
+}
+
+func serveOnecall(ctx context.Context, address chan<- string) error {
+	registry := memory.New()
+	stop := registry.Watch(api, func(snapshot discovery.Snapshot) {
+		if snapshot.Err() == nil {
+			address <- snapshot.Instances[0].Address
+		}
+	})
+	defer stop()
+	return framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		testv1.RegisterEchoServiceServer(apis, echo{})
+	}, framework.Logger(slog.New(slog.DiscardHandler)))
+}
+
+// server is a server in a process of its own, as its parent sees it.
+type server struct {
+	address string
+	command *exec.Cmd
+	lines   *bufio.Scanner
+	ask     interface {
+		Write([]byte) (int, error)
+		Close() error
+	}
+}
+
+func start(ctx context.Context, self, as string) (*server, error) {
+	command := exec.CommandContext(ctx, self, "-serve", as)
+	command.Stderr = os.Stderr
+	input, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	s := &server{command: command, lines: bufio.NewScanner(output), ask: input}
+	if !s.lines.Scan() {
+		return nil, errors.Join(fmt.Errorf("the %s server gave no address", as), s.lines.Err(), s.stop())
+	}
+	s.address = s.lines.Text()
+	return s, nil
+}
+
+// used gives what the server has used so far.
+func (s *server) used() (used usage, err error) {
+	if _, err := s.ask.Write([]byte("\n")); err != nil {
+		return used, err
+	}
+	if !s.lines.Scan() {
+		return used, errors.Join(errors.New("the server has ended"), s.lines.Err())
+	}
+	return used, json.Unmarshal(s.lines.Bytes(), &used)
+}
+
+func (s *server) stop() error {
+	return errors.Join(s.ask.Close(), s.command.Wait())
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// usage is what a process has used since it started.
+type usage struct {
+	CPU     time.Duration // user and system
+	Mallocs uint64
+}
+
+// use gives this process's usage.
+func use() usage {
+	var times syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &times); err != nil {
+		panic(err) // cannot fail with these arguments: see getrusage(2)
+	}
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	return usage{
+		CPU:     time.Duration(times.Utime.Nano() + times.Stime.Nano()),
+		Mallocs: memory.Mallocs,
+	}
+}
+
+// machine says where the figures come from.
+func machine() string {
+	model := "unknown CPU"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	versions := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "google.golang.org/grpc" {
+				versions = ", grpc-go " + module.Version
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d cores, %s/%s, %s%s", model, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), versions)
+}
