@@ -57,36 +57,36 @@ var figures = []struct {
 	{"allocations, server", "", func(t turn) float64 { return t.serverMallocs }},
 }
 
-// compare measures all ways with that many callers at once, and prints them.
-func compare(ctx context.Context, self string, callers, turns int, length time.Duration) (err error) {
+// compare measures all ways with that many callers at once.
+func compare(ctx context.Context, self string, callers, turns int, length time.Duration) (ways []*way, err error) {
 	plainServer, err := start(ctx, self, "plain")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, plainServer.stop()) }()
 	onecallServer, err := start(ctx, self, "onecall")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, onecallServer.stop()) }()
 
 	toPlain, err := grpc.NewClient(plainServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer toPlain.Close()
 	toOnecall, err := grpc.NewClient(onecallServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer toOnecall.Close()
 	bus, err := newBus(onecallServer.address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer bus.Close()
 
-	ways := []*way{
+	ways = []*way{
 		{name: "plain → plain", server: plainServer, call: plainCall(toPlain)},
 		{name: "plain → Serve", server: onecallServer, call: plainCall(toOnecall)},
 		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
@@ -96,14 +96,14 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 			way := ways[(i+j)%len(ways)]
 			measured, err := way.measure(ctx, callers, length)
 			if err != nil {
-				return fmt.Errorf("%s: %w", way.name, err)
+				return nil, fmt.Errorf("%s: %w", way.name, err)
 			}
 			if i > 0 { // the first turn warms up
 				way.turns = append(way.turns, measured)
 			}
 		}
 	}
-	return show(callers, ways)
+	return ways, nil
 }
 
 func newBus(address string) (*framework.Bus, error) {

@@ -24,15 +24,15 @@ func main() {
 	turns := flag.Int("turns", 15, "turns of each way")
 	length := flag.Duration("time", 500*time.Millisecond, "length of a turn")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *serveAs, *callers, *turns, *length); err != nil {
+	if err := run(*serveAs, *callers, *turns, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, serveAs, callers string, turns int, length time.Duration) error {
+func run(serveAs, callers string, turns int, length time.Duration) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	if serveAs != "" {
 		return serve(ctx, serveAs)
 	}
@@ -49,7 +49,11 @@ func run(ctx context.Context, serveAs, callers string, turns int, length time.Du
 		if err != nil || count < 1 {
 			return fmt.Errorf("-callers: %q is not a number of callers", text)
 		}
-		if err := compare(ctx, self, count, turns, length); err != nil {
+		ways, err := compare(ctx, self, count, turns, length)
+		if err != nil {
+			return err
+		}
+		if err := show(count, ways); err != nil {
 			return err
 		}
 	}

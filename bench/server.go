@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -62,7 +63,7 @@ func serve(ctx context.Context, as string) error {
 }
 
 func servePlain(ctx context.Context, address chan<- string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -92,10 +93,7 @@ type server struct {
 	address string
 	command *exec.Cmd
 	lines   *bufio.Scanner
-	ask     interface {
-		Write([]byte) (int, error)
-		Close() error
-	}
+	ask     io.WriteCloser
 }
 
 func start(ctx context.Context, self, as string) (*server, error) {
@@ -128,7 +126,8 @@ func (s *server) used() (used usage, err error) {
 	if !s.lines.Scan() {
 		return used, errors.Join(errors.New("the server has ended"), s.lines.Err())
 	}
-	return used, json.Unmarshal(s.lines.Bytes(), &used)
+	err = json.Unmarshal(s.lines.Bytes(), &used)
+	return used, err
 }
 
 func (s *server) stop() error {

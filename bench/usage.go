@@ -12,8 +12,8 @@ import (
 
 // usage is what a process has used since it started.
 type usage struct {
-	CPU     time.Duration // user and system
-	Mallocs uint64
+	CPU     time.Duration `json:"cpu"` // user and system
+	Mallocs uint64        `json:"mallocs"`
 }
 
 // use gives this process's usage.

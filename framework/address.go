@@ -3,6 +3,7 @@ package framework
 import (
 	"fmt"
 	"net"
+	"strconv"
 )
 
 // advertised gives the address at which callers reach a listener.
@@ -13,7 +14,7 @@ func advertised(listener net.Listener, advertise string) (string, error) {
 		if err != nil || port != "0" || !isTCP {
 			return advertise, err
 		}
-		return net.JoinHostPort(host, fmt.Sprint(tcp.Port)), nil
+		return net.JoinHostPort(host, strconv.Itoa(tcp.Port)), nil
 	}
 	if !isTCP {
 		return "", fmt.Errorf("option AdvertiseAs: is needed, for callers cannot dial %s", listener.Addr())
@@ -25,7 +26,7 @@ func advertised(listener net.Listener, advertise string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return net.JoinHostPort(ip.String(), fmt.Sprint(tcp.Port)), nil
+	return net.JoinHostPort(ip.String(), strconv.Itoa(tcp.Port)), nil
 }
 
 // hostIP gives an address of this machine that others may reach: the first

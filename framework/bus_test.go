@@ -157,12 +157,14 @@ func TestACallThatFindsNoInstanceSaysWhy(t *testing.T) {
 	}
 	for name, test := range map[string]test{
 		"nobody ever served it": {
-			told{discovery.Snapshot{KnownAPIs: []string{"auth"}}}, codes.Unimplemented,
+			told{discovery.Snapshot{KnownAPIs: []string{"auth"}}},
+			codes.Unimplemented,
 			func(err error) bool { return errors.As(err, new(*discovery.UnknownAPIError)) },
 			`: unknown API "test.echo"`,
 		},
 		"nobody serves it now": {
-			told{discovery.Snapshot{Known: true}}, codes.Unavailable,
+			told{discovery.Snapshot{Known: true}},
+			codes.Unavailable,
 			func(err error) bool { return errors.As(err, new(*discovery.NoInstanceError)) },
 			`: API "test.echo" has no instance`,
 		},
@@ -173,7 +175,8 @@ func TestACallThatFindsNoInstanceSaysWhy(t *testing.T) {
 			"its one registered instance is draining",
 		},
 		"the registry is away": {
-			told{discovery.Snapshot{Unreachable: unreachable}}, codes.Unavailable,
+			told{discovery.Snapshot{Unreachable: unreachable}},
+			codes.Unavailable,
 			func(err error) bool { return errors.Is(err, error(unreachable)) },
 			"the registry can't be reached: etcd at http://10.0.0.9:2379, since 1970",
 		},
@@ -416,10 +419,10 @@ func (secret) RequireTransportSecurity() bool { return true }
 func TestAFaultInAProtoIsAnErrorOfTheFirstCall(t *testing.T) {
 	t.Parallel()
 	options := &descriptorpb.ServiceOptions{}
-	proto.SetExtension(options, onecallv1.E_Api, &onecallv1.ApiOptions{Name: proto.String("default")})
+	proto.SetExtension(options, onecallv1.E_Api, &onecallv1.ApiOptions{Name: new("default")})
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("faulty/v1/faulty.proto"), Package: proto.String("faulty.v1"), Syntax: proto.String("proto3"),
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("FaultyService"), Options: options}},
+		Name: new("faulty/v1/faulty.proto"), Package: new("faulty.v1"), Syntax: new("proto3"),
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("FaultyService"), Options: options}},
 	}, protoregistry.GlobalFiles)
 	if err != nil {
 		t.Fatal(err)

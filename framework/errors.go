@@ -2,13 +2,10 @@ package framework
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/onecall-dev/onecall/discovery"
 )
 
 // ErrClosed is met by calls on a bus that was closed. Its code is CANCELED.
@@ -34,15 +31,6 @@ func (e *callError) GRPCStatus() *status.Status { return status.New(e.code, e.te
 // invalid is an INVALID_ARGUMENT error.
 func invalid(format string, args ...any) error {
 	return &callError{code: codes.InvalidArgument, text: "onecall: " + fmt.Sprintf(format, args...)}
-}
-
-// findingCode is the code of a call that found no instance.
-func findingCode(problem error) codes.Code {
-	var unknown *discovery.UnknownAPIError
-	if errors.As(problem, &unknown) {
-		return codes.Unimplemented
-	}
-	return codes.Unavailable
 }
 
 // waitError is what a wait ended with when its context did.

@@ -1,11 +1,14 @@
 package framework
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
 // ListenWith serves on a listener of the test's own.
 func ListenWith(listener net.Listener) ServeOption {
 	return serveOption(func(options *serveOptions) error {
-		options.listen = func() (net.Listener, error) { return listener, nil }
+		options.listen = func(context.Context) (net.Listener, error) { return listener, nil }
 		return nil
 	})
 }

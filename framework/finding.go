@@ -30,8 +30,7 @@ type problem struct {
 
 // code is the code of a call that met the problem.
 func (p *problem) code() codes.Code {
-	var unknown *discovery.UnknownAPIError
-	if errors.As(p.err, &unknown) {
+	if _, unknown := errors.AsType[*discovery.UnknownAPIError](p.err); unknown {
 		return codes.Unimplemented
 	}
 	return codes.Unavailable

@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,10 +18,14 @@ import (
 const defaultBudget = 25 * time.Second
 
 // ServeOption is an option of [Serve].
-type ServeOption interface{ applyToServe(*serveOptions) error }
+type ServeOption interface {
+	applyToServe(options *serveOptions) error
+}
 
 // BusOption is an option of [NewBus] and [Dial].
-type BusOption interface{ applyToBus(*busOptions) error }
+type BusOption interface {
+	applyToBus(options *busOptions) error
+}
 
 // Option is an option of [Serve], [NewBus] and [Dial].
 type Option interface {
@@ -29,7 +34,7 @@ type Option interface {
 }
 
 type serveOptions struct {
-	listen    func() (net.Listener, error)
+	listen    func(context.Context) (net.Listener, error)
 	advertise string
 	budget    time.Duration
 	log       *slog.Logger
@@ -63,9 +68,15 @@ func ListenOn(address string) ServeOption {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf(`option ListenOn: %q is not "host:port", such as ":8443" or "127.0.0.1:0": %w`, address, err)
 		}
-		options.listen = func() (net.Listener, error) { return net.Listen("tcp", address) }
+		options.listen = listenOn(address)
 		return nil
 	})
+}
+
+func listenOn(address string) func(context.Context) (net.Listener, error) {
+	return func(ctx context.Context) (net.Listener, error) {
+		return new(net.ListenConfig).Listen(ctx, "tcp", address)
+	}
 }
 
 // AdvertiseAs sets the address at which callers reach the service, "host:port",
@@ -152,7 +163,7 @@ func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit)
 
 func newServeOptions(options []ServeOption) (serveOptions, error) {
 	out := serveOptions{
-		listen: func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") },
+		listen: listenOn("127.0.0.1:0"),
 		budget: defaultBudget,
 		log:    slog.Default(),
 	}

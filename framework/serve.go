@@ -93,7 +93,7 @@ func (s *serving) newServer() (err error) {
 
 // run listens, serves, registers, and on the way out does so in reverse.
 func (s *serving) run(ctx context.Context) error {
-	listener, err := s.options.listen()
+	listener, err := s.options.listen(ctx)
 	if err != nil {
 		s.server.Stop()
 		return fmt.Errorf("onecall: Serve: option ListenOn: cannot listen: %w", err)

@@ -4,6 +4,7 @@ package discoverytest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -135,7 +136,7 @@ func (w *Watched) Until(t *testing.T, want string, is func(discovery.Snapshot) b
 // UntilAddresses waits for a last snapshot with these addresses, in this order.
 func (w *Watched) UntilAddresses(t *testing.T, want ...string) discovery.Snapshot {
 	t.Helper()
-	return w.Until(t, "exactly "+strings(want), func(s discovery.Snapshot) bool { return slices.Equal(addresses(s), want) })
+	return w.Until(t, fmt.Sprintf("exactly the addresses %v", want), func(s discovery.Snapshot) bool { return slices.Equal(addresses(s), want) })
 }
 
 func addresses(snapshot discovery.Snapshot) []string {
@@ -146,18 +147,8 @@ func addresses(snapshot discovery.Snapshot) []string {
 	return out
 }
 
-func strings(values []string) string {
-	if len(values) == 0 {
-		return "no instance"
-	}
-	out := ""
-	for _, value := range values {
-		out += " " + value
-	}
-	return out[1:]
-}
-
 func tellsOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	before := Watch(t, elsewhere, "auth")
 	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
 	before.UntilAddresses(t, "10.0.0.1:1")
@@ -169,6 +160,7 @@ func tellsOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	full := discovery.Instance{
 		API:         "auth",
 		Address:     "[2001:db8::1]:443",
@@ -188,6 +180,7 @@ func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func tellsUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	served := Watch(t, here, "auth")
 	var unknown *discovery.UnknownAPIError
 	if err := served.UntilAddresses(t).Err(); !errors.As(err, &unknown) || unknown.API != "auth" {
@@ -212,6 +205,7 @@ func tellsUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) 
 }
 
 func keepsAPIsApart(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	Register(t, here,
 		Instance("user", "10.0.0.1:1"), Instance("user_admin", "10.0.0.1:1"), Instance("user.admin", "10.0.0.1:1"), Instance("use", "10.0.0.2:1"))
 	got := Watch(t, elsewhere, "user").UntilAddresses(t, "10.0.0.1:1")
@@ -221,6 +215,7 @@ func keepsAPIsApart(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func tellsOfDraining(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	watched := Watch(t, elsewhere, "auth")
 	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
 	if err := watched.UntilAddresses(t, "10.0.0.1:1").Err(); err != nil {
@@ -239,6 +234,7 @@ func tellsOfDraining(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func replacesAtAnAddress(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	first, second := Instance("auth", "10.0.0.1:1"), Instance("auth", "10.0.0.1:1")
 	watched := Watch(t, here, "auth")
 	Register(t, here, first)
@@ -254,12 +250,14 @@ func replacesAtAnAddress(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func keepsOrder(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	Register(t, here, Instance("auth", "10.0.0.3:1"), Instance("auth", "10.0.0.1:1"))
 	Register(t, elsewhere, Instance("auth", "10.0.0.2:1"))
 	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
 }
 
 func takesAwayOnlyItsOwn(t *testing.T, here, _ discovery.Registry) {
+	t.Helper()
 	watched := Watch(t, here, "auth")
 	first := Register(t, here, Instance("auth", "10.0.0.1:1"), Instance("billing", "10.0.0.1:1"))
 	Register(t, here, Instance("auth", "10.0.0.2:1"))
@@ -271,6 +269,7 @@ func takesAwayOnlyItsOwn(t *testing.T, here, _ discovery.Registry) {
 }
 
 func refusesBadInstances(t *testing.T, here, _ discovery.Registry) {
+	t.Helper()
 	good := Instance("auth", "10.0.0.1:1")
 	watched := Watch(t, here, "auth")
 	for field, change := range map[string]func(*discovery.Instance){
@@ -290,6 +289,7 @@ func refusesBadInstances(t *testing.T, here, _ discovery.Registry) {
 }
 
 func tellsNothingAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	stopped, other := Watch(t, here, "auth"), Watch(t, here, "auth")
 	stopped.UntilAddresses(t)
 	stopped.Stop()
@@ -305,6 +305,7 @@ func tellsNothingAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
 }
 
 func tellsEveryObserver(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
 	const observers = 8
 	var all [observers]*Watched
 	var starting sync.WaitGroup

@@ -17,9 +17,9 @@ const maxValueBytes = 64 << 10
 // own gRPC resolver (go.etcd.io/etcd/client/v3/naming/endpoints), so that each
 // finds what the other registers; our fields are inside Metadata.
 type value struct {
-	Op       int // 0: an endpoint
-	Addr     string
-	Metadata json.RawMessage `json:",omitempty"`
+	Op       int             `json:"Op"` // 0: an endpoint
+	Addr     string          `json:"Addr"`
+	Metadata json.RawMessage `json:"Metadata,omitempty"`
 }
 
 // metadata are our fields.
@@ -65,7 +65,7 @@ func decodeInstance(api string, data []byte) (discovery.Instance, error) {
 		return discovery.Instance{}, fmt.Errorf("not etcd's naming format: %w", err)
 	}
 	if read.Op != 0 {
-		return discovery.Instance{}, fmt.Errorf("Op is %d, not an endpoint's 0", read.Op)
+		return discovery.Instance{}, fmt.Errorf("field Op is %d, not an endpoint's 0", read.Op)
 	}
 	instance := discovery.Instance{API: api, Address: read.Addr, State: discovery.Serving}
 	if err := decodeMetadata(&instance, read.Metadata); err != nil {
@@ -84,9 +84,9 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	var meta metadata
 	if err := json.Unmarshal(data, &meta); err != nil {
 		if foreign {
-			return nil //nolint:nilerr // not our fields
+			return nil
 		}
-		return fmt.Errorf("Metadata: %w", err)
+		return fmt.Errorf("field Metadata: %w", err)
 	}
 	if meta.Incarnation != "" {
 		incarnation, err := discovery.ParseIncarnation(meta.Incarnation)

@@ -207,7 +207,7 @@ func (l *lease) check(ctx context.Context, conn *connection) error {
 		}
 		for i, key := range keys {
 			found := reply.Responses[i].GetResponseRange().GetKvs()
-			if len(found) != 1 || found[0].Lease != int64(l.id) || !bytes.Equal(found[0].Value, []byte(l.held[key])) {
+			if len(found) != 1 || found[0].GetLease() != int64(l.id) || !bytes.Equal(found[0].GetValue(), []byte(l.held[key])) {
 				delete(l.held, key)
 				l.renewAt = time.Now() // the next step, at once, puts it again
 			}

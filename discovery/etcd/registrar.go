@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ import (
 )
 
 // registrarBackoff spaces out attempts on an etcd that fails.
-var registrarBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second} //nolint:gochecknoglobals // a constant in all but syntax
+var registrarBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
 
 // registrar owns every write of a registry: one goroutine brings what stands
 // in etcd to what the registrations desire, under one lease, and never gives
@@ -55,8 +56,11 @@ func newRegistrar(conn *connection, keys keyspace, config Config) *registrar {
 // wait returns when the goroutine has ended; the registry's life has.
 func (r *registrar) wait() {
 	r.mu.Lock() // whoever starts the goroutine has done so, or sees the end of life
-	r.mu.Unlock() //nolint:staticcheck // an empty critical section on purpose
-	r.done.Wait()
+	started := r.kick != nil
+	r.mu.Unlock()
+	if started {
+		r.done.Wait()
+	}
 }
 
 // change edits what is desired, wakes the goroutine, and gives the version to
@@ -188,9 +192,7 @@ func (r *registrar) desired() (map[string]entry, uint64) {
 	defer r.mu.Unlock()
 	desired := make(map[string]entry)
 	for registration := range r.registrations {
-		for key, entry := range registration.entries {
-			desired[key] = entry
-		}
+		maps.Copy(desired, registration.entries)
 	}
 	return desired, r.version
 }
@@ -230,7 +232,7 @@ func (r *registrar) report(err error) {
 
 // between draws a time that far from now, from low to high.
 func between(low, high time.Duration) time.Time {
-	return time.Now().Add(low + rand.N(high-low)) //nolint:gosec // spreads load, guards nothing
+	return time.Now().Add(low + rand.N(high-low))
 }
 
 // doing names what failed.

@@ -90,7 +90,7 @@ func entries(t *testing.T, client *clientv3.Client, namespace, api string) map[s
 	}
 	out := make(map[string]*mvccpb.KeyValue)
 	for _, kv := range reply.Kvs {
-		out[string(kv.Key)] = kv
+		out[string(kv.GetKey())] = kv
 	}
 	return out
 }
@@ -128,10 +128,10 @@ func TestKeysAndValuesAreAsDocumented(t *testing.T) {
 	}
 	kv := found[key]
 	want := fmt.Sprintf(`{"Op":0,"Addr":"10.0.0.1:1","Metadata":{"incarnation":%q,"service":"auth.v1.Service","state":"serving","zone":"zone-a"}}`, instance.Incarnation)
-	if string(kv.Value) != want {
-		t.Errorf("the value is %s, want %s", kv.Value, want)
+	if string(kv.GetValue()) != want {
+		t.Errorf("the value is %s, want %s", kv.GetValue(), want)
 	}
-	lease, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(kv.Lease))
+	lease, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(kv.GetLease()))
 	if err != nil || lease.GrantedTTL != 3 {
 		t.Errorf("the lease is %+v (%v), want one of 3 s", lease, err)
 	}
@@ -139,11 +139,11 @@ func TestKeysAndValuesAreAsDocumented(t *testing.T) {
 	if left := entries(t, direct, namespace, "auth"); len(left) != 0 {
 		t.Errorf("a closed registration left %v", left)
 	}
-	if lease, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(kv.Lease)); err != nil || lease.TTL != -1 {
+	if lease, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(kv.GetLease())); err != nil || lease.TTL != -1 {
 		t.Errorf("the lease of a closed registration is %+v (%v), want none", lease, err)
 	}
 	known, err := direct.Get(t.Context(), namespace+"/known/auth")
-	if err != nil || known.Count != 1 || known.Kvs[0].Lease != 0 || !strings.HasPrefix(string(known.Kvs[0].Value), `{"since":"20`) {
+	if err != nil || known.Count != 1 || known.Kvs[0].GetLease() != 0 || !strings.HasPrefix(string(known.Kvs[0].GetValue()), `{"since":"20`) {
 		t.Errorf("the mark of a known API is %v (%v), want one without a lease", known, err)
 	}
 }
@@ -162,7 +162,7 @@ func TestARegistrationOutlivesItsLeaseAndItsKeys(t *testing.T) {
 	first := entries(t, direct, namespace, "auth")[key]
 	deadline := time.Now().Add(5 * time.Second)
 	for time.Now().Before(deadline) {
-		reply, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(first.Lease))
+		reply, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(first.GetLease()))
 		if err != nil || reply.TTL < 1 {
 			t.Fatalf("the lease is %+v (%v) while its registration lives", reply, err)
 		}
@@ -173,7 +173,7 @@ func TestARegistrationOutlivesItsLeaseAndItsKeys(t *testing.T) {
 		do   func() error
 	}{
 		{"the lease is revoked", func() error {
-			_, err := direct.Revoke(t.Context(), clientv3.LeaseID(entries(t, direct, namespace, "auth")[key].Lease))
+			_, err := direct.Revoke(t.Context(), clientv3.LeaseID(entries(t, direct, namespace, "auth")[key].GetLease()))
 			return err
 		}},
 		{"the key is deleted", func() error {
@@ -192,7 +192,7 @@ func TestARegistrationOutlivesItsLeaseAndItsKeys(t *testing.T) {
 			return len(s.Instances) == 0 || s.Instances[0].Address != instance.Address
 		})
 		watched.UntilAddresses(t, "10.0.0.1:1")
-		if kv := entries(t, direct, namespace, "auth")[key]; kv.Lease == 0 {
+		if kv := entries(t, direct, namespace, "auth")[key]; kv.GetLease() == 0 {
 			t.Errorf("after %s the key stands again without a lease", fault.name)
 		}
 	}
@@ -256,7 +256,7 @@ func TestAWatchGoesOnAfterCompaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := direct.Compact(t.Context(), put.Header.Revision); err != nil {
+		if _, err := direct.Compact(t.Context(), put.Header.GetRevision()); err != nil {
 			t.Fatal(err)
 		}
 		watched.UntilAddresses(t, address)

@@ -18,7 +18,7 @@ import (
 
 // watchBackoff spaces out listings of an etcd that fails. The first listing
 // may take listFirst, later ones listLater.
-var watchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 2 * time.Second} //nolint:gochecknoglobals // a constant in all but syntax
+var watchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 2 * time.Second}
 
 const (
 	listFirst = time.Second
@@ -160,7 +160,7 @@ func (w *watch) list(life context.Context, timeout time.Duration) (int64, error)
 			return 0, doing("listing the known APIs", err)
 		}
 		for _, kv := range known.Kvs {
-			w.names = append(w.names, keys.knownAPI(string(kv.Key)))
+			w.names = append(w.names, keys.knownAPI(string(kv.GetKey())))
 		}
 	}
 	w.fault = nil
@@ -186,10 +186,10 @@ func (w *watch) follow(life context.Context, revision int64) error {
 			continue
 		}
 		for _, event := range reply.Events {
-			if event.Type == clientv3.EventTypeDelete {
-				delete(w.entries, string(event.Kv.Key))
+			if event.GetType() == clientv3.EventTypeDelete {
+				delete(w.entries, string(event.GetKv().GetKey()))
 			} else {
-				w.put(event.Kv)
+				w.put(event.GetKv())
 			}
 		}
 		w.publish()

@@ -6,9 +6,10 @@
 package resolver
 
 import (
-	"github.com/onecall-dev/onecall/discovery"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/onecall-dev/onecall/discovery"
 )
 
 // Scheme is the scheme of targets: "onecall:///auth".

@@ -28,7 +28,7 @@ func (p Policy) Delay(failures int) time.Duration {
 		}
 		limit *= 2
 	}
-	return rand.N(min(limit, p.Max) + 1) //nolint:gosec // spreads load, guards nothing
+	return rand.N(min(limit, p.Max) + 1)
 }
 
 // Wait waits for Delay. It returns early, with the context's error, when ctx

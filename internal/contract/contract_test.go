@@ -24,19 +24,19 @@ import (
 func file(t testing.TB, name, pkg string, services ...*descriptorpb.ServiceDescriptorProto) protoreflect.FileDescriptor {
 	t.Helper()
 	described := &descriptorpb.FileDescriptorProto{
-		Name:        proto.String(name),
-		Syntax:      proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Message")}},
+		Name:        new(name),
+		Syntax:      new("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Message")}},
 		Service:     services,
 	}
 	message := ".Message"
 	if pkg != "" {
-		described.Package = proto.String(pkg)
+		described.Package = new(pkg)
 		message = "." + pkg + ".Message"
 	}
 	for _, service := range services {
 		for _, method := range service.GetMethod() {
-			method.InputType, method.OutputType = proto.String(message), proto.String(message)
+			method.InputType, method.OutputType = new(message), new(message)
 		}
 	}
 	built, err := protodesc.NewFile(described, nil)
@@ -48,25 +48,25 @@ func file(t testing.TB, name, pkg string, services ...*descriptorpb.ServiceDescr
 
 // service describes a service; api is its option, nil for none.
 func service(name string, api *onecallv1.ApiOptions, methods ...*descriptorpb.MethodDescriptorProto) *descriptorpb.ServiceDescriptorProto {
-	described := &descriptorpb.ServiceDescriptorProto{Name: proto.String(name), Method: methods}
+	described := &descriptorpb.ServiceDescriptorProto{Name: new(name), Method: methods}
 	if api != nil {
 		described.Options = &descriptorpb.ServiceOptions{}
-		proto.SetExtension(described.Options, onecallv1.E_Api, api)
+		proto.SetExtension(described.GetOptions(), onecallv1.E_Api, api)
 	}
 	return described
 }
 
 // method describes a method; rpc is its option, nil for none.
 func method(name string, rpc *onecallv1.RpcOptions) *descriptorpb.MethodDescriptorProto {
-	described := &descriptorpb.MethodDescriptorProto{Name: proto.String(name)}
+	described := &descriptorpb.MethodDescriptorProto{Name: new(name)}
 	if rpc != nil {
 		described.Options = &descriptorpb.MethodOptions{}
-		proto.SetExtension(described.Options, onecallv1.E_Rpc, rpc)
+		proto.SetExtension(described.GetOptions(), onecallv1.E_Rpc, rpc)
 	}
 	return described
 }
 
-func named(name string) *onecallv1.ApiOptions { return &onecallv1.ApiOptions{Name: proto.String(name)} }
+func named(name string) *onecallv1.ApiOptions { return &onecallv1.ApiOptions{Name: new(name)} }
 
 // read reads the contract of the one service of package shop.v1.
 func read(t testing.TB, described *descriptorpb.ServiceDescriptorProto) (*contract.API, error) {
@@ -247,7 +247,7 @@ func TestAStreamingRPCDeclaresNoTimeout(t *testing.T) {
 			t.Parallel()
 			build := func(rpc *onecallv1.RpcOptions) *descriptorpb.ServiceDescriptorProto {
 				watch := method("Watch", rpc)
-				watch.ClientStreaming, watch.ServerStreaming = proto.Bool(stream.client), proto.Bool(stream.server)
+				watch.ClientStreaming, watch.ServerStreaming = new(stream.client), new(stream.server)
 				return service("ShopService", &onecallv1.ApiOptions{Timeout: durationpb.New(time.Second)}, watch)
 			}
 			_, err := read(t, build(&onecallv1.RpcOptions{Timeout: durationpb.New(time.Second)}))

@@ -45,7 +45,10 @@ func CheckName(name string) error {
 	case Infrastructure(name):
 		return &Error{Subject: name, Problem: "this is a service of gRPC's own, no API: dial an instance's address for it"}
 	case !busName.MatchString(name) && !protoreflect.FullName(name).IsValid():
-		return &Error{Subject: fmt.Sprintf("API %q", name), Problem: "not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService"}
+		return &Error{
+			Subject: fmt.Sprintf("API %q", name),
+			Problem: "not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService",
+		}
 	}
 	return checkName(name, "API "+name)
 }
@@ -74,7 +77,8 @@ func apiOptions(service protoreflect.ServiceDescriptor) (string, time.Duration, 
 			return "", 0, &Error{Subject: subject, Problem: "option (onecall.v1.api).name is empty: give a name such as auth, or leave the name out to go by " + subject}
 		}
 		if !busName.MatchString(name) {
-			return "", 0, &Error{Subject: subject, Problem: fmt.Sprintf("option (onecall.v1.api).name %q is not a bus name: write lower-case words of letters, digits and underscores, joined by dots, such as billing.invoices", name)}
+			return "", 0, &Error{Subject: subject, Problem: fmt.Sprintf("option (onecall.v1.api).name %q is not a bus name: "+
+				"write lower-case words of letters, digits and underscores, joined by dots, such as billing.invoices", name)}
 		}
 	}
 	if err := checkName(name, subject); err != nil {
@@ -96,7 +100,8 @@ func rpcTimeout(method protoreflect.MethodDescriptor, stream bool) (time.Duratio
 	}
 	subject := string(method.FullName())
 	if stream && options.GetTimeout() != nil {
-		return 0, &Error{Subject: subject, Problem: "option (onecall.v1.rpc).timeout is set on a streaming RPC: streams end when either side ends them; remove it and let callers set a deadline on their context"}
+		return 0, &Error{Subject: subject, Problem: "option (onecall.v1.rpc).timeout is set on a streaming RPC: " +
+			"streams end when either side ends them; remove it and let callers set a deadline on their context"}
 	}
 	return positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
 }

@@ -80,12 +80,12 @@ func call(ctx context.Context, endpoint string, processes []string) (err error) 
 func (c *caller) find(ctx context.Context) {
 	c.step("Instances of auth in etcd")
 	found := c.instances.until(ctx, len(c.processes))
-	c.tell(len(found) == len(c.processes), "%d found", len(found))
+	c.tellf(len(found) == len(c.processes), "%d found", len(found))
 	for _, instance := range found {
-		c.tell(true, "%s serves %s, incarnation %s", instance.Address, instance.Service, instance.Incarnation)
+		c.tellf(true, "%s serves %s, incarnation %s", instance.Address, instance.Service, instance.Incarnation)
 	}
 	err := c.bus.Ready(ctx, "auth")
-	c.tell(err == nil, "the bus is ready to call auth%s", suffix(err))
+	c.tellf(err == nil, "the bus is ready to call auth%s", suffix(err))
 }
 
 func (c *caller) byType(ctx context.Context) {
@@ -96,7 +96,7 @@ func (c *caller) byType(ctx context.Context) {
 	}{{"admin", "secret", true}, {"admin", "guess", false}} {
 		start := time.Now()
 		reply, err := c.auth.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: try.username, Password: try.password})
-		c.tell(err == nil && reply.GetValid() == try.want, "username=%s password=%s: valid=%v after %s%s",
+		c.tellf(err == nil && reply.GetValid() == try.want, "username=%s password=%s: valid=%v after %s%s",
 			try.username, try.password, reply.GetValid(), ms(time.Since(start)), suffix(err))
 	}
 }
@@ -109,26 +109,26 @@ func (c *caller) asynchronously(ctx context.Context) {
 	for _, password := range passwords {
 		calls = append(calls, framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: password}))
 	}
-	c.tell(time.Since(start) < 20*time.Millisecond, "all four were begun after %s", ms(time.Since(start)))
+	c.tellf(time.Since(start) < 20*time.Millisecond, "all four were begun after %s", ms(time.Since(start)))
 	for i, call := range calls {
 		reply, err := call.Await(ctx)
-		c.tell(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
+		c.tellf(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
 	}
-	c.tell(true, "all four had ended after %s", ms(time.Since(start)))
+	c.tellf(true, "all four had ended after %s", ms(time.Since(start)))
 }
 
 func (c *caller) change(ctx context.Context) {
 	c.step("get_user, promote_to_admin, get_user again")
 	before, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
-	c.tell(err == nil && !before.GetUser().GetAdmin(), "get_user: id=%d username=%s admin=%v%s",
+	c.tellf(err == nil && !before.GetUser().GetAdmin(), "get_user: id=%d username=%s admin=%v%s",
 		before.GetUser().GetId(), before.GetUser().GetUsername(), before.GetUser().GetAdmin(), suffix(err))
 	_, err = c.auth.PromoteToAdmin(ctx, &authv1.PromoteToAdminRequest{Username: "adam"})
-	c.tell(err == nil, "promote_to_admin%s", suffix(err))
+	c.tellf(err == nil, "promote_to_admin%s", suffix(err))
 	after, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
-	c.tell(err == nil && after.GetUser().GetAdmin() && after.GetUser().GetId() == before.GetUser().GetId(), "get_user: id=%d username=%s admin=%v%s",
+	c.tellf(err == nil && after.GetUser().GetAdmin() && after.GetUser().GetId() == before.GetUser().GetId(), "get_user: id=%d username=%s admin=%v%s",
 		after.GetUser().GetId(), after.GetUser().GetUsername(), after.GetUser().GetAdmin(), suffix(err))
 	_, err = c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "nobody"})
-	c.tell(status.Code(err) == codes.NotFound, "get_user of nobody is refused%s", suffix(err))
+	c.tellf(status.Code(err) == codes.NotFound, "get_user of nobody is refused%s", suffix(err))
 }
 
 func (c *caller) spread(ctx context.Context) {
@@ -138,15 +138,15 @@ func (c *caller) spread(ctx context.Context) {
 	for range calls {
 		var from peer.Peer
 		if _, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"}, grpc.Peer(&from)); err != nil {
-			c.tell(false, "a call failed%s", suffix(err))
+			c.tellf(false, "a call failed%s", suffix(err))
 			continue
 		}
 		byAddress[from.Addr.String()]++
 	}
 	for _, address := range slices.Sorted(maps.Keys(byAddress)) {
-		c.tell(byAddress[address] >= calls/(2*len(c.processes)), "%s answered %d", address, byAddress[address])
+		c.tellf(byAddress[address] >= calls/(2*len(c.processes)), "%s answered %d", address, byAddress[address])
 	}
-	c.tell(len(byAddress) == len(c.processes), "%d instances answered", len(byAddress))
+	c.tellf(len(byAddress) == len(c.processes), "%d instances answered", len(byAddress))
 }
 
 func (c *caller) deadline(ctx context.Context) {
@@ -155,12 +155,12 @@ func (c *caller) deadline(ctx context.Context) {
 	var timed *timeout.Error
 	start := time.Now()
 	_, err := c.auth.CheckPassword(ctx, request, framework.Timeout(5*time.Millisecond))
-	c.tell(errors.As(err, &timed) && timed.Limit.Source == timeout.FromOption, "an option of 5 ms, after %s%s", ms(time.Since(start)), suffix(err))
+	c.tellf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromOption, "an option of 5 ms, after %s%s", ms(time.Since(start)), suffix(err))
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	start = time.Now()
 	_, err = c.auth.CheckPassword(short, request)
-	c.tell(errors.As(err, &timed) && timed.Limit.Source == timeout.FromCaller, "a deadline of 10 ms, after %s%s", ms(time.Since(start)), suffix(err))
+	c.tellf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromCaller, "a deadline of 10 ms, after %s%s", ms(time.Since(start)), suffix(err))
 }
 
 func (c *caller) unknown(ctx context.Context) {
@@ -168,7 +168,7 @@ func (c *caller) unknown(ctx context.Context) {
 	start := time.Now()
 	_, err := grpc_testing.NewTestServiceClient(c.bus).EmptyCall(ctx, &grpc_testing.Empty{})
 	took := time.Since(start)
-	c.tell(errors.As(err, new(*discovery.UnknownAPIError)) && status.Code(err) == codes.Unimplemented && took < soon, "refused after %s%s", ms(took), suffix(err))
+	c.tellf(errors.As(err, new(*discovery.UnknownAPIError)) && status.Code(err) == codes.Unimplemented && took < soon, "refused after %s%s", ms(took), suffix(err))
 }
 
 func (c *caller) kill(ctx context.Context) {
@@ -176,16 +176,16 @@ func (c *caller) kill(ctx context.Context) {
 	load := c.begin(ctx)
 	load.replies(ctx, 200)
 	err := syscall.Kill(c.processes[0], syscall.SIGKILL)
-	c.tell(err == nil, "killed%s", suffix(err))
+	c.tellf(err == nil, "killed%s", suffix(err))
 	load.replies(ctx, 400)
 	failed := load.end()
-	c.tell(len(failed) <= callers, "%d calls had replies, %d were on the broken connection", load.good, len(failed))
+	c.tellf(len(failed) <= callers, "%d calls had replies, %d were on the broken connection", load.good, len(failed))
 	for text, count := range counted(failed) {
-		c.tell(true, "%d× %s", count, text)
+		c.tellf(true, "%d× %s", count, text)
 	}
 	start := time.Now()
 	left := c.instances.until(ctx, 1)
-	c.tell(len(left) == 1, "its lease ran out %.1f s later: etcd has %d instance", time.Since(start).Seconds(), len(left))
+	c.tellf(len(left) == 1, "its lease ran out %.1f s later: etcd has %d instance", time.Since(start).Seconds(), len(left))
 }
 
 func (c *caller) terminate(ctx context.Context) {
@@ -198,22 +198,22 @@ func (c *caller) terminate(ctx context.Context) {
 	}
 	load.replies(ctx, 1) // so that the slow calls are on their way
 	err := syscall.Kill(c.processes[1], syscall.SIGTERM)
-	c.tell(err == nil, "told to end%s", suffix(err))
+	c.tellf(err == nil, "told to end%s", suffix(err))
 	load.refused(ctx)
 	lost := 0
 	for _, err := range load.end() {
 		if !errors.As(err, new(*discovery.NoInstanceError)) {
 			lost++
-			c.tell(false, "lost%s", suffix(err))
+			c.tellf(false, "lost%s", suffix(err))
 		}
 	}
 	for _, call := range slow {
 		if reply, err := call.Await(ctx); err != nil || !reply.GetValid() {
 			lost++
-			c.tell(false, "a slow call was lost%s", suffix(err))
+			c.tellf(false, "a slow call was lost%s", suffix(err))
 		}
 	}
-	c.tell(lost == 0, "%d calls and %d slow ones had replies, %d were lost", load.good, len(slow), lost)
+	c.tellf(lost == 0, "%d calls and %d slow ones had replies, %d were lost", load.good, len(slow), lost)
 }
 
 func (c *caller) unserved(ctx context.Context) {
@@ -221,7 +221,7 @@ func (c *caller) unserved(ctx context.Context) {
 	start := time.Now()
 	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
 	took := time.Since(start)
-	c.tell(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable && took < soon, "refused after %s%s", ms(took), suffix(err))
+	c.tellf(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable && took < soon, "refused after %s%s", ms(took), suffix(err))
 }
 
 // suffix is how an error ends a line.

@@ -32,20 +32,21 @@ const (
 func main() {
 	endpoint := flag.String("etcd", "", "client URL of etcd: run the caller's part only")
 	flag.Parse()
+	if err := run(*endpoint, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(endpoint string, processes []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var err error
-	if *endpoint == "" {
-		err = conduct(ctx)
-	} else {
-		err = call(ctx, *endpoint, flag.Args())
+	if endpoint == "" {
+		return conduct(ctx)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	return call(ctx, endpoint, processes)
 }
 
 // conduct starts all processes and waits for the caller.
@@ -60,6 +61,12 @@ func conduct(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
+	var ends []func() error // of the instances, before etcd's
+	defer func() {
+		for _, end := range ends {
+			err = errors.Join(err, end())
+		}
+	}()
 	endpoint := server.Endpoints()[0]
 	fmt.Printf("etcd listens on %s\n", endpoint)
 
@@ -67,22 +74,15 @@ func conduct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	service := filepath.Join(filepath.Dir(self), "service")
 	arguments := []string{"-etcd", endpoint}
 	for i := range instances {
-		log, err := os.Create(filepath.Join(dir, fmt.Sprintf("auth-%d.log", i+1)))
+		process, end, err := startAuth(ctx, filepath.Join(filepath.Dir(self), "service"), endpoint, dir, i+1)
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		command := child(ctx, service, "-etcd", endpoint, "-ttl", ttl.String(), "-store", filepath.Join(dir, "accounts.json"))
-		command.Stdout, command.Stderr = log, log
-		if err := command.Start(); err != nil {
-			return fmt.Errorf("starting an instance of auth (is %s built?): %w", service, err)
-		}
-		fmt.Printf("auth %d is process %d\n", i+1, command.Process.Pid)
-		defer func() { err = errors.Join(err, end(command, log.Name())) }()
-		arguments = append(arguments, strconv.Itoa(command.Process.Pid))
+		ends = append(ends, end)
+		fmt.Printf("auth %d is process %d\n", i+1, process)
+		arguments = append(arguments, strconv.Itoa(process))
 	}
 	caller := child(ctx, self, arguments...)
 	caller.Stdout, caller.Stderr = os.Stdout, os.Stderr
@@ -96,6 +96,22 @@ func conduct(ctx context.Context) (err error) {
 	return ctx.Err()
 }
 
+// startAuth starts an instance, which logs to a file in dir, and gives its
+// process and what ends it.
+func startAuth(ctx context.Context, service, endpoint, dir string, number int) (process int, end func() error, err error) {
+	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("auth-%d.log", number)))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer log.Close()
+	command := child(ctx, service, "-etcd", endpoint, "-ttl", ttl.String(), "-store", filepath.Join(dir, "accounts.json"))
+	command.Stdout, command.Stderr = log, log
+	if err := command.Start(); err != nil {
+		return 0, nil, fmt.Errorf("starting an instance of auth (is %s built?): %w", service, err)
+	}
+	return command.Process.Pid, func() error { return finish(command, log.Name()) }, nil
+}
+
 // child is a process that ends with this one.
 func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, name, arguments...)
@@ -105,13 +121,12 @@ func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// end ends an instance, if the caller has not, and tells what it logged if it
+// finish ends an instance, if the caller has not, and tells what it logged if it
 // ended otherwise than by the caller's signals.
-func end(command *exec.Cmd, log string) error {
+func finish(command *exec.Cmd, log string) error {
 	_ = command.Process.Signal(syscall.SIGTERM) // it may have ended
 	err := command.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
 			return nil
 		}

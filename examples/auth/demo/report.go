@@ -16,8 +16,8 @@ func (r *report) step(title string) {
 	fmt.Printf("\n%2d  %s\n", r.steps, title)
 }
 
-// tell tells what came back, and whether it was as it should be.
-func (r *report) tell(right bool, format string, args ...any) {
+// tellf tells what came back, and whether it was as it should be.
+func (r *report) tellf(right bool, format string, args ...any) {
 	mark := "ok   "
 	if !right {
 		mark = "WRONG"

@@ -24,15 +24,15 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "host:port to listen on; port 0 is any free one")
 	store := flag.String("store", "accounts.json", "file of the accounts")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := serve(ctx, *endpoint, *ttl, *listen, *store); err != nil {
+	if err := serve(*endpoint, *ttl, *listen, *store); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func serve(ctx context.Context, endpoint string, ttl time.Duration, listen, store string) error {
-	accounts, err := accounts.Open(store, 0, "adam")
+func serve(endpoint string, ttl time.Duration, listen, store string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	users, err := accounts.Open(store, 0, "adam")
 	if err != nil {
 		return err
 	}
@@ -42,6 +42,6 @@ func serve(ctx context.Context, endpoint string, ttl time.Duration, listen, stor
 	}
 	defer registry.Close()
 	return framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
-		authv1.RegisterAuthServiceServer(apis, auth.NewServer(accounts))
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
 	}, framework.ListenOn(listen))
 }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test's own program be the servers that compare starts.
+func TestMain(m *testing.M) {
+	for i, argument := range os.Args {
+		if argument == "-serve" {
+			if err := run(os.Args[i+1], "", 0, 0); err != nil {
+				panic(err)
+			}
+			return
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func TestEachWayIsMeasured(t *testing.T) {
+	for _, callers := range []int{1, 8} {
+		ways, err := compare(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, way := range ways {
+			if len(way.turns) != 2 {
+				t.Errorf("%s has %d turns, want 2", way.name, len(way.turns))
+			}
+			for _, figure := range figures {
+				if got := median(way.turns, figure.of); got <= 0 {
+					t.Errorf("%s: %s is %v", way.name, figure.name, got)
+				}
+			}
+		}
+	}
+}
+
+func TestBadFlagsAreErrors(t *testing.T) {
+	for _, test := range []struct {
+		serve, callers string
+		turns          int
+	}{{"", "1", 0}, {"", "x", 1}, {"", "0", 1}, {"odd", "", 1}} {
+		if err := run(test.serve, test.callers, test.turns, time.Millisecond); err == nil {
+			t.Errorf("run with %+v is no error", test)
+		}
+	}
+}
+
+func TestMiddleIsTheMedian(t *testing.T) {
+	for want, values := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
+		if got := middle(values); got != want {
+			t.Errorf("the median of %v is %v, want %v", values, got, want)
+		}
+	}
+}

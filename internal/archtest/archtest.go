@@ -1,0 +1,324 @@
+// Package archtest holds the rules of who may import whom, as data, and checks
+// Go files against them.
+//
+// The tree of packages is the architecture: contract, parts, facade, choice.
+// Imports point down that list. Files are parsed, not built, so that a build
+// tag hides nothing.
+package archtest
+
+import (
+	"errors"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Module is the path of the module that the rules are about.
+const Module = "github.com/onecall-dev/onecall"
+
+// The patterns that are no import path.
+const (
+	anything        = "..."
+	standardLibrary = "std"
+)
+
+// Rule says what packages must not import. Its lists hold import paths; "./"
+// in front stands for this module, "/..." at the end for the package and all
+// below it, "std" for the standard library and "..." for everything.
+type Rule struct {
+	// Name is the rule in a few words.
+	Name string
+	// Reason says in one sentence what breaks without the rule.
+	Reason string
+	// Importers are the packages that the rule is about.
+	Importers []string
+	// Except are those among Importers that it is not about.
+	Except []string
+	// Forbidden is what they must not import.
+	Forbidden []string
+	// Allowed is what they may import of it all the same.
+	Allowed []string
+	// InTests is what their tests may import besides.
+	InTests []string
+}
+
+// kit is what tests run against: registries, etcd and an API.
+var kit = []string{
+	"./discovery",
+	"./discovery/discoverytest",
+	"./discovery/etcd",
+	"./discovery/etcd/embed",
+	"./discovery/memory",
+	"./internal/testproto/...",
+	"go.etcd.io/etcd/api/v3/...",
+	"go.etcd.io/etcd/client/v3/...",
+}
+
+// Rules are the module's.
+var Rules = []Rule{
+	{
+		Name:      "discovery imports the standard library alone",
+		Reason:    "everything depends on it, so each of its dependencies would be everybody's",
+		Importers: []string{"./discovery"},
+		Forbidden: []string{anything},
+		Allowed:   []string{standardLibrary},
+		InTests:   []string{"./discovery/discoverytest", "./discovery/memory"},
+	},
+	{
+		Name:      "discovery/... imports neither interceptors nor framework",
+		Reason:    "a registry serves any gRPC program, with or without the facade",
+		Importers: []string{"./discovery/..."},
+		Forbidden: []string{"./interceptors/...", "./framework/..."},
+	},
+	{
+		Name:      "discovery/resolver knows no etcd",
+		Reason:    "it turns what any registry says into addresses, and the program picks the registry",
+		Importers: []string{"./discovery/resolver/..."},
+		Forbidden: []string{"./discovery/etcd/...", "go.etcd.io/..."},
+		InTests:   kit,
+	},
+	{
+		Name:      "interceptors/<concern> imports of this module discovery at most",
+		Reason:    "a concern that knows its siblings or the facade can't be used, tested or left out alone",
+		Importers: []string{"./interceptors/..."},
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./discovery"},
+		InTests:   kit,
+	},
+	{
+		Name:      "framework knows no etcd",
+		Reason:    "the program's main picks the registry, and who picks another must not build etcd's client",
+		Importers: []string{"./framework/..."},
+		Forbidden: []string{"./discovery/etcd/...", "go.etcd.io/..."},
+		InTests:   kit,
+	},
+	{
+		Name:      "discovery/etcd/embed is imported by cmd, examples, bench and tests alone",
+		Reason:    "whoever imports it has all of etcd's server in the build",
+		Importers: []string{"./..."},
+		Except:    []string{"./cmd/...", "./examples/...", "./bench/..."},
+		Forbidden: []string{"./discovery/etcd/embed/..."},
+		InTests:   kit,
+	},
+	{
+		Name:      "etcd's server is imported by discovery/etcd/embed alone",
+		Reason:    "one package holds that heavy dependency, so that one rule keeps it out of users' builds",
+		Importers: []string{"./..."},
+		Except:    []string{"./discovery/etcd/embed/..."},
+		Forbidden: []string{"go.etcd.io/etcd/server/..."},
+	},
+	{
+		Name:      "proto imports nothing else of this module",
+		Reason:    "users' generated code imports it and must not pull in the framework",
+		Importers: []string{"./proto/..."},
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./proto/..."},
+	},
+	{
+		Name:      "internal imports of this module internal and proto alone",
+		Reason:    "all parts stand on it, so anything else would turn the imports into a circle",
+		Importers: []string{"./internal/..."},
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./internal/...", "./proto/..."},
+		InTests:   kit,
+	},
+	{
+		Name:      "examples/auth/accounts imports neither gRPC nor anything of this module",
+		Reason:    "it shows that a service's logic knows nothing of how it is called",
+		Importers: []string{"./examples/auth/accounts/..."},
+		Forbidden: []string{"./...", "google.golang.org/grpc/..."},
+	},
+	{
+		Name:      "examples are imported by examples alone",
+		Reason:    "a reader must be free to copy and change an example, and so must we",
+		Importers: []string{"./..."},
+		Except:    []string{"./examples/..."},
+		Forbidden: []string{"./examples/..."},
+	},
+	{
+		Name:      "cmd is imported by nobody else",
+		Reason:    "a program is an end of the imports: what others need of it belongs in a package of its own",
+		Importers: []string{"./..."},
+		Except:    []string{"./cmd/..."},
+		Forbidden: []string{"./cmd/..."},
+	},
+	{
+		Name:      "bench is imported by nobody else",
+		Reason:    "it is a module of its own, whose dependencies on other frameworks must stay there",
+		Importers: []string{"./..."},
+		Except:    []string{"./bench/..."},
+		Forbidden: []string{"./bench/..."},
+	},
+}
+
+// File is what a check needs to know of a Go file.
+type File struct {
+	// Path is the file's, from the module's root, with slashes.
+	Path string
+	// Package is the import path of the file's folder.
+	Package string
+	// Imports are the import paths in the file.
+	Imports []string
+}
+
+// Test tells whether the file is part of tests alone.
+func (f File) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
+
+// Violation is an import that breaks a rule.
+type Violation struct {
+	// File is the path of the file.
+	File string
+	// Import is the path that it imports.
+	Import string
+	// Rule is the one that is broken.
+	Rule Rule
+}
+
+// String tells the file, the import, the rule and its reason.
+func (v Violation) String() string {
+	return fmt.Sprintf("%s imports %q: %s, because %s", v.File, v.Import, v.Rule.Name, v.Rule.Reason)
+}
+
+// Check finds the imports of files that break rules. The order is that of the
+// files, their imports and the rules.
+func Check(files []File, rules []Rule) []Violation {
+	var found []Violation
+	for _, file := range files {
+		for _, imported := range file.Imports {
+			for _, rule := range rules {
+				if rule.forbids(file, imported) {
+					found = append(found, Violation{File: file.Path, Import: imported, Rule: rule})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// Root finds the module's root: the first folder with a go.mod from dir
+// upwards.
+func Root(dir string) (string, error) {
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("no go.mod in %s or above it", dir)
+		}
+	}
+}
+
+// Files reads the imports of all Go files of the module at root, tests
+// included, whatever their build tags. Like the go command it passes over
+// testdata, nested modules and folders whose names begin with a dot or an
+// underscore.
+func Files(root string) ([]File, error) {
+	var files []File
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name == root {
+				return nil
+			}
+			return skipFolder(name)
+		}
+		if filepath.Ext(name) != ".go" {
+			return nil
+		}
+		file, err := readFile(root, name)
+		files = append(files, file)
+		return err
+	})
+	return files, err
+}
+
+// skipFolder gives fs.SkipDir for a folder that is no part of the module.
+func skipFolder(name string) error {
+	base := filepath.Base(name)
+	if base == "testdata" || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") {
+		return fs.SkipDir
+	}
+	_, err := os.Stat(filepath.Join(name, "go.mod"))
+	switch {
+	case err == nil:
+		return fs.SkipDir
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	default:
+		return err
+	}
+}
+
+func readFile(root, name string) (File, error) {
+	relative, err := filepath.Rel(root, name)
+	if err != nil {
+		return File{}, err
+	}
+	file := File{Path: filepath.ToSlash(relative)}
+	file.Package = path.Join(Module, path.Dir(file.Path))
+	parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+	if err != nil {
+		return File{}, err
+	}
+	for _, spec := range parsed.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return File{}, fmt.Errorf("%s: %w", file.Path, err)
+		}
+		file.Imports = append(file.Imports, imported)
+	}
+	return file, nil
+}
+
+// forbids tells whether the rule forbids an import of a file. A package's own
+// tests may always import it.
+func (r Rule) forbids(file File, imported string) bool {
+	switch {
+	case !matchAny(r.Importers, file.Package) || matchAny(r.Except, file.Package):
+		return false
+	case !matchAny(r.Forbidden, imported) || matchAny(r.Allowed, imported):
+		return false
+	case file.Test() && (imported == file.Package || matchAny(r.InTests, imported)):
+		return false
+	default:
+		return true
+	}
+}
+
+func matchAny(patterns []string, importPath string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return match(pattern, importPath) })
+}
+
+// match tells whether an import path is one of a pattern's: see [Rule].
+func match(pattern, importPath string) bool {
+	switch pattern {
+	case anything:
+		return true
+	case standardLibrary:
+		first, _, _ := strings.Cut(importPath, "/")
+		return !strings.Contains(first, ".")
+	}
+	if inside, ok := strings.CutPrefix(pattern, "./"); ok {
+		pattern = Module + "/" + inside
+	}
+	if tree, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return under(tree, importPath)
+	}
+	return importPath == pattern
+}
+
+// under tells whether an import path is that of tree or of a package below it.
+func under(tree, importPath string) bool {
+	return importPath == tree || strings.HasPrefix(importPath, tree+"/")
+}
