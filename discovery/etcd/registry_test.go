@@ -160,8 +160,7 @@ func TestARegistrationOutlivesItsLeaseAndItsKeys(t *testing.T) {
 
 	// Longer than the lease, so that only keep-alive can have kept it.
 	first := entries(t, direct, namespace, "auth")[key]
-	deadline := time.Now().Add(5 * time.Second)
-	for time.Now().Before(deadline) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); <-time.After(250 * time.Millisecond) {
 		reply, err := direct.TimeToLive(t.Context(), clientv3.LeaseID(first.GetLease()))
 		if err != nil || reply.TTL < 1 {
 			t.Fatalf("the lease is %+v (%v) while its registration lives", reply, err)

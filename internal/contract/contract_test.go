@@ -21,7 +21,7 @@ import (
 )
 
 // file builds the descriptor of a .proto file with one message, Message.
-func file(t testing.TB, name, pkg string, services ...*descriptorpb.ServiceDescriptorProto) protoreflect.FileDescriptor {
+func file(t *testing.T, name, pkg string, services ...*descriptorpb.ServiceDescriptorProto) protoreflect.FileDescriptor {
 	t.Helper()
 	described := &descriptorpb.FileDescriptorProto{
 		Name:        new(name),
@@ -69,14 +69,14 @@ func method(name string, rpc *onecallv1.RpcOptions) *descriptorpb.MethodDescript
 func named(name string) *onecallv1.ApiOptions { return &onecallv1.ApiOptions{Name: new(name)} }
 
 // read reads the contract of the one service of package shop.v1.
-func read(t testing.TB, described *descriptorpb.ServiceDescriptorProto) (*contract.API, error) {
+func read(t *testing.T, described *descriptorpb.ServiceDescriptorProto) (*contract.API, error) {
 	t.Helper()
 	return contract.FromDescriptor(file(t, "shop/v1/shop.proto", "shop.v1", described).Services().Get(0))
 }
 
 // wantFault fails unless err is a *contract.Error of subject whose text holds
 // all parts.
-func wantFault(t testing.TB, err error, subject string, parts ...string) {
+func wantFault(t *testing.T, err error, subject string, parts ...string) {
 	t.Helper()
 	var fault *contract.Error
 	if !errors.As(err, &fault) {
@@ -394,7 +394,7 @@ func TestAPathIsPartedIntoServiceAndMethod(t *testing.T) {
 
 // files holds a good service, two services of one bus name, a service with a
 // faulty name and one with a faulty method.
-func files(t testing.TB) *protoregistry.Files {
+func files(t *testing.T) *protoregistry.Files {
 	t.Helper()
 	files := &protoregistry.Files{}
 	for _, built := range []protoreflect.FileDescriptor{

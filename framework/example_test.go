@@ -1,0 +1,303 @@
+package framework_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/examples/auth"
+	"github.com/onecall-dev/onecall/examples/auth/accounts"
+	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
+	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// served serves the auth API of the examples until stop is called.
+func served() (registry discovery.Registry, stop func()) {
+	dir, err := os.MkdirTemp("", "onecall-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := accounts.Open(filepath.Join(dir, "accounts.json"), bcrypt.MinCost, "adam")
+	if err != nil {
+		log.Fatal(err)
+	}
+	registry = memory.New()
+	ctx, cancel := context.WithCancel(context.Background())
+	returned := make(chan error, 1)
+	go func() {
+		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+			authv1.RegisterAuthServiceServer(apis, auth.NewServer(store))
+		}, quiet)
+	}()
+	conn, err := framework.Dial(registry, "auth", quiet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.Ready(ctx); err != nil {
+		log.Fatal(err)
+	}
+	return registry, func() {
+		cancel()
+		if err := errors.Join(<-returned, os.RemoveAll(dir)); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// called is a bus on a registry where auth is served.
+func called() (bus *framework.Bus, stop func()) {
+	registry, stopService := served()
+	bus, err := framework.NewBus(registry, quiet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := bus.Ready(context.Background(), "auth"); err != nil {
+		log.Fatal(err)
+	}
+	return bus, func() {
+		if err := bus.Close(); err != nil {
+			log.Fatal(err)
+		}
+		stopService()
+	}
+}
+
+func ExampleServe() {
+	store, err := accounts.Open(filepath.Join(os.TempDir(), "onecall-example-accounts.json"), bcrypt.MinCost, "adam")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(filepath.Join(os.TempDir(), "onecall-example-accounts.json"))
+	registry := memory.New() // a service that others call opens etcd: see package etcd
+
+	// A program ends its service with signal.NotifyContext.
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err = framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(store))
+	}, framework.ListenOn("127.0.0.1:0"), framework.StopWithin(10*time.Second), quiet)
+	fmt.Println("Serve returned", err)
+	// Output: Serve returned <nil>
+}
+
+func ExampleNewBus() {
+	registry, stop := served()
+	defer stop()
+
+	bus, err := framework.NewBus(registry)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+
+	client := authv1.NewAuthServiceClient(bus)
+	reply, err := client.CheckPassword(context.Background(), &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the password is right:", reply.GetValid())
+	// Output: the password is right: true
+}
+
+func ExampleDial() {
+	registry, stop := served()
+	defer stop()
+
+	conn, err := framework.Dial(registry, "auth")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	reply, err := authv1.NewAuthServiceClient(conn).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reply.GetUser().GetUsername(), "is an administrator:", reply.GetUser().GetAdmin())
+
+	_, err = framework.Dial(registry, "Auth Service")
+	fmt.Println(err)
+	// Output:
+	// admin is an administrator: true
+	// onecall: Dial: API "Auth Service": not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService
+}
+
+func ExampleCallAsync() {
+	bus, stop := called()
+	defer stop()
+	client := authv1.NewAuthServiceClient(bus)
+	ctx := context.Background()
+
+	first := framework.CallAsync(ctx, client.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
+	second := framework.CallAsync(ctx, client.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "guess"})
+
+	for _, call := range []*framework.Call[authv1.CheckPasswordResponse]{first, second} {
+		reply, err := call.Await(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(reply.GetValid())
+	}
+	// Output:
+	// true
+	// false
+}
+
+func ExampleCall_Done() {
+	bus, stop := called()
+	defer stop()
+
+	call := framework.CallAsync(context.Background(), authv1.NewAuthServiceClient(bus).GetUser, &authv1.GetUserRequest{Username: "nobody"})
+	select {
+	case <-call.Done():
+		_, err := call.Await(context.Background())
+		fmt.Println(status.Code(err), status.Convert(err).Message())
+	case <-time.After(time.Minute):
+		fmt.Println("no reply for a minute")
+	}
+	// Output: NotFound no such account: username "nobody"
+}
+
+func ExampleBus_Ready() {
+	registry, stop := served()
+	defer stop()
+	bus, err := framework.NewBus(registry)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	fmt.Println(bus.Ready(ctx, "auth"))
+	fmt.Println(bus.Ready(ctx, "outh"))
+	// Output:
+	// <nil>
+	// onecall: not ready: unknown API "outh": nobody ever served it; check its name and that a service of it was started (the registry knows auth)
+}
+
+func ExampleBus_Close() {
+	bus, stop := called()
+	defer stop()
+
+	fmt.Println(bus.Close(), bus.Close())
+	_, err := authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	fmt.Println(errors.Is(err, framework.ErrClosed), status.Code(err))
+	// Output:
+	// <nil> <nil>
+	// true Canceled
+}
+
+func ExampleTimeout() {
+	bus, stop := called()
+	defer stop()
+	client := authv1.NewAuthServiceClient(bus)
+
+	_, err := client.CheckPassword(context.Background(), &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"},
+		framework.Timeout(time.Microsecond))
+	fmt.Println(err)
+	if timed, ok := errors.AsType[*timeout.Error](err); ok {
+		fmt.Println("the limit that passed was", timed.Limit.Duration)
+	}
+	// Output:
+	// auth.check_password: no reply within 1µs, the call's Timeout option
+	// the limit that passed was 1µs
+}
+
+func ExampleListenOn() {
+	registry := memory.New()
+	err := framework.Serve(context.Background(), registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.ListenOn("8443"))
+	fmt.Println(err)
+	// Output: onecall: Serve: option ListenOn: "8443" is not "host:port", such as ":8443" or "127.0.0.1:0": address 8443: missing port in address
+}
+
+func ExampleAdvertiseAs() {
+	registry := memory.New()
+	stop := registry.Watch("auth", func(snapshot discovery.Snapshot) {
+		for _, instance := range snapshot.Instances {
+			if instance.State == discovery.Serving {
+				fmt.Println("callers dial", instance.Address)
+			}
+		}
+	})
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err := framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.AdvertiseAs("auth.internal:8443"), quiet)
+	fmt.Println(err)
+	// Output:
+	// callers dial auth.internal:8443
+	// <nil>
+}
+
+func ExampleStopWithin() {
+	err := framework.Serve(context.Background(), memory.New(), func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.StopWithin(0))
+	fmt.Println(err)
+	// Output: onecall: Serve: option StopWithin: 0s is not more than zero: calls in flight need time to end
+}
+
+func ExampleServerOptions() {
+	registry := memory.New()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	// With TLS it is grpc.Creds(credentials.NewTLS(…)).
+	err := framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.ServerOptions(grpc.MaxRecvMsgSize(1<<20), grpc.Creds(insecure.NewCredentials())), quiet)
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleDialOptions() {
+	registry, stop := served()
+	defer stop()
+	// With TLS it is grpc.WithTransportCredentials(credentials.NewTLS(…)).
+	bus, err := framework.NewBus(registry, framework.DialOptions(
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("example/1")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+	_, err = authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleLogger() {
+	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err := framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.Logger(slog.New(handler)), framework.AdvertiseAs("auth.internal:8443"))
+	fmt.Println(err)
+	// Output:
+	// level=INFO msg=serving address=auth.internal:8443 apis=[auth]
+	// level=INFO msg=stopped address=auth.internal:8443
+	// <nil>
+}
