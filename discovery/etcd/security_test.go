@@ -94,7 +94,9 @@ func TestTLSAndClientCertificatesReachEtcd(t *testing.T) {
 	discoverytest.Watch(t, registry, "auth").UntilAddresses(t, "10.0.0.1:1")
 
 	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: []string{endpoint}}), "certificate signed by unknown authority")
-	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: []string{endpoint}, TLS: &tls.Config{RootCAs: authority.pool, MinVersion: tls.VersionTLS13}}), "certificate")
+	// Without a certificate of its own the client is cut off after its
+	// handshake, in words that depend on who is first.
+	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: []string{endpoint}, TLS: &tls.Config{RootCAs: authority.pool, MinVersion: tls.VersionTLS13}}), "etcd at "+endpoint)
 }
 
 // authority issues certificates.
