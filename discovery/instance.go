@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // State is what an instance makes of new calls.
@@ -89,7 +91,10 @@ func addressProblem(address string) string {
 	if host == "" {
 		return fmt.Sprintf("%q has no host: give one that callers can reach", address)
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r > unicode.MaxASCII }) {
+		return fmt.Sprintf("%q has a host that is neither a name nor an IP address", address)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.WithZone("").Unmap().IsUnspecified() {
 		return fmt.Sprintf("%q is every address of this host and none that callers can dial: give one of them", address)
 	}
 	return ""
@@ -112,10 +117,14 @@ func NewIncarnation() Incarnation {
 func ParseIncarnation(text string) (Incarnation, error) {
 	var i Incarnation
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(decoded) != len(i) {
+	// The length of text counts too: base64 passes over line breaks.
+	if err != nil || len(decoded) != len(i) || len(text) != base64.RawURLEncoding.EncodedLen(len(i)) {
 		return Incarnation{}, fmt.Errorf("discovery: incarnation %.40q is not 22 characters of unpadded base64url", text)
 	}
 	copy(i[:], decoded)
+	if i.IsZero() {
+		return Incarnation{}, fmt.Errorf("discovery: incarnation %s is zero, which stands for none", text)
+	}
 	return i, nil
 }
 

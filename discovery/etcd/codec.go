@@ -51,7 +51,11 @@ func encodeInstance(instance discovery.Instance) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(value{Addr: instance.Address, Metadata: encoded})
+	data, err := json.Marshal(value{Addr: instance.Address, Metadata: encoded})
+	if err == nil && len(data) > maxValueBytes {
+		err = fmt.Errorf("its value would have %d bytes, readers take %d: shorten Version or Zone", len(data), maxValueBytes)
+	}
+	return data, err
 }
 
 // decodeInstance reads the value of a key of an API. What it returns without
@@ -95,13 +99,19 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 		}
 		instance.Incarnation = incarnation
 	}
+	if foreign && meta.State != discovery.Draining {
+		meta.State = discovery.Serving // a word of another program's
+	}
 	instance.Service = meta.Service
 	instance.State = cmp.Or(meta.State, discovery.Serving)
 	instance.Version = meta.Version
 	instance.Zone = meta.Zone
 	instance.Schema = meta.Schema
 	if meta.Started != nil {
-		instance.Started = *meta.Started
+		started := meta.Started.UTC().Truncate(time.Millisecond)
+		if year := started.Year(); year >= 0 && year <= 9999 { // else JSON can't hold it in UTC
+			instance.Started = started
+		}
 	}
 	return nil
 }

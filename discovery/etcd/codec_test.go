@@ -114,6 +114,7 @@ func TestAnotherProgramsValueIsReadAsFarAsItGoes(t *testing.T) {
 		"metadata that is text":       `{"Op":0,"Addr":"10.0.0.7:80","Metadata":"blue"}`,
 		"metadata that is a number":   `{"Op":0,"Addr":"10.0.0.7:80","Metadata":7}`,
 		"metadata that is a list":     `{"Op":0,"Addr":"10.0.0.7:80","Metadata":[1,2]}`,
+		"a state of its own":          `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"state":"up"}}`,
 		"metadata of other fields":    `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"weight":7}}`,
 		"our fields with other types": `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"version":7,"state":{}}}`,
 		"fields that we do not know":  `{"Addr":"10.0.0.7:80","Extra":true}`,
@@ -176,6 +177,9 @@ func FuzzDecodeInstance(f *testing.F) {
 		f.Add(data)
 	}
 	for _, seed := range []string{
+		`{"Addr":"localhost:80","Metadata":{"started":"2026-01-02T03:04:05.0069Z"}}`,
+		`{"Addr":"localhost:80","Metadata":{"started":"9999-12-31T23:59:59-01:00"}}`,
+		`{"Addr":"localhost:80","Metadata":{"started":"0000-01-01T00:00:00+01:00"}}`,
 		``, `null`, `{}`, `[]`, `{"Op":1}`,
 		`{"Op":0,"Addr":"10.0.0.7:80","Metadata":"blue"}`,
 		`{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"weight":7}}`,

@@ -65,6 +65,9 @@ func Declared(rpc, api time.Duration) Limit {
 
 // describe is the limit as errors give it.
 func (l Limit) describe() string {
+	if l.Source == FromCaller && l.Duration <= 0 {
+		return l.Source.String() + ", which was over when the call began,"
+	}
 	if l.Source == FromCaller {
 		return fmt.Sprintf("%v (%v)", l.Source, round(l.Duration))
 	}

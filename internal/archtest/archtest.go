@@ -136,11 +136,12 @@ var Rules = []Rule{
 		Forbidden: []string{"./...", "google.golang.org/grpc/..."},
 	},
 	{
-		Name:      "examples are imported by examples alone",
+		Name:      "examples are imported by examples and tests alone",
 		Reason:    "a reader must be free to copy and change an example, and so must we",
 		Importers: []string{"./..."},
 		Except:    []string{"./examples/..."},
 		Forbidden: []string{"./examples/..."},
+		InTests:   []string{"./examples/..."},
 	},
 	{
 		Name:      "cmd is imported by nobody else",

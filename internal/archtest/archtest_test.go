@@ -172,17 +172,17 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "examples/auth/accounts"},
 		},
 		{
-			"examples are imported by examples alone", "framework/planted.go",
+			"examples are imported by examples and tests alone", "framework/planted.go",
 			[]string{module + "examples/auth/proto/auth/v1"},
 			[]string{module + "discovery"},
 		},
 		{
-			"examples are imported by examples alone", "cmd/onecall/planted_test.go",
-			[]string{module + "examples/other"},
+			"examples are imported by examples and tests alone", "cmd/onecall/planted_test.go",
 			nil,
+			[]string{module + "examples/other"},
 		},
 		{
-			"examples are imported by examples alone", "examples/auth/demo/planted.go",
+			"examples are imported by examples and tests alone", "examples/auth/demo/planted.go",
 			nil,
 			[]string{module + "examples/auth"},
 		},

@@ -63,20 +63,15 @@ func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
 	}
 	api := &API{Name: name, Service: string(service.FullName()), Timeout: timeout}
 	methods := service.Methods()
-	seen := make(map[string]protoreflect.FullName, methods.Len())
 	for i := range methods.Len() {
 		rpc, err := readRPC(api, methods.Get(i))
 		if err != nil {
 			return nil, err
 		}
-		if first, taken := seen[rpc.Name]; taken {
-			return nil, &Error{
-				Subject: string(methods.Get(i).FullName()),
-				Problem: "its bus name " + rpc.Name + " is also that of " + string(first) + ": rename one of the two methods",
-			}
-		}
-		seen[rpc.Name] = methods.Get(i).FullName()
 		api.RPCs = append(api.RPCs, rpc)
+	}
+	if err := checkRPCNames(api); err != nil {
+		return nil, err
 	}
 	return api, nil
 }
@@ -85,7 +80,7 @@ func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
 // linked into the program: no options, so it goes by its full proto name. Its
 // errors are *Error.
 func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
-	if err := checkName(desc.ServiceName, desc.ServiceName); err != nil {
+	if err := CheckName(desc.ServiceName); err != nil {
 		return nil, err
 	}
 	api := &API{Name: desc.ServiceName, Service: desc.ServiceName}
@@ -102,7 +97,24 @@ func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
 	for _, stream := range desc.Streams {
 		add(stream.StreamName, true)
 	}
+	if err := checkRPCNames(api); err != nil {
+		return nil, err
+	}
 	return api, nil
+}
+
+// checkRPCNames refuses two RPCs of one bus name.
+func checkRPCNames(api *API) error {
+	seen := make(map[string]string, len(api.RPCs))
+	for _, rpc := range api.RPCs {
+		// As proto writes a method: service.method.
+		method := strings.ReplaceAll(rpc.Method[1:], "/", ".")
+		if first, taken := seen[rpc.Name]; taken {
+			return &Error{Subject: method, Problem: "its bus name " + rpc.Name + " is also that of " + first + ": rename one of the two methods"}
+		}
+		seen[rpc.Name] = method
+	}
+	return nil
 }
 
 func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {

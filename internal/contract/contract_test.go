@@ -499,9 +499,9 @@ func TestCheckNameTellsNamesOfAPIsFromOthers(t *testing.T) {
 		"a leading digit":              {"1auth", `API "1auth"`, "not a name of an API"},
 		"a hyphen":                     {"my-auth", `API "my-auth"`, "not a name of an API"},
 		"a URL":                        {"dns:///auth", `API "dns:///auth"`, "not a name of an API"},
-		"the reserved name":            {"default", "API default", "reserved"},
-		"a name below the reserved":    {"default.x", "API default.x", "reserved"},
-		"a service in its package":     {"default.Shop", "API default.Shop", "reserved"},
+		"the reserved name":            {"default", "default", "reserved"},
+		"a name below the reserved":    {"default.x", "default.x", "reserved"},
+		"a service in its package":     {"default.Shop", "default.Shop", "reserved"},
 		"a service that is gRPC's own": {"grpc.health.v1.Health", "grpc.health.v1.Health", "gRPC's own"},
 	}
 	for title, test := range bad {
@@ -534,6 +534,10 @@ func TestAServiceDescAloneGivesNamesAndShapes(t *testing.T) {
 	for _, reserved := range []string{"default", "default.Shop"} {
 		_, err := contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: reserved})
 		wantFault(t, err, reserved, "reserved")
+	}
+	for name, subject := range map[string]string{"": `API ""`, "a/b": `API "a/b"`} {
+		_, err := contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: name})
+		wantFault(t, err, subject, "name")
 	}
 }
 

@@ -50,7 +50,7 @@ func CheckName(name string) error {
 			Problem: "not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService",
 		}
 	}
-	return checkName(name, "API "+name)
+	return checkName(name, name)
 }
 
 // checkName refuses the reserved names.
