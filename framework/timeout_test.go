@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -110,6 +111,28 @@ func TestAStreamHasNoTimeoutOfItsOwn(t *testing.T) {
 		}
 		if _, err := stream.Recv(); err == nil {
 			t.Error("a stream goes on after its end")
+		}
+	})
+}
+
+func TestABusThatWasIdleCallsAsEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		bus, service, _ := inMemory(t, &echo{})
+		client := testv1.NewEchoServiceClient(bus)
+		for range 2 {
+			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24 * time.Hour) // grpc-go closes what is idle for half an hour
+		}
+		if err := service.stop(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24 * time.Hour)
+		_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
+		if !errors.As(err, new(*discovery.NoInstanceError)) {
+			t.Errorf("after its service ended an idle bus told %v, want a NoInstanceError", err)
 		}
 	})
 }

@@ -31,42 +31,52 @@ func silent(t *testing.T) (endpoint string) {
 }
 
 func TestNothingWaitsForAnEtcdThatIsAway(t *testing.T) {
-	for _, endpoint := range []string{nobody, silent(t)} {
+	t.Parallel()
+	for name, endpoint := range map[string]string{"nobody listens": nobody, "it accepts and says nothing": silent(t)} {
 		for _, user := range []string{"", "root"} {
-			start := time.Now()
-			registry := openWith(t, etcd.Config{Endpoints: []string{endpoint}, Username: user, Password: user})
-			watched := discoverytest.Watch(t, registry, "auth")
-			registration, err := registry.Register(discoverytest.Instance("auth", "10.0.0.1:1"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(start); took > 200*time.Millisecond {
-				t.Errorf("opening, watching and registering took %v", took)
-			}
-			snapshot := watched.Until(t, "an unreachable registry", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
-			if err := snapshot.Err(); !strings.Contains(err.Error(), "etcd at "+endpoint) {
-				t.Errorf("told %v, which does not name the endpoint", err)
-			}
-			if told := time.Since(start); told > 5*time.Second {
-				t.Errorf("told after %v that etcd is away", told)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			if err := registration.Drain(ctx); err == nil {
-				t.Error("Drain without etcd is no error")
-			}
-			if err := registration.Close(ctx); err == nil {
-				t.Error("Close of a registration without etcd is no error")
-			}
-			start = time.Now()
-			watched.Stop()
-			if err := registry.Close(); err != nil {
-				t.Error(err)
-			}
-			if took := time.Since(start); took > time.Second {
-				t.Errorf("closing took %v", took)
-			}
+			t.Run(name+", user "+user, func(t *testing.T) {
+				t.Parallel()
+				withoutEtcd(t, etcd.Config{Endpoints: []string{endpoint}, Username: user, Password: user})
+			})
 		}
+	}
+}
+
+// withoutEtcd uses a registry whose etcd is away.
+func withoutEtcd(t *testing.T, config etcd.Config) {
+	t.Helper()
+	start := time.Now()
+	registry := openWith(t, config)
+	watched := discoverytest.Watch(t, registry, "auth")
+	registration, err := registry.Register(discoverytest.Instance("auth", "10.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("opening, watching and registering took %v", took)
+	}
+	snapshot := watched.Until(t, "an unreachable registry", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
+	if err := snapshot.Err(); !strings.Contains(err.Error(), "etcd at "+config.Endpoints[0]) {
+		t.Errorf("told %v, which does not name the endpoint", err)
+	}
+	if told := time.Since(start); told > 5*time.Second {
+		t.Errorf("told after %v that etcd is away", told)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := registration.Drain(ctx); err == nil {
+		t.Error("Drain without etcd is no error")
+	}
+	if err := registration.Close(ctx); err == nil {
+		t.Error("Close of a registration without etcd is no error")
+	}
+	start = time.Now()
+	watched.Stop()
+	if err := registry.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("closing took %v", took)
 	}
 }
 

@@ -31,9 +31,9 @@ var _ resolver.Builder = (*Builder)(nil)
 //
 // When observe is not nil it is told what a connection knows: nil while it
 // knows nothing, which is from Build on and again after Close, else the last
-// snapshot. Of instances it is told before the connection is, of their absence
-// after: when it has been told that there is none, no new call goes to one. It
-// is quick and calls neither.
+// snapshot. It is told before the connection is, so that a call that fails
+// finds the reason; but that the last instance is gone it is told after, so
+// that no new call goes to one then. It is quick and calls neither.
 func NewBuilder(registry discovery.Registry, observe func(*discovery.Snapshot)) *Builder {
 	if observe == nil {
 		observe = func(*discovery.Snapshot) {}
@@ -47,14 +47,17 @@ func (b *Builder) Scheme() string { return Scheme }
 // Build implements [resolver.Builder]. It never fails.
 func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	b.observe(nil)
+	serving := false // whether the connection has an instance
 	stop := b.registry.Watch(target.Endpoint(), func(snapshot discovery.Snapshot) {
-		if snapshot.Err() == nil {
-			b.observe(&snapshot)
+		had := serving
+		serving = snapshot.Err() == nil
+		if had && !serving {
 			update(conn, snapshot)
+			b.observe(&snapshot)
 			return
 		}
-		update(conn, snapshot)
 		b.observe(&snapshot)
+		update(conn, snapshot)
 	})
 	return &watched{stop: stop, observe: b.observe}, nil
 }

@@ -106,7 +106,7 @@ func TestTheREADMEShowsThePrograms(t *testing.T) {
 			continue
 		}
 		name, _, _ := strings.Cut(before[begin+2:], "`")
-		want, err := os.ReadFile(filepath.Join("../..", name))
+		want, err := os.ReadFile(filepath.Join("..", "..", name))
 		if err != nil {
 			t.Error(err)
 			continue

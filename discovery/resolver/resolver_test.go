@@ -1,0 +1,167 @@
+package resolver_test
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/onecall-dev/onecall/discovery"
+	onecall "github.com/onecall-dev/onecall/discovery/resolver"
+)
+
+// story is a registry that a test tells what to say; it writes down the order
+// of events.
+type story struct {
+	resolver.ClientConn // the methods that a resolver must not call are nil
+
+	t      *testing.T
+	api    string
+	tell   func(discovery.Snapshot)
+	events []string
+	last   resolver.State
+	err    error
+}
+
+func (s *story) Register(...discovery.Instance) (discovery.Registration, error) {
+	s.t.Error("a resolver registers")
+	return nil, errors.New("not here")
+}
+
+func (s *story) Watch(api string, observer func(discovery.Snapshot)) func() {
+	s.api, s.tell = api, observer
+	return func() { s.events = append(s.events, "stopped") }
+}
+
+func (s *story) UpdateState(state resolver.State) error {
+	s.events = append(s.events, "updated")
+	s.last = state
+	return nil
+}
+
+func (s *story) ReportError(err error) {
+	s.events = append(s.events, "failed")
+	s.err = err
+}
+
+func (s *story) observe(snapshot *discovery.Snapshot) {
+	if snapshot == nil {
+		s.events = append(s.events, "observed nothing")
+		return
+	}
+	s.events = append(s.events, "observed")
+}
+
+// want compares what has happened since the last time.
+func (s *story) want(events ...string) {
+	s.t.Helper()
+	if !slices.Equal(s.events, events) {
+		s.t.Errorf("happened %q, want %q", s.events, events)
+	}
+	s.events = nil
+}
+
+func build(t *testing.T) (*story, resolver.Resolver) {
+	t.Helper()
+	target, err := url.Parse(onecall.Target("billing.invoices"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &story{t: t}
+	built, err := onecall.NewBuilder(s, s.observe).Build(resolver.Target{URL: *target}, s, resolver.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.api != "billing.invoices" {
+		t.Errorf("watched is %q", s.api)
+	}
+	s.want("observed nothing")
+	return s, built
+}
+
+func TestInstancesBecomeEndpoints(t *testing.T) {
+	t.Parallel()
+	s, built := build(t)
+	one := discovery.Instance{
+		API: "billing.invoices", Address: "10.0.0.1:1", Incarnation: discovery.NewIncarnation(),
+		State: discovery.Serving, Zone: "a", Started: time.Now(),
+	}
+	draining, two := one, one
+	draining.Address, draining.State = "10.0.0.2:1", discovery.Draining
+	two.Address = "10.0.0.3:1"
+	s.tell(discovery.Snapshot{API: "billing.invoices", Known: true, Instances: []discovery.Instance{one, draining, two}})
+	s.want("observed", "updated") // so that who sees no problem can call
+	if len(s.last.Endpoints) != 2 {
+		t.Fatalf("the endpoints are %v, want the two that serve", s.last.Endpoints)
+	}
+	for i, want := range []discovery.Instance{one, two} {
+		got := s.last.Endpoints[i]
+		if instance, ok := onecall.InstanceOf(got); !ok || !instance.Equal(want) || len(got.Addresses) != 1 || got.Addresses[0].Addr != want.Address {
+			t.Errorf("endpoint %d is %v of %+v, want %+v", i, got, instance, want)
+		}
+	}
+	if _, ok := onecall.InstanceOf(resolver.Endpoint{}); ok {
+		t.Error("an endpoint of another resolver stands for an instance")
+	}
+	built.ResolveNow(resolver.ResolveNowOptions{})
+	s.want()
+	built.Close()
+	s.want("stopped", "observed nothing")
+}
+
+func TestAnObserverLearnsWhyACallFailsBeforeItDoes(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	unreachable := &discovery.UnreachableError{Cause: errors.New("no route")}
+	s.tell(discovery.Snapshot{Unreachable: unreachable})
+	s.want("observed", "failed")
+	if !errors.Is(s.err, error(unreachable)) {
+		t.Errorf("the error is %v", s.err)
+	}
+	s.tell(discovery.Snapshot{Known: true})
+	s.want("observed", "updated")
+	if len(s.last.Endpoints) != 0 {
+		t.Errorf("the endpoints are %v, want none", s.last.Endpoints)
+	}
+}
+
+func TestThatTheLastInstanceIsGoneIsToldAfterTheConnectionKnowsIt(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	s.tell(discovery.Snapshot{Known: true, Instances: []discovery.Instance{{Address: "10.0.0.1:1"}}})
+	s.want("observed", "updated")
+	s.tell(discovery.Snapshot{Known: true})
+	s.want("updated", "observed")
+	s.tell(discovery.Snapshot{Known: true})
+	s.want("observed", "updated")
+}
+
+func TestLastKnownInstancesStayWhileTheRegistryIsAway(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	instances := []discovery.Instance{{Address: "10.0.0.1:1", State: discovery.Serving}}
+	s.tell(discovery.Snapshot{Known: true, Instances: instances, Unreachable: &discovery.UnreachableError{Cause: errors.New("no route")}})
+	s.want("observed", "updated")
+	if len(s.last.Endpoints) != 1 {
+		t.Errorf("the endpoints are %v, want the last known one", s.last.Endpoints)
+	}
+}
+
+func TestABuilderNeedsNoObserver(t *testing.T) {
+	t.Parallel()
+	s := &story{t: t}
+	builder := onecall.NewBuilder(s, nil)
+	if builder.Scheme() != onecall.Scheme {
+		t.Errorf("the scheme is %q", builder.Scheme())
+	}
+	built, err := builder.Build(resolver.Target{}, s, resolver.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tell(discovery.Snapshot{Known: true})
+	built.Close()
+	s.want("updated", "stopped")
+}
