@@ -1,0 +1,62 @@
+package atmostonce
+
+import (
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Domain is the domain of the google.rpc.ErrorInfo of every refusal.
+const Domain = "onecall.dev"
+
+// Reason is why a call was refused before its handler, the reason of a
+// google.rpc.ErrorInfo.
+type Reason string
+
+// The reasons.
+const (
+	// WrongInstance: the call is bound to another incarnation.
+	WrongInstance Reason = "WRONG_INSTANCE"
+	// DuplicateCall: its identity was marked before, or lies below the window.
+	DuplicateCall Reason = "DUPLICATE_CALL"
+	// SessionLimit: its principal, or the server, has as many sessions as it may.
+	SessionLimit Reason = "SESSION_LIMIT"
+	// SessionExpired: its session may have been forgotten.
+	SessionExpired Reason = "SESSION_EXPIRED"
+	// MalformedIdentity: its identity is not of the wire's form.
+	MalformedIdentity Reason = "MALFORMED_IDENTITY"
+	// IdentityRequired: it has no identity and the service demands one.
+	IdentityRequired Reason = "IDENTITY_REQUIRED"
+	// Draining: the instance takes no new calls.
+	Draining Reason = "DRAINING"
+)
+
+// code is the gRPC code of a refusal. It is one that proxies do not retry: a
+// malformed identity is the call's own fault, the rest depends on the server's
+// state.
+func (r Reason) code() codes.Code {
+	if r == MalformedIdentity {
+		return codes.InvalidArgument
+	}
+	return codes.FailedPrecondition
+}
+
+// refuse is the error of a refusal.
+func refuse(reason Reason, message string) error {
+	refusal := status.New(reason.code(), message)
+	detailed, err := refusal.WithDetails(&errdetails.ErrorInfo{Reason: string(reason), Domain: Domain})
+	if err != nil { // the detail cannot be encoded: it always can
+		return refusal.Err()
+	}
+	return detailed.Err()
+}
+
+// ReasonOf gives the reason of a refusal, "" when err is none.
+func ReasonOf(err error) Reason {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
+			return Reason(info.GetReason())
+		}
+	}
+	return ""
+}
