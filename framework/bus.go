@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
 )
@@ -24,6 +25,8 @@ import (
 type Bus struct {
 	registry discovery.Registry
 	options  busOptions
+	caller   *atmostonce.Caller
+	budget   budget
 	closed   atomic.Bool
 
 	// routes is where calls go, by gRPC's path. Calls read it without a lock;
@@ -46,6 +49,8 @@ type route struct {
 	// holds calls to it.
 	limit      timeout.Limit
 	configured bool
+	// repeatable says that the RPC declares that it may run more than once.
+	repeatable bool
 }
 
 // NewBus returns a bus on a registry, which stays the program's to close, after
@@ -61,7 +66,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err := checkDialOptions(read.dial); err != nil {
 		return nil, err
 	}
-	bus := &Bus{registry: registry, options: read, connections: make(map[string]*connection)}
+	bus := &Bus{registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection)}
 	bus.routes.Store(&map[string]*route{})
 	return bus, nil
 }
@@ -80,7 +85,9 @@ func checkDialOptions(own []grpc.DialOption) error {
 }
 
 // Invoke makes a unary call, for generated clients. method is gRPC's path,
-// "/package.Service/Method".
+// "/package.Service/Method". Its handler starts at most once, unless the RPC
+// declares that it may run more often; [OutcomeOf] says of an error whether it
+// did.
 //
 // Errors are gRPC's, and: INVALID_ARGUMENT for a path, context or option that
 // makes no sense, INTERNAL for a fault in the API's .proto, UNIMPLEMENTED with
@@ -144,7 +151,7 @@ func (b *Bus) addRoute(method string) (*route, error) {
 		api, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})
 	}
 	if err != nil {
-		return nil, &callError{code: codes.Internal, text: "onecall: " + err.Error(), causes: []error{err}}
+		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
 	}
 	conn, err := b.connect(api.Name)
 	if err != nil {
@@ -154,6 +161,7 @@ func (b *Bus) addRoute(method string) (*route, error) {
 	for _, rpc := range api.RPCs {
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
+			added.repeatable = rpc.Idempotency != contract.IdempotencyUnknown
 		}
 	}
 	_, added.configured = conn.limits[method]

@@ -7,12 +7,20 @@ import (
 	"log/slog"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
+
+// grpc-go knows policies by name, and takes them only before it is used.
+func init() { //nolint:gochecknoinits // see balancer.Register
+	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf))
+}
 
 // streamWorkers is how many goroutines a server keeps for its calls: a fresh
 // one for each would grow its stack each time. More calls than that get fresh
@@ -54,6 +62,8 @@ func dialOptions(own []grpc.DialOption, limits map[string]timeout.Limit, fixed .
 	options = append(options, own...)
 	options = append(options, fixed...)
 	return append(options,
+		grpc.WithChainUnaryInterceptor(atmostonce.UnaryClientInterceptor),
+		grpc.WithChainStreamInterceptor(atmostonce.StreamClientInterceptor),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
 		grpc.WithDisableRetry(),
@@ -65,8 +75,10 @@ func dialOptions(own []grpc.DialOption, limits map[string]timeout.Limit, fixed .
 // (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
 func serviceConfig(limits map[string]timeout.Limit) (string, error) {
 	config, err := json.Marshal(map[string]any{
-		"loadBalancingConfig": []map[string]any{{roundrobin.Name: struct{}{}}},
-		"methodConfig":        timeout.MethodConfigs(limits),
+		"loadBalancingConfig": []map[string]any{{atmostonce.PolicyName: map[string]any{
+			"childPolicy": []map[string]any{{roundrobin.Name: struct{}{}}},
+		}}},
+		"methodConfig": timeout.MethodConfigs(limits),
 	})
 	if err != nil {
 		return "", fmt.Errorf("onecall: service config: %w", err)

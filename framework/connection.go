@@ -13,6 +13,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
 )
@@ -69,7 +70,8 @@ func (c *connection) dial(limits map[string]timeout.Limit, observe func(*discove
 
 // invoke makes a unary call. What runs around it, from the outside:
 //
-//	deadline → the program's own interceptors → grpc-go
+//	issuing again → deadline → the record that binds it → the program's own
+//	interceptors → reserved metadata → grpc-go
 //
 // and on the way back an error is told in words.
 func (c *connection) invoke(ctx context.Context, route *route, method string, args, reply any, opts []grpc.CallOption) error {
@@ -77,21 +79,43 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 	if err != nil {
 		return err
 	}
-	conn, inner, before := c.conn, ctx, c.finding.now()
-	if call.Exact() || !route.configured {
+	again := reissue{bus: c.bus, route: route}
+	for {
+		before := c.finding.now()
+		record, err := c.issue(ctx, route, call, again.tried > 0, method, args, reply, opts)
+		if err == nil {
+			again.succeeded()
+			return nil
+		}
+		if record == nil { // there was nothing to issue
+			return err
+		}
+		failed := failure{route: route, outcome: again.outcome(record), problem: c.finding.throughout(before), err: err}
+		limited, cancel := call.Context(ctx)
+		waited := again.wait(limited, record, failed)
+		cancel()
+		if !waited {
+			return c.explain(ctx, failed.explained(call.Explain(ctx, route.rpc, err)))
+		}
+	}
+}
+
+// issue sends a call, once.
+func (c *connection) issue(ctx context.Context, route *route, call timeout.Call, again bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
+	conn, inner := c.conn, ctx
+	if again || call.Exact() || !route.configured {
 		if route.configured && call.Longer(route.limit) {
+			var err error
 			if conn, err = c.patientConn(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		var cancel context.CancelFunc
 		inner, cancel = call.Context(ctx)
 		defer cancel()
 	}
-	if err := conn.Invoke(inner, method, args, reply, opts...); err != nil {
-		return c.explain(ctx, route, before, call.Explain(ctx, route.rpc, err))
-	}
-	return nil
+	record := c.bus.caller.NewRecord(inner)
+	return record, conn.Invoke(record, method, args, reply, opts...)
 }
 
 // newStream begins a stream.
@@ -99,33 +123,33 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	if timeout.HasOption(opts) {
 		return nil, invalid("%s is a stream, which option Timeout does not bound: set a deadline on its context", route.rpc)
 	}
-	before := c.finding.now()
-	stream, err := c.conn.NewStream(ctx, desc, method, opts...)
-	if err != nil {
-		return nil, c.explain(ctx, route, before, err)
+	again := reissue{bus: c.bus, route: route}
+	for {
+		before := c.finding.now()
+		record := c.bus.caller.NewRecord(ctx)
+		begun, err := c.conn.NewStream(record, desc, method, opts...)
+		if err == nil {
+			return &stream{ClientStream: begun, conn: c, route: route, record: record}, nil
+		}
+		failed := failure{route: route, outcome: again.outcome(record), problem: c.finding.throughout(before), err: err}
+		if !again.wait(ctx, record, failed) {
+			return nil, c.explain(ctx, failed)
+		}
 	}
-	return stream, nil
 }
 
-// explain says why no instance was found, when that is why a call failed:
-// before is the problem of finding one when the call began.
-func (c *connection) explain(ctx context.Context, route *route, before *problem, err error) error {
-	code := status.Code(err)
-	if code == codes.Canceled && c.bus.closed.Load() && ctx.Err() == nil {
-		return &callError{code: code, text: route.rpc + ": " + ErrClosed.Error(), causes: []error{ErrClosed, err}}
+// explain gives the error of a call that failed, in words.
+func (c *connection) explain(ctx context.Context, failed failure) error {
+	code := status.Code(failed.err)
+	if (code == codes.Canceled || code == codes.Unavailable) && c.bus.closed.Load() && ctx.Err() == nil {
+		failed.problem = nil
+		failed.err = &callError{
+			status: status.New(codes.Canceled, ErrClosed.Error()),
+			text:   failed.route.rpc + ": " + ErrClosed.Error(),
+			causes: []error{ErrClosed, failed.err},
+		}
 	}
-	if code != codes.Unavailable && code != codes.DeadlineExceeded {
-		return err
-	}
-	problem := c.finding.throughout(before)
-	switch {
-	case problem == nil:
-		return err
-	case code == codes.DeadlineExceeded:
-		return &callError{code: code, text: err.Error() + ": " + problem.err.Error(), causes: []error{err, problem.err}}
-	default:
-		return &callError{code: problem.code(), text: route.rpc + ": " + problem.err.Error(), causes: []error{problem.err, err}}
-	}
+	return failed.told()
 }
 
 // patientConn gives the connection without limits.

@@ -214,7 +214,7 @@ func ExampleTimeout() {
 		fmt.Println("the limit that passed was", timed.Limit.Duration)
 	}
 	// Output:
-	// auth.check_password: no reply within 1µs, the call's Timeout option
+	// auth.check_password: no reply within 1µs, the call's Timeout option (the call was not sent)
 	// the limit that passed was 1µs
 }
 

@@ -76,13 +76,33 @@ func update(conn resolver.ClientConn, snapshot discovery.Snapshot) {
 			continue
 		}
 		state.Endpoints = append(state.Endpoints, resolver.Endpoint{
-			Addresses:  []resolver.Address{{Addr: instance.Address}},
+			Addresses:  []resolver.Address{address(instance)},
 			Attributes: attributes.New(instanceKey{}, instance),
 		})
 	}
 	// The error says that the balancer has no endpoint. There is nothing to
 	// resolve anew for it: the watch goes on.
 	_ = conn.UpdateState(state)
+}
+
+// address gives the address of an instance. Its incarnation is part of what
+// makes it one: who took over an address is another, with a connection of its
+// own.
+func address(instance discovery.Instance) resolver.Address {
+	out := resolver.Address{Addr: instance.Address}
+	if !instance.Incarnation.IsZero() {
+		out.Attributes = attributes.New(incarnationKey{}, instance.Incarnation)
+	}
+	return out
+}
+
+type incarnationKey struct{}
+
+// IncarnationOf gives the incarnation at an address of this resolver; zero when
+// there is none, and of other addresses.
+func IncarnationOf(address resolver.Address) discovery.Incarnation {
+	incarnation, _ := address.Attributes.Value(incarnationKey{}).(discovery.Incarnation)
+	return incarnation
 }
 
 type instanceKey struct{}

@@ -18,6 +18,10 @@ import (
 // own idempotency_level.
 type Idempotency = descriptorpb.MethodOptions_IdempotencyLevel
 
+// IdempotencyUnknown is declared by an RPC that says nothing of itself: it must
+// not run more than once.
+const IdempotencyUnknown = descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
+
 // API is one protobuf service.
 type API struct {
 	// Name is the bus name, such as "auth".

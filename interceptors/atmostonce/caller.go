@@ -1,0 +1,88 @@
+package atmostonce
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// maxCounters is how many incarnations one session counts for. Incarnations
+// that have ended never come back, but nobody says when; a new session starts
+// with none.
+const maxCounters = 4096
+
+// Caller is a bus's half of all identities: its session, and a counter for
+// each incarnation. It outlives connections and balancers, which grpc-go throws
+// away when they are idle. Its methods are safe for all goroutines.
+type Caller struct {
+	now     func() time.Time
+	mu      sync.Mutex // held while session is replaced, or its counters are
+	session atomic.Pointer[callerSession]
+}
+
+// callerSession is a session and its counters, which are never changed but
+// replaced.
+type callerSession struct {
+	id       Session
+	counters atomic.Pointer[map[discovery.Incarnation]*atomic.Uint64]
+}
+
+// NewCaller returns a caller with a session of its own.
+func NewCaller() *Caller { return newCaller(time.Now) }
+
+func newCaller(now func() time.Time) *Caller {
+	c := &Caller{now: now}
+	c.session.Store(c.newSession())
+	return c
+}
+
+func (c *Caller) newSession() *callerSession {
+	session := &callerSession{id: NewSession(c.now())}
+	session.counters.Store(&map[discovery.Incarnation]*atomic.Uint64{})
+	return session
+}
+
+// identify gives the next identity of a call to an incarnation.
+func (c *Caller) identify(incarnation discovery.Incarnation) Identity {
+	session := c.session.Load()
+	counter, ok := (*session.counters.Load())[incarnation]
+	if !ok {
+		session, counter = c.addCounter(incarnation)
+	}
+	return Identity{Incarnation: incarnation, Session: session.id, Seq: counter.Add(1)}
+}
+
+// addCounter makes the counter of an incarnation, in a new session when the
+// present one has as many as it may.
+func (c *Caller) addCounter(incarnation discovery.Incarnation) (*callerSession, *atomic.Uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	session := c.session.Load()
+	counters := *session.counters.Load()
+	if counter, ok := counters[incarnation]; ok {
+		return session, counter
+	}
+	if len(counters) >= maxCounters {
+		session = c.newSession()
+		c.session.Store(session)
+		counters = *session.counters.Load()
+	}
+	counters = maps.Clone(counters)
+	counter := new(atomic.Uint64)
+	counters[incarnation] = counter
+	session.counters.Store(&counters)
+	return session, counter
+}
+
+// renew opens a new session, unless another call has done so since expired
+// was used.
+func (c *Caller) renew(expired Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session.Load().id == expired {
+		c.session.Store(c.newSession())
+	}
+}

@@ -1,0 +1,118 @@
+package atmostonce
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// Record is one issue of a call, and the context that carries it to the pick:
+// the balancing policy binds it to the instance that is picked, and never
+// again once it may have left. Its methods are safe for all goroutines.
+type Record struct {
+	context.Context //nolint:containedctx // it is one, so that a call needs no other for its record
+
+	caller *Caller
+
+	mu sync.Mutex // guards the fields below
+	// picked says that it is bound to an instance and may be on its way; left
+	// that it got a stream.
+	picked, left bool
+	identity     Identity
+	outcome      Outcome
+	inner        func(balancer.DoneInfo) // the wrapped policy's, of this pick
+}
+
+type recordKey struct{}
+
+// NewRecord returns the record of a call that is about to be issued, with ctx
+// as its context.
+func (c *Caller) NewRecord(ctx context.Context) *Record {
+	return &Record{Context: ctx, caller: c}
+}
+
+// Value implements [context.Context].
+func (r *Record) Value(key any) any {
+	if _, ok := key.(recordKey); ok {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
+// recordOf gives the record of a call, nil when it has none.
+func recordOf(ctx context.Context) *Record {
+	record, _ := ctx.Value(recordKey{}).(*Record)
+	return record
+}
+
+// Outcome gives what is known of a call whose issue has failed.
+func (r *Record) Outcome() Outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.left:
+		return r.outcome
+	case r.picked:
+		return Unknown // its end has not been told yet
+	default:
+		return NotSent
+	}
+}
+
+// Renew opens a new session, after the call was told [SessionExpired].
+func (r *Record) Renew() {
+	r.mu.Lock()
+	expired := r.identity.Session
+	r.mu.Unlock()
+	r.caller.renew(expired)
+}
+
+// errLeft ends a call that somebody wants to send again.
+var errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")
+
+// bind binds the record to an instance and gives the metadata to send. It fails
+// when the record may have left already.
+func (r *Record) bind(incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.picked || r.left {
+		return nil, errLeft
+	}
+	r.picked, r.inner = true, inner
+	if incarnation.IsZero() { // a plain gRPC server: there is nothing to be identified to
+		r.identity = Identity{}
+		return nil, nil
+	}
+	r.identity = r.caller.identify(incarnation)
+	return metadata.MD{CallKey: {r.identity.Value()}}, nil
+}
+
+// mayBind tells whether bind would fail.
+func (r *Record) mayBind() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.picked && !r.left
+}
+
+// done is told the end of a pick: whether it got a stream, and what came back.
+func (r *Record) done(info balancer.DoneInfo) {
+	r.mu.Lock()
+	inner := r.inner
+	r.inner, r.picked = nil, false
+	if info.BytesSent {
+		r.left = true
+		if info.Err != nil {
+			r.outcome = told(info.Trailer, r.identity.Incarnation)
+		}
+	}
+	r.mu.Unlock()
+	if inner != nil {
+		inner(info)
+	}
+}
