@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
@@ -24,19 +23,23 @@ type connection struct {
 	api string
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
-	conn   *grpc.ClientConn
-
-	// finding says why no instance can be found, while none can.
-	finding finding
+	held   *channel // holds calls to limits
 
 	// patient has no limits, for the rare call whose Timeout is longer than
 	// what its .proto declares: grpc-go would take the earlier of the two. It
 	// is made at the first such call.
 	patient struct {
-		mu     sync.Mutex // guards the fields below
-		conn   *grpc.ClientConn
-		closed bool
+		mu      sync.Mutex // guards the fields below
+		channel *channel
+		closed  bool
 	}
+}
+
+// channel is one of grpc-go's connections, and how it finds instances.
+type channel struct {
+	*grpc.ClientConn
+
+	finding finding
 }
 
 // newConnection makes the connections of an API, without I/O.
@@ -49,23 +52,22 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 			}
 		}
 	}
-	c.finding.api = api
-	c.finding.observe(nil)
 	var err error
-	c.conn, err = c.dial(c.limits, c.finding.observe)
+	c.held, err = c.dial(c.limits)
 	return c, err
 }
 
-func (c *connection) dial(limits map[string]timeout.Limit, observe func(*discovery.Snapshot)) (*grpc.ClientConn, error) {
-	options, err := dialOptions(c.bus.options.dial, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, observe)))
+func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
+	ch := &channel{finding: finding{api: c.api}}
+	ch.finding.observe(nil)
+	options, err := dialOptions(c.bus.options.dial, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, ch.finding.observe)))
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(resolver.Target(c.api), options...)
-	if err != nil {
+	if ch.ClientConn, err = grpc.NewClient(resolver.Target(c.api), options...); err != nil {
 		return nil, fmt.Errorf("onecall: bus: connection to %s: %w", c.api, err)
 	}
-	return conn, nil
+	return ch, nil
 }
 
 // invoke makes a unary call. What runs around it, from the outside:
@@ -79,18 +81,21 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 	if err != nil {
 		return err
 	}
+	ch := c.held
+	if route.configured && call.Longer(route.limit) {
+		if ch, err = c.patientChannel(); err != nil {
+			return err
+		}
+	}
 	again := reissue{bus: c.bus, route: route}
 	for {
-		before := c.finding.now()
-		record, err := c.issue(ctx, route, call, again.tried > 0, method, args, reply, opts)
+		before := ch.finding.now()
+		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0, method, args, reply, opts)
 		if err == nil {
 			again.succeeded()
 			return nil
 		}
-		if record == nil { // there was nothing to issue
-			return err
-		}
-		failed := failure{route: route, outcome: again.outcome(record), problem: c.finding.throughout(before), err: err}
+		failed := failure{route: route, outcome: again.outcome(record), problem: ch.finding.throughout(before), err: err}
 		limited, cancel := call.Context(ctx)
 		waited := again.wait(limited, record, failed)
 		cancel()
@@ -100,22 +105,16 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 	}
 }
 
-// issue sends a call, once.
-func (c *connection) issue(ctx context.Context, route *route, call timeout.Call, again bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
-	conn, inner := c.conn, ctx
-	if again || call.Exact() || !route.configured {
-		if route.configured && call.Longer(route.limit) {
-			var err error
-			if conn, err = c.patientConn(); err != nil {
-				return nil, err
-			}
-		}
+// issue sends a call, once; with its limit on its context, or else held to it
+// by the channel.
+func (c *connection) issue(ctx context.Context, ch *channel, call timeout.Call, limit bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
+	if limit {
 		var cancel context.CancelFunc
-		inner, cancel = call.Context(ctx)
+		ctx, cancel = call.Context(ctx)
 		defer cancel()
 	}
-	record := c.bus.caller.NewRecord(inner)
-	return record, conn.Invoke(record, method, args, reply, opts...)
+	record := c.bus.caller.NewRecord(ctx)
+	return record, ch.Invoke(record, method, args, reply, opts...)
 }
 
 // newStream begins a stream.
@@ -125,13 +124,13 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	}
 	again := reissue{bus: c.bus, route: route}
 	for {
-		before := c.finding.now()
+		before := c.held.finding.now()
 		record := c.bus.caller.NewRecord(ctx)
-		begun, err := c.conn.NewStream(record, desc, method, opts...)
+		begun, err := c.held.NewStream(record, desc, method, opts...)
 		if err == nil {
 			return &stream{ClientStream: begun, conn: c, route: route, record: record}, nil
 		}
-		failed := failure{route: route, outcome: again.outcome(record), problem: c.finding.throughout(before), err: err}
+		failed := failure{route: route, outcome: again.outcome(record), problem: c.held.finding.throughout(before), err: err}
 		if !again.wait(ctx, record, failed) {
 			return nil, c.explain(ctx, failed)
 		}
@@ -152,21 +151,21 @@ func (c *connection) explain(ctx context.Context, failed failure) error {
 	return failed.told()
 }
 
-// patientConn gives the connection without limits.
-func (c *connection) patientConn() (*grpc.ClientConn, error) {
+// patientChannel gives the channel without limits.
+func (c *connection) patientChannel() (*channel, error) {
 	c.patient.mu.Lock()
 	defer c.patient.mu.Unlock()
 	if c.patient.closed {
 		return nil, ErrClosed
 	}
-	if c.patient.conn == nil {
-		conn, err := c.dial(nil, nil)
+	if c.patient.channel == nil {
+		ch, err := c.dial(nil)
 		if err != nil {
 			return nil, err
 		}
-		c.patient.conn = conn
+		c.patient.channel = ch
 	}
-	return c.patient.conn, nil
+	return c.patient.channel, nil
 }
 
 // close ends the connections.
@@ -174,10 +173,10 @@ func (c *connection) close() error {
 	c.patient.mu.Lock()
 	defer c.patient.mu.Unlock()
 	c.patient.closed = true
-	err := c.conn.Close()
-	if c.patient.conn != nil {
-		err = errors.Join(err, c.patient.conn.Close())
-		c.patient.conn = nil
+	err := c.held.Close()
+	if c.patient.channel != nil {
+		err = errors.Join(err, c.patient.channel.Close())
+		c.patient.channel = nil
 	}
 	return err
 }

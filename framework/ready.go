@@ -51,20 +51,20 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 // the bus ends.
 func (c *connection) ready(ctx context.Context) error {
 	for {
-		state := c.conn.GetState()
+		state := c.held.GetState()
 		switch state {
 		case connectivity.Ready:
 			return nil
 		case connectivity.Shutdown:
 			return ErrClosed
 		case connectivity.Idle:
-			c.conn.Connect()
+			c.held.Connect()
 		case connectivity.Connecting, connectivity.TransientFailure:
 		}
-		if c.conn.WaitForStateChange(ctx, state) {
+		if c.held.WaitForStateChange(ctx, state) {
 			continue
 		}
-		if problem := c.finding.now(); problem != nil {
+		if problem := c.held.finding.now(); problem != nil {
 			return problem.err
 		}
 		return &unconnectedError{api: c.api, state: state}

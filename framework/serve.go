@@ -17,8 +17,14 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// leaveShare is the part of the budget that leaving the registry may take.
-const leaveShare = 5
+const (
+	// leaveShare is the part of the budget that leaving the registry may take.
+	leaveShare = 5
+	// drainTime is how long callers have to learn that an instance is
+	// draining before its connections are told to go away. A call that meets
+	// a connection just as that goes away ends with an unknown outcome.
+	drainTime = 200 * time.Millisecond
+)
 
 // Serve serves what register registers until ctx ends.
 //
@@ -139,6 +145,8 @@ func (s *serving) stop(registration discovery.Registration) error {
 	defer cancel()
 	if err := registration.Drain(leaving); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
+	} else {
+		pause(leaving, drainTime)
 	}
 	if err := registration.Close(leaving); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
@@ -157,6 +165,16 @@ func (s *serving) stop(registration discovery.Registration) error {
 		s.server.Stop() // the goroutine above ends with the last handler
 	}
 	return errors.Join(errs...)
+}
+
+// pause waits for a time, or until ctx ends.
+func pause(ctx context.Context, length time.Duration) {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // instances gives what is registered: each API at the address.

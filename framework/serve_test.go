@@ -195,10 +195,47 @@ func TestServeLeavesTheRegistryThenFinishesItsCalls(t *testing.T) {
 				t.Errorf("a call under way = %v, %v", reply, err)
 			}
 		}
-		if at := <-left; at != start || !draining || ended.Load().Sub(start) != time.Second {
+		if at := <-left; at.Sub(start) != 200*time.Millisecond || !draining || ended.Load().Sub(start) != time.Second {
 			t.Errorf("left the registry after %v (draining first: %v), the last call ended after %v", at.Sub(start), draining, ended.Load().Sub(start))
 		}
 	})
+}
+
+func TestNoCallIsLostWhenInstancesAreReplacedOneByOne(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	running := []service{serve(t, registry, &echo{}), serve(t, registry, &echo{})}
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	var (
+		over    atomic.Bool
+		replies atomic.Int64
+		callers sync.WaitGroup
+	)
+	for range 8 {
+		callers.Go(func() {
+			client := testv1.NewEchoServiceClient(bus)
+			for !over.Load() {
+				if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, framework.Timeout(time.Minute)); err != nil {
+					t.Errorf("a call was lost: %v", err)
+				}
+				replies.Add(1)
+			}
+		})
+	}
+	for i := range 6 {
+		successor := serve(t, registry, &echo{})
+		discoverytest.Watch(t, registry, "test.echo").Until(t, "three instances", func(s discovery.Snapshot) bool { return len(s.Instances) == 3 })
+		if err := running[i%2].stop(); err != nil {
+			t.Error(err)
+		}
+		running[i%2] = successor
+	}
+	over.Store(true)
+	callers.Wait()
+	if replies.Load() < 1000 {
+		t.Errorf("only %d calls were made", replies.Load())
+	}
 }
 
 func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {

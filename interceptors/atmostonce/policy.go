@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 
@@ -196,12 +197,10 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, err
 	}
 	result.Done = record.done
-	switch {
-	case identity == nil:
-	case result.Metadata == nil:
+	if result.Metadata == nil {
 		result.Metadata = identity
-	default:
-		result.Metadata[CallKey] = identity[CallKey]
+	} else if identity != nil {
+		result.Metadata = metadata.Join(result.Metadata, identity)
 	}
 	return result, nil
 }

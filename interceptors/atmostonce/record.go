@@ -25,6 +25,7 @@ type Record struct {
 	// that it got a stream.
 	picked, left bool
 	identity     Identity
+	stamp        *stamp // what carries identity, until the pick ends
 	outcome      Outcome
 	inner        func(balancer.DoneInfo) // the wrapped policy's, of this pick
 }
@@ -90,7 +91,27 @@ func (r *Record) bind(incarnation discovery.Incarnation, inner func(balancer.Don
 		return nil, nil
 	}
 	r.identity = r.caller.identify(incarnation)
-	return metadata.MD{CallKey: {r.identity.Value()}}, nil
+	r.stamp = newStamp(r.identity)
+	return r.stamp.metadata, nil
+}
+
+// stamp is the metadata of one pick. grpc-go copies it when it makes the
+// stream, so that it can serve another pick when this one has ended.
+type stamp struct {
+	metadata metadata.MD
+	value    [1]string
+}
+
+var stamps = sync.Pool{New: func() any {
+	s := new(stamp)
+	s.metadata = metadata.MD{CallKey: s.value[:]}
+	return s
+}}
+
+func newStamp(identity Identity) *stamp {
+	s, _ := stamps.Get().(*stamp)
+	s.value[0] = identity.Value()
+	return s
 }
 
 // mayBind tells whether bind would fail.
@@ -104,7 +125,10 @@ func (r *Record) mayBind() bool {
 func (r *Record) done(info balancer.DoneInfo) {
 	r.mu.Lock()
 	inner := r.inner
-	r.inner, r.picked = nil, false
+	if r.stamp != nil {
+		stamps.Put(r.stamp)
+	}
+	r.inner, r.stamp, r.picked = nil, nil, false
 	if info.BytesSent {
 		r.left = true
 		if info.Err != nil {

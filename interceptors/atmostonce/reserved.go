@@ -5,16 +5,29 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
-// WithoutReserved gives ctx without the outgoing metadata whose keys begin with
-// [Prefix], which only the framework may send: what a program or a gateway put
-// there is not passed on.
-func WithoutReserved(ctx context.Context) context.Context {
+// retryAttemptKey is the metadata in which go-grpc-middleware's retry
+// interceptor counts attempts after the first.
+const retryAttemptKey = "x-retry-attempt"
+
+var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry interceptor sends this call again around the bus, "+
+	"so it could run twice: remove it; the bus issues calls again by itself where that is safe")
+
+// prepare gives a call's context without the outgoing metadata whose keys begin
+// with [Prefix], which only the framework may send: what a program or a gateway
+// put there is not passed on. It refuses a call that is a retry of one that the
+// framework cannot know.
+func prepare(ctx context.Context) (context.Context, error) {
 	outgoing, ok := metadata.FromOutgoingContext(ctx)
 	if !ok {
-		return ctx
+		return ctx, nil
+	}
+	if record := recordOf(ctx); record != nil && len(outgoing[retryAttemptKey]) > 0 && record.mayBind() {
+		return nil, errRetriedOutside
 	}
 	found := false
 	for key := range outgoing {
@@ -24,18 +37,27 @@ func WithoutReserved(ctx context.Context) context.Context {
 		}
 	}
 	if !found {
-		return ctx
+		return ctx, nil
 	}
-	return metadata.NewOutgoingContext(ctx, outgoing)
+	return metadata.NewOutgoingContext(ctx, outgoing), nil
 }
 
-// UnaryClientInterceptor drops reserved metadata from calls; it is the
-// innermost, so that no other can put it back.
+// UnaryClientInterceptor keeps reserved metadata and retries from calls; it is
+// the innermost, so that no other can put them back.
 func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return invoker(WithoutReserved(ctx), method, req, reply, conn, opts...)
+	ctx, err := prepare(ctx)
+	if err != nil {
+		return err
+	}
+	return invoker(ctx, method, req, reply, conn, opts...)
 }
 
-// StreamClientInterceptor drops reserved metadata from streams, likewise.
+// StreamClientInterceptor keeps reserved metadata and retries from streams,
+// likewise.
 func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return streamer(WithoutReserved(ctx), desc, conn, method, opts...)
+	ctx, err := prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return streamer(ctx, desc, conn, method, opts...)
 }
