@@ -24,7 +24,7 @@ func (f failure) explained(err error) failure {
 // told gives the error as the program gets it.
 func (f failure) told() error {
 	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
-	if _, plain := f.err.(interface{ Unwrap() error }); !plain && !isCallError(f.err) { //nolint:errorlint // only of itself
+	if _, plain := f.err.(interface{ Unwrap() error }); !plain && !isCallError(f.err) {
 		text = f.route.rpc + ": " + st.Message()
 	}
 	if f.problem != nil {

@@ -63,16 +63,16 @@ func (r *reissue) wait(ctx context.Context, record *atmostonce.Record, failed fa
 // may tells whether the cause of a failure may be absent elsewhere, and
 // whether issuing the call again is safe.
 func (r *reissue) may(record *atmostonce.Record, failed failure) bool {
-	code := status.Code(failed.err)
+	options, code := r.bus.options, status.Code(failed.err)
+	unsent := options.reissueUnsent && r.tried-r.repeated < unsentReissues
 	switch record.Outcome() {
 	case NotSent:
-		return r.bus.options.reissueUnsent && r.tried-r.repeated < unsentReissues &&
-			code == codes.Unavailable && failed.problem == nil
+		return unsent && code == codes.Unavailable && failed.problem == nil
 	case Refused:
-		return r.bus.options.reissueUnsent && r.tried-r.repeated < unsentReissues && r.absentElsewhere(record, failed.err, code)
+		return unsent && r.absentElsewhere(record, failed.err, code)
 	case Unknown:
-		if !r.route.repeatable || !r.bus.options.reissueRepeatable || r.repeated >= repeatReissues ||
-			code != codes.Unavailable || !r.bus.budget.spend() {
+		repeat := r.route.repeatable && options.reissueRepeatable && r.repeated < repeatReissues
+		if !repeat || code != codes.Unavailable || !r.bus.budget.spend() {
 			return false
 		}
 		r.repeated++

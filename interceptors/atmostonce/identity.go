@@ -55,7 +55,7 @@ func NewSession(created time.Time) Session {
 	var s Session
 	_, _ = rand.Read(s[6:]) // never fails: see crypto/rand
 	var milliseconds [8]byte
-	binary.BigEndian.PutUint64(milliseconds[:], uint64(created.UnixMilli())) //nolint:gosec // 48 bits last until the year 10889
+	binary.BigEndian.PutUint64(milliseconds[:], uint64(created.UnixMilli())) // 48 of its bits last until the year 10889
 	copy(s[:6], milliseconds[2:])
 	s[6] = s[6]&0x0f | 0x70 // version 7
 	s[8] = s[8]&0x3f | 0x80 // variant of RFC 9562

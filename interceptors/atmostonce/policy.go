@@ -136,11 +136,11 @@ func (p *policy) Close() {
 
 // NewSubConn implements [balancer.ClientConn] for the child.
 func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
-	real, err := p.ClientConn.NewSubConn(addresses, options)
+	conn, err := p.ClientConn.NewSubConn(addresses, options)
 	if err != nil {
 		return nil, err
 	}
-	bound := &boundSubConn{SubConn: real}
+	bound := &boundSubConn{SubConn: conn}
 	if len(addresses) > 0 {
 		bound.incarnation = p.incarnationOf(addresses[0])
 	}

@@ -88,7 +88,7 @@ func (r *Record) bind(incarnation discovery.Incarnation, inner func(balancer.Don
 	r.picked, r.inner = true, inner
 	if incarnation.IsZero() { // a plain gRPC server: there is nothing to be identified to
 		r.identity = Identity{}
-		return nil, nil
+		return nil, nil //nolint:nilnil // no metadata, and no fault
 	}
 	r.identity = r.caller.identify(incarnation)
 	r.stamp = newStamp(r.identity)
