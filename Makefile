@@ -30,7 +30,7 @@ demo: ## Serve, find and call an API: an embedded etcd, two instances of auth an
 .PHONY: test
 test: ## Run the tests of every module
 	go test ./...
-	cd bench && go test ./...
+	cd bench && go test -timeout 5m ./...
 
 .PHONY: race
 race: ## Run the tests with the race detector
@@ -66,9 +66,15 @@ baseline: $(TOOLS) $(VALIDATE_PROTO) ## Make proto/ as it stands the baseline: o
 bench: ## Measure a call on a bus against plain grpc-go, by turns
 	cd bench && go run . $(BENCHFLAGS)
 
+.PHONY: torture
+torture: ## Restart, kill and replay for 60 s, or FOR: no call runs twice and no outcome is false
+	cd bench && go run ./torture -for $(or $(FOR),60s)
+
 .PHONY: fuzz
 fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./discovery/etcd -run '^$$' -fuzz '^FuzzDecodeInstance$$' -fuzztime $(or $(FUZZTIME),20s)
+	go test ./interceptors/atmostonce -run '^$$' -fuzz '^FuzzParseIdentity$$' -fuzztime $(or $(FUZZTIME),20s)
+	go test ./interceptors/atmostonce -run '^$$' -fuzz '^FuzzWindow$$' -fuzztime $(or $(FUZZTIME),20s)
 
 .PHONY: ci
 ci: lint check-generate breaking race test demo ## All that must pass before a change lands

@@ -80,7 +80,7 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		return nil, err
 	}
 	defer toOnecall.Close()
-	bus, err := newBus(onecallServer.address)
+	bus, err := newBus(onecallServer)
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +106,13 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 	return ways, nil
 }
 
-func newBus(address string) (*framework.Bus, error) {
-	registry := memory.New()
-	_, err := registry.Register(discovery.Instance{API: api, Address: address, Incarnation: discovery.NewIncarnation()})
+func newBus(server *server) (*framework.Bus, error) {
+	incarnation, err := discovery.ParseIncarnation(server.incarnation)
 	if err != nil {
+		return nil, err
+	}
+	registry := memory.New()
+	if _, err := registry.Register(discovery.Instance{API: api, Address: server.address, Incarnation: incarnation}); err != nil {
 		return nil, err
 	}
 	return framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 
 	"google.golang.org/grpc"
 
@@ -32,7 +33,8 @@ func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoRespon
 	return &testv1.EchoResponse{Text: req.GetText()}, nil
 }
 
-// serve is a server's process: it writes its address on a line, then answers
+// serve is a server's process: it writes its address on a line, and after it the
+// incarnation of one that has one; then it answers
 // each line with what it has used, and ends with its input.
 func serve(ctx context.Context, as string) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -79,7 +81,7 @@ func serveOnecall(ctx context.Context, address chan<- string) error {
 	registry := memory.New()
 	stop := registry.Watch(api, func(snapshot discovery.Snapshot) {
 		if snapshot.Err() == nil {
-			address <- snapshot.Instances[0].Address
+			address <- snapshot.Instances[0].Address + " " + snapshot.Instances[0].Incarnation.String()
 		}
 	})
 	defer stop()
@@ -90,10 +92,11 @@ func serveOnecall(ctx context.Context, address chan<- string) error {
 
 // server is a server in a process of its own, as its parent sees it.
 type server struct {
-	address string
-	command *exec.Cmd
-	lines   *bufio.Scanner
-	ask     io.WriteCloser
+	address     string
+	incarnation string // "" of a plain server
+	command     *exec.Cmd
+	lines       *bufio.Scanner
+	ask         io.WriteCloser
 }
 
 func start(ctx context.Context, self, as string) (*server, error) {
@@ -114,7 +117,7 @@ func start(ctx context.Context, self, as string) (*server, error) {
 	if !s.lines.Scan() {
 		return nil, errors.Join(fmt.Errorf("the %s server gave no address", as), s.lines.Err(), s.stop())
 	}
-	s.address = s.lines.Text()
+	s.address, s.incarnation, _ = strings.Cut(s.lines.Text(), " ")
 	return s, nil
 }
 

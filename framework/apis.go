@@ -134,13 +134,18 @@ func (a *apis) has(name string) bool {
 	return false
 }
 
-// serveOn hands all services to a server; none can be registered afterwards.
-func (a *apis) serveOn(server *grpc.Server) {
+// serveOn hands all services to a server, the APIs among them as mark makes
+// them; none can be registered afterwards.
+func (a *apis) serveOn(server *grpc.Server, mark func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = server
 	for _, service := range a.services {
-		server.RegisterService(service.desc, service.impl)
+		desc := service.desc
+		if service.api != nil {
+			desc = mark(desc)
+		}
+		server.RegisterService(desc, service.impl)
 	}
 }
 

@@ -161,6 +161,7 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 		"shed":                   {refusal(codes.ResourceExhausted, "", "refused"), true, framework.Refused},
 		"an expired session":     {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", "refused"), true, framework.Refused},
 		"not permitted":          {refusal(codes.PermissionDenied, "", "refused"), false, framework.Refused},
+		"a forgotten session":    {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", ""), true, framework.Unknown},
 		"a duplicate":            {refusal(codes.FailedPrecondition, "DUPLICATE_CALL", ""), false, framework.Unknown},
 		"the wrong instance":     {refusal(codes.FailedPrecondition, "WRONG_INSTANCE", ""), false, framework.Unknown},
 		"too many sessions":      {refusal(codes.FailedPrecondition, "SESSION_LIMIT", ""), false, framework.Unknown},
@@ -189,7 +190,7 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 			if len(identities) != want {
 				t.Errorf("%d requests had %d identities", want, len(identities))
 			}
-			if renewed := len(sessions) > 1; renewed != (name == "an expired session") {
+			if renewed := len(sessions) > 1; renewed != strings.HasSuffix(name, "session") {
 				t.Errorf("the requests had %d sessions", len(sessions))
 			}
 

@@ -30,22 +30,31 @@ const streamWorkers = 64
 // serverOptions gives the options of a server. THE order of what runs around a
 // handler, from the outside:
 //
-//	recovery → deadline → the service's own interceptors → handler
+//	recovery → admission → deadline → the service's own interceptors →
+//	note that the handler starts (guard.MarkStarted) → handler
 //
 // They are composed here into one interceptor a shape, since grpc-go pays for
 // each.
-func serverOptions(log *slog.Logger, methods map[string]timeout.Method, own []grpc.ServerOption) []grpc.ServerOption {
-	recovered, timed := recovery.UnaryServerInterceptor(log), timeout.UnaryServerInterceptor(methods)
+func serverOptions(log *slog.Logger, guard *atmostonce.Server, methods map[string]timeout.Method, own []grpc.ServerOption) []grpc.ServerOption {
+	recovered, admitted, timed := recovery.UnaryServerInterceptor(log), guard.UnaryServerInterceptor(), timeout.UnaryServerInterceptor(methods)
 	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return recovered(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-			return timed(ctx, req, info, handler)
+			return admitted(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+				return timed(ctx, req, info, handler)
+			})
+		})
+	}
+	recoveredStream, admittedStream := recovery.StreamServerInterceptor(log), guard.StreamServerInterceptor()
+	stream := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return recoveredStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+			return admittedStream(srv, stream, info, handler)
 		})
 	}
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
 	options = append(options, own...)
 	return append(options,
 		grpc.UnaryInterceptor(unary),
-		grpc.StreamInterceptor(recovery.StreamServerInterceptor(log)))
+		grpc.StreamInterceptor(stream))
 }
 
 // dialOptions gives the options of a connection: the program's own between

@@ -21,9 +21,13 @@ func (f failure) explained(err error) failure {
 	return f
 }
 
-// told gives the error as the program gets it.
+// told gives the error as the program gets it. An error of the handler's stays
+// in its own words; others say what is known of the call.
 func (f failure) told() error {
 	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
+	if f.outcome == Executed && f.problem == nil {
+		return &callError{status: st, text: text, outcome: f.outcome, causes: causes}
+	}
 	if _, plain := f.err.(interface{ Unwrap() error }); !plain && !isCallError(f.err) {
 		text = f.route.rpc + ": " + st.Message()
 	}

@@ -39,6 +39,9 @@ type serveOptions struct {
 	budget    time.Duration
 	log       *slog.Logger
 	server    []grpc.ServerOption
+	// What RequireIdentity and MaxSessions set; 0 is the default.
+	requireIdentity                bool
+	sessions, sessionsPerPrincipal int
 }
 
 type busOptions struct {
@@ -121,6 +124,31 @@ func StopWithin(budget time.Duration) ServeOption {
 func ServerOptions(options ...grpc.ServerOption) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.server = append(o.server, options...)
+		return nil
+	})
+}
+
+// RequireIdentity refuses calls without an identity, which may be copies of
+// each other: those of callers that are not on a bus. Without the option they
+// are served.
+func RequireIdentity() ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		o.requireIdentity = true
+		return nil
+	})
+}
+
+// MaxSessions sets how many callers' sessions a service remembers: perPrincipal
+// for one TLS identity, or host without TLS, and total for all; both more than
+// zero. The default is 10,000 and 1,000,000. Each bus has one; those above are
+// refused. A session that called within the last minute takes some 1.3 KB, an
+// idle one, for a day, some 60 bytes.
+func MaxSessions(perPrincipal, total int) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		if perPrincipal <= 0 || total < perPrincipal {
+			return fmt.Errorf("option MaxSessions: %d for one principal and %d for all: give more than zero, and for all at least as many as for one", perPrincipal, total)
+		}
+		o.sessionsPerPrincipal, o.sessions = perPrincipal, total
 		return nil
 	})
 }

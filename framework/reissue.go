@@ -63,20 +63,18 @@ func (r *reissue) wait(ctx context.Context, record *atmostonce.Record, failed fa
 // may tells whether the cause of a failure may be absent elsewhere, and
 // whether issuing the call again is safe.
 func (r *reissue) may(record *atmostonce.Record, failed failure) bool {
-	options, code := r.bus.options, status.Code(failed.err)
-	unsent := options.reissueUnsent && r.tried-r.repeated < unsentReissues
+	code := status.Code(failed.err)
+	unsent := r.bus.options.reissueUnsent && r.tried-r.repeated < unsentReissues
+	if atmostonce.ReasonOf(failed.err) == atmostonce.SessionExpired {
+		return unsent && record.Renew()
+	}
 	switch record.Outcome() {
 	case NotSent:
 		return unsent && code == codes.Unavailable && failed.problem == nil
 	case Refused:
-		return unsent && r.absentElsewhere(record, failed.err, code)
+		return unsent && absentElsewhere(failed.err, code)
 	case Unknown:
-		repeat := r.route.repeatable && options.reissueRepeatable && r.repeated < repeatReissues
-		if !repeat || code != codes.Unavailable || !r.bus.budget.spend() {
-			return false
-		}
-		r.repeated++
-		return true
+		return code == codes.Unavailable && r.mayRepeat()
 	case Executed:
 		return false
 	default:
@@ -84,17 +82,20 @@ func (r *reissue) may(record *atmostonce.Record, failed failure) bool {
 	}
 }
 
-// absentElsewhere tells whether a refusal is the instance's, not the call's.
-func (r *reissue) absentElsewhere(record *atmostonce.Record, err error, code codes.Code) bool {
-	switch atmostonce.ReasonOf(err) {
-	case atmostonce.Draining:
-		return true
-	case atmostonce.SessionExpired:
-		record.Renew()
-		return true
-	default:
-		return code == codes.ResourceExhausted || code == codes.Unavailable // shed
+// mayRepeat tells whether a call that may have run is issued again, and takes
+// that from the budget.
+func (r *reissue) mayRepeat() bool {
+	if !r.route.repeatable || !r.bus.options.reissueRepeatable || r.repeated >= repeatReissues || !r.bus.budget.spend() {
+		return false
 	}
+	r.repeated++
+	return true
+}
+
+// absentElsewhere tells whether a refusal is the instance's, which drains or
+// sheds load, and not the call's.
+func absentElsewhere(err error, code codes.Code) bool {
+	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable
 }
 
 // budget bounds how often calls that may have run are issued again: each reply

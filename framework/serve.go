@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
@@ -61,7 +62,17 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 	if err := apis.check(); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
-	s := &serving{apis: apis, registry: registry, options: read, health: health.NewServer()}
+	s := &serving{apis: apis, registry: registry, options: read, incarnation: discovery.NewIncarnation(), health: health.NewServer()}
+	if s.guard, err = atmostonce.NewServer(atmostonce.ServerConfig{
+		Incarnation:             s.incarnation,
+		RequireIdentity:         read.requireIdentity,
+		MaxSessionsPerPrincipal: read.sessionsPerPrincipal,
+		MaxSessions:             read.sessions,
+		Exempt:                  contract.Infrastructure,
+	}); err != nil {
+		return fmt.Errorf("onecall: Serve: %w", err)
+	}
+	defer s.guard.Close()
 	if err := s.newServer(); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
@@ -70,11 +81,13 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 
 // serving is one running Serve.
 type serving struct {
-	apis     *apis
-	registry discovery.Registry
-	options  serveOptions
-	server   *grpc.Server
-	health   *health.Server
+	apis        *apis
+	registry    discovery.Registry
+	options     serveOptions
+	incarnation discovery.Incarnation
+	guard       *atmostonce.Server
+	server      *grpc.Server
+	health      *health.Server
 }
 
 // newServer makes grpc-go's server with all services.
@@ -86,8 +99,8 @@ func (s *serving) newServer() (err error) {
 		}
 	}()
 	contracts := s.apis.contracts()
-	s.server = grpc.NewServer(serverOptions(s.options.log, limited(contracts), s.options.server)...)
-	s.apis.serveOn(s.server)
+	s.server = grpc.NewServer(serverOptions(s.options.log, s.guard, limited(contracts), s.options.server)...)
+	s.apis.serveOn(s.server, s.guard.MarkStarted)
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)
 	}
@@ -179,13 +192,13 @@ func pause(ctx context.Context, length time.Duration) {
 
 // instances gives what is registered: each API at the address.
 func (s *serving) instances(address string) []discovery.Instance {
-	incarnation, started := discovery.NewIncarnation(), time.Now()
+	started := time.Now()
 	var instances []discovery.Instance
 	for _, api := range s.apis.contracts() {
 		instances = append(instances, discovery.Instance{
 			API:         api.Name,
 			Address:     address,
-			Incarnation: incarnation,
+			Incarnation: s.incarnation,
 			Service:     api.Service,
 			State:       discovery.Serving,
 			Version:     programVersion(),

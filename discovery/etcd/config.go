@@ -4,23 +4,16 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
-	"regexp"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // Defaults of [Config].
 const (
-	DefaultNamespace = "onecall"
+	DefaultNamespace = etcdclient.DefaultNamespace
 	DefaultTTL       = 15 * time.Second
 )
-
-// minTTL is the shortest lease that etcd grants at its default election
-// timeout; it silently lengthens shorter ones.
-const minTTL = 2 * time.Second
 
 // Config says how to reach etcd and how to use it. Only Endpoints is required.
 type Config struct {
@@ -56,63 +49,26 @@ type ConfigError struct {
 // Error implements error.
 func (e *ConfigError) Error() string { return "etcd: Config." + e.Field + ": " + e.Problem }
 
-var namespace = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
-
 // withDefaults checks the configuration and fills in what it leaves out.
 func (c Config) withDefaults() (Config, error) {
-	if err := c.checkEndpoints(); err != nil {
-		return Config{}, err
+	client, wrong := c.client().WithDefaults()
+	if wrong != nil {
+		return Config{}, &ConfigError{wrong.Field, wrong.Problem}
 	}
-	if c.Namespace == "" {
-		c.Namespace = DefaultNamespace
-	}
-	if !namespace.MatchString(c.Namespace) {
-		return Config{}, &ConfigError{"Namespace", fmt.Sprintf("%q is not words of letters, digits and . _ - joined by slashes, such as onecall or shop/onecall", c.Namespace)}
-	}
+	c.Endpoints, c.Namespace = client.Endpoints, client.Namespace
 	if c.TTL == 0 {
 		c.TTL = DefaultTTL
 	}
-	if c.TTL < minTTL || c.TTL%time.Second != 0 {
-		return Config{}, &ConfigError{"TTL", fmt.Sprintf("%v is not whole seconds, %v or more", c.TTL, minTTL)}
-	}
-	switch {
-	case c.Username == "" && c.Password != "":
-		return Config{}, &ConfigError{"Username", "is empty though Password is set: give both or neither"}
-	case c.Username != "" && c.Password == "":
-		return Config{}, &ConfigError{"Password", "is empty though Username is set: give both or neither"}
+	if c.TTL < etcdclient.MinTTL || c.TTL%time.Second != 0 {
+		return Config{}, &ConfigError{"TTL", fmt.Sprintf("%v is not whole seconds, %v or more", c.TTL, etcdclient.MinTTL)}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	c.Endpoints = slices.Clone(c.Endpoints)
 	return c, nil
 }
 
-func (c Config) checkEndpoints() error {
-	if len(c.Endpoints) == 0 {
-		return &ConfigError{"Endpoints", `is empty: give at least one client URL of etcd, such as "http://127.0.0.1:2379"`}
-	}
-	for i, endpoint := range c.Endpoints {
-		field := fmt.Sprintf("Endpoints[%d]", i)
-		if strings.Contains(endpoint, ",") {
-			return &ConfigError{field, fmt.Sprintf("%q holds several URLs: give each as an element of its own", endpoint)}
-		}
-		parsed, err := url.Parse(endpoint)
-		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-			return &ConfigError{field, fmt.Sprintf("%q is not an http or https URL: write it like http://127.0.0.1:2379", endpoint)}
-		}
-		if parsed.User != nil {
-			return &ConfigError{field, "carries a user: set Username and Password instead"}
-		}
-		if _, port, err := net.SplitHostPort(parsed.Host); err != nil || port == "" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" {
-			return &ConfigError{field, fmt.Sprintf("%q is not scheme, host and port: write it like http://127.0.0.1:2379", endpoint)}
-		}
-		if !strings.HasPrefix(c.Endpoints[0], parsed.Scheme+":") {
-			return &ConfigError{field, fmt.Sprintf("%q is %s, unlike the first: give all endpoints one scheme", endpoint, parsed.Scheme)}
-		}
-		if parsed.Scheme == "http" && c.TLS != nil {
-			return &ConfigError{"TLS", fmt.Sprintf("is set though endpoint %q is http, which would not use it: write https, or leave TLS out", endpoint)}
-		}
-	}
-	return nil
+// client is the part that says how to reach etcd.
+func (c Config) client() etcdclient.Config {
+	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, Username: c.Username, Password: c.Password}
 }

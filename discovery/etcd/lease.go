@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // keysPerTxn bounds the operations of one transaction; etcd allows 128.
@@ -47,11 +49,11 @@ func (l *lease) due() time.Time {
 
 // keep makes sure of a live lease: it renews the one there is when that is
 // due, and is granted another when there is none or it has ended.
-func (l *lease) keep(ctx, life context.Context, conn *connection) error {
+func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) error {
 	if l.id != 0 && time.Now().Before(l.renewAt) {
 		return nil
 	}
-	client, err := conn.ready(ctx)
+	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,11 +124,11 @@ func (l *lease) forget() { l.id, l.held = 0, nil }
 
 // put makes a value stand at a key, under the lease, and marks the API as
 // known. It does nothing when the value stands there already.
-func (l *lease) put(ctx context.Context, conn *connection, key string, entry entry) error {
+func (l *lease) put(ctx context.Context, conn *etcdclient.Connection, key string, entry entry) error {
 	if l.held[key] == entry.value {
 		return nil
 	}
-	client, err := conn.ready(ctx)
+	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -145,8 +147,8 @@ func (l *lease) put(ctx context.Context, conn *connection, key string, entry ent
 }
 
 // remove takes a key away, if it is still the lease's.
-func (l *lease) remove(ctx context.Context, conn *connection, key string) error {
-	client, err := conn.ready(ctx)
+func (l *lease) remove(ctx context.Context, conn *etcdclient.Connection, key string) error {
+	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,12 +172,12 @@ func (l *lease) lost(err error) error {
 }
 
 // end gives the lease back, and with it every key under it.
-func (l *lease) end(ctx context.Context, conn *connection) error {
+func (l *lease) end(ctx context.Context, conn *etcdclient.Connection) error {
 	if l.id == 0 {
 		return nil
 	}
 	l.stop()
-	client, err := conn.ready(ctx)
+	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,11 +190,11 @@ func (l *lease) end(ctx context.Context, conn *connection) error {
 
 // check compares what stands in etcd with what was put there, when that is
 // due. What somebody else changed is forgotten, so that it is put again.
-func (l *lease) check(ctx context.Context, conn *connection) error {
+func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 	if time.Now().Before(l.checkAt) {
 		return nil
 	}
-	client, err := conn.ready(ctx)
+	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // registrarBackoff spaces out attempts on an etcd that fails.
@@ -20,7 +21,7 @@ var registrarBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Se
 // in etcd to what the registrations desire, under one lease, and never gives
 // up before the registry closes.
 type registrar struct {
-	conn  *connection
+	conn  *etcdclient.Connection
 	lease *lease
 	keys  keyspace
 	ttl   time.Duration
@@ -41,7 +42,7 @@ type registrar struct {
 	done sync.WaitGroup
 }
 
-func newRegistrar(conn *connection, keys keyspace, config Config) *registrar {
+func newRegistrar(conn *etcdclient.Connection, keys keyspace, config Config) *registrar {
 	return &registrar{
 		conn:          conn,
 		lease:         &lease{ttl: config.TTL},
@@ -70,7 +71,7 @@ func (r *registrar) change(edit func()) uint64 {
 	defer r.mu.Unlock()
 	edit()
 	r.version++
-	if r.kick == nil && r.conn.life.Err() == nil {
+	if r.kick == nil && r.conn.Life().Err() == nil {
 		r.kick = make(chan struct{}, 1)
 		r.done.Go(r.run)
 	}
@@ -94,7 +95,7 @@ func (r *registrar) await(ctx context.Context, version uint64) error {
 		case <-progress:
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), fault)
-		case <-r.conn.life.Done():
+		case <-r.conn.Life().Done():
 			return errors.Join(errClosed, fault)
 		}
 	}
@@ -102,7 +103,7 @@ func (r *registrar) await(ctx context.Context, version uint64) error {
 
 // run is the goroutine.
 func (r *registrar) run() {
-	life := r.conn.life
+	life := r.conn.Life()
 	defer r.lease.stop()
 	for failures := 0; life.Err() == nil; {
 		next, err := r.step(life)
@@ -223,7 +224,7 @@ func (r *registrar) report(err error) {
 	r.fault = err
 	r.mu.Unlock()
 	switch {
-	case err != nil && before == nil && r.conn.life.Err() == nil:
+	case err != nil && before == nil && r.conn.Life().Err() == nil:
 		r.log.Warn("cannot write to etcd; trying again until it works", "error", err)
 	case err == nil && before != nil:
 		r.log.Info("writing to etcd works again")

@@ -14,7 +14,7 @@ var errClosed = errors.New("etcd: the registry is closed")
 
 // Register implements [discovery.Registry].
 func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registration, error) {
-	if r.conn.life.Err() != nil {
+	if r.conn.Life().Err() != nil {
 		return nil, errClosed
 	}
 	reg := &registration{registrar: r.registrar, instances: slices.Clone(instances), registered: make(chan struct{})}

@@ -6,11 +6,11 @@ package etcd
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // Registry is a [discovery.Registry] on etcd. Its methods are safe for all
@@ -18,7 +18,7 @@ import (
 type Registry struct {
 	config Config
 	keys   keyspace
-	conn   *connection
+	conn   *etcdclient.Connection
 	end    context.CancelFunc
 
 	registrar *registrar
@@ -47,7 +47,7 @@ func Open(config Config) (*Registry, error) {
 	r := &Registry{
 		config:  config,
 		keys:    keyspace(config.Namespace),
-		conn:    newConnection(life, config),
+		conn:    etcdclient.New(life, config.client()),
 		end:     end,
 		watches: make(map[string]*watch),
 	}
@@ -65,7 +65,8 @@ func (r *Registry) Close() error {
 	r.end()
 	r.registrar.wait()
 	r.ended.Wait()
-	return r.conn.close()
+	r.conn.Close()
+	return nil
 }
 
 // Skipped gives how many values of instances could not be used since Open, such
@@ -73,4 +74,4 @@ func (r *Registry) Close() error {
 func (r *Registry) Skipped() uint64 { return r.skipped.Load() }
 
 // describe says which etcd this is, in errors.
-func (r *Registry) describe() string { return "etcd at " + strings.Join(r.config.Endpoints, ", ") }
+func (r *Registry) describe() string { return r.config.client().Describe() }

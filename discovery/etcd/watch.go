@@ -17,12 +17,15 @@ import (
 )
 
 // watchBackoff spaces out listings of an etcd that fails. The first listing
-// may take listFirst, later ones listLater.
+// may take listFirst, later ones listLater; connecting to a user's etcd before
+// may take connectLimit.
 var watchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 2 * time.Second}
 
 const (
 	listFirst = time.Second
 	listLater = 5 * time.Second
+
+	connectLimit = 4 * time.Second
 )
 
 // watch follows one API for all who ask: it lists, then watches from the next
@@ -80,7 +83,7 @@ func (r *Registry) join(api string, o *observer) *watch {
 	}
 	w := r.watches[api]
 	if w == nil {
-		life, stop := context.WithCancel(r.conn.life)
+		life, stop := context.WithCancel(r.conn.Life())
 		w = &watch{registry: r, api: api, stop: stop, observers: make(map[*observer]struct{})}
 		r.watches[api] = w
 		r.ended.Go(func() { w.run(life) })
@@ -134,9 +137,12 @@ func (w *watch) run(life context.Context) {
 // list reads all that is known of the API, tells it, and gives the revision at
 // which it was so.
 func (w *watch) list(life context.Context, timeout time.Duration) (int64, error) {
+	if err := w.connect(life); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(life, timeout)
 	defer cancel()
-	client, err := w.registry.conn.ready(ctx)
+	client, err := w.registry.conn.Ready(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -168,10 +174,19 @@ func (w *watch) list(life context.Context, timeout time.Duration) (int64, error)
 	return reply.Header.GetRevision(), nil
 }
 
+// connect makes sure of a client. A busy etcd may take longer over a password
+// than over a listing, and a wrong one is a better reason than no answer.
+func (w *watch) connect(life context.Context) error {
+	ctx, cancel := context.WithTimeout(life, connectLimit)
+	defer cancel()
+	_, err := w.registry.conn.Get(ctx)
+	return err
+}
+
 // follow applies events from a revision on until the watch ends, and says why
 // it did.
 func (w *watch) follow(life context.Context, revision int64) error {
-	client, err := w.registry.conn.get(life)
+	client, err := w.registry.conn.Get(life)
 	if err != nil {
 		return err
 	}

@@ -86,6 +86,9 @@ type Identity struct {
 	Seq uint64
 }
 
+// IsZero tells whether there is no identity.
+func (i Identity) IsZero() bool { return i == Identity{} }
+
 // Value gives what stands in [CallKey]:
 // "<incarnation>.<session>.<sequence number>".
 func (i Identity) Value() string {

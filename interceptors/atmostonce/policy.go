@@ -136,7 +136,7 @@ func (p *policy) Close() {
 
 // NewSubConn implements [balancer.ClientConn] for the child.
 func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
-	conn, err := p.ClientConn.NewSubConn(addresses, options)
+	conn, err := p.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // there is no other way yet: grpc-go's own policies call it
 	if err != nil {
 		return nil, err
 	}

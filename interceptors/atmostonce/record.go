@@ -3,6 +3,7 @@ package atmostonce
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -19,6 +20,7 @@ type Record struct {
 	context.Context //nolint:containedctx // it is one, so that a call needs no other for its record
 
 	caller *Caller
+	made   time.Time
 
 	mu sync.Mutex // guards the fields below
 	// picked says that it is bound to an instance and may be on its way; left
@@ -35,7 +37,7 @@ type recordKey struct{}
 // NewRecord returns the record of a call that is about to be issued, with ctx
 // as its context.
 func (c *Caller) NewRecord(ctx context.Context) *Record {
-	return &Record{Context: ctx, caller: c}
+	return &Record{Context: ctx, caller: c, made: c.now()}
 }
 
 // Value implements [context.Context].
@@ -66,13 +68,23 @@ func (r *Record) Outcome() Outcome {
 	}
 }
 
-// Renew opens a new session, after the call was told [SessionExpired].
-func (r *Record) Renew() {
+// Renew opens a new session for the caller, after the call was told
+// [SessionExpired], and tells whether the call may be issued again in it: a
+// session is forgotten when it had no call for a day, so a younger call was
+// never run, and never will be.
+func (r *Record) Renew() bool {
 	r.mu.Lock()
-	expired := r.identity.Session
-	r.mu.Unlock()
-	r.caller.renew(expired)
+	defer r.mu.Unlock()
+	if r.picked || !r.left || r.identity.IsZero() {
+		return false
+	}
+	r.caller.renew(r.identity.Session)
+	return r.caller.now().Sub(r.made) < forgottenAfter
 }
+
+// forgottenAfter is the least time without a call after which a server forgets
+// a session, less what clocks may differ in their speed.
+const forgottenAfter = 23 * time.Hour
 
 // errLeft ends a call that somebody wants to send again.
 var errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")

@@ -61,6 +61,9 @@ var kit = []string{
 	"go.etcd.io/etcd/client/v3/...",
 }
 
+// plugIns are packages below a concern that fill an interface of its.
+var plugIns = []string{"./interceptors/atmostonce/etcdledger", "./interceptors/atmostonce/ledgertest"}
+
 // Rules are the module's.
 var Rules = []Rule{
 	{
@@ -88,8 +91,25 @@ var Rules = []Rule{
 		Name:      "interceptors/<concern> imports of this module discovery at most",
 		Reason:    "a concern that knows its siblings or the facade can't be used, tested or left out alone",
 		Importers: []string{"./interceptors/..."},
+		Except:    plugIns,
 		Forbidden: []string{"./..."},
 		Allowed:   []string{"./discovery"},
+		InTests:   append([]string{"./interceptors/atmostonce/ledgertest"}, kit...),
+	},
+	{
+		Name:      "a ledger imports of this module atmostonce, discovery and the etcd client at most",
+		Reason:    "it plugs into the interceptor's interface, and a service that needs none must not build it",
+		Importers: plugIns,
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./internal/etcdclient"},
+		InTests:   append([]string{"./interceptors/atmostonce/ledgertest"}, kit...),
+	},
+	{
+		Name:      "interceptors know no etcd, but for the ledger on etcd",
+		Reason:    "every program with the facade has them in its build, and who picks another registry must not build etcd's client",
+		Importers: []string{"./interceptors/..."},
+		Except:    []string{"./interceptors/atmostonce/etcdledger"},
+		Forbidden: []string{"./internal/etcdclient", "go.etcd.io/..."},
 		InTests:   kit,
 	},
 	{

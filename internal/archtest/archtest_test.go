@@ -92,6 +92,41 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "interceptors/timeout", module + "discovery/memory", module + "internal/testproto/onecall/test/v1"},
 		},
 		{
+			"interceptors/<concern> imports of this module discovery at most", "interceptors/atmostonce/planted.go",
+			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/ledgertest", module + "internal/etcdclient"},
+			[]string{module + "discovery"},
+		},
+		{
+			"interceptors/<concern> imports of this module discovery at most", "interceptors/atmostonce/planted_test.go",
+			[]string{module + "interceptors/atmostonce/etcdledger"},
+			[]string{module + "interceptors/atmostonce", module + "interceptors/atmostonce/ledgertest"},
+		},
+		{
+			"a ledger imports of this module atmostonce, discovery and the etcd client at most", "interceptors/atmostonce/etcdledger/planted.go",
+			[]string{module + "discovery/etcd", module + "framework", module + "interceptors/timeout", module + "interceptors/atmostonce/ledgertest", module + "internal/contract"},
+			[]string{module + "discovery", module + "interceptors/atmostonce", module + "internal/etcdclient", "go.etcd.io/etcd/client/v3"},
+		},
+		{
+			"a ledger imports of this module atmostonce, discovery and the etcd client at most", "interceptors/atmostonce/etcdledger/planted_test.go",
+			[]string{module + "framework"},
+			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/ledgertest", module + "discovery/etcd/embed"},
+		},
+		{
+			"interceptors know no etcd, but for the ledger on etcd", "interceptors/atmostonce/planted.go",
+			[]string{"go.etcd.io/etcd/client/v3", module + "internal/etcdclient"},
+			[]string{module + "discovery", "google.golang.org/grpc"},
+		},
+		{
+			"interceptors know no etcd, but for the ledger on etcd", "interceptors/atmostonce/ledgertest/planted.go",
+			[]string{"go.etcd.io/etcd/client/v3", module + "internal/etcdclient"},
+			[]string{module + "interceptors/atmostonce"},
+		},
+		{
+			"interceptors know no etcd, but for the ledger on etcd", "interceptors/atmostonce/etcdledger/planted.go",
+			nil,
+			[]string{"go.etcd.io/etcd/client/v3", module + "internal/etcdclient"},
+		},
+		{
 			"framework knows no etcd", "framework/planted.go",
 			[]string{module + "discovery/etcd", module + "discovery/etcd/embed", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/server/v3/embed"},
 			[]string{module + "discovery", module + "interceptors/timeout", "google.golang.org/grpc"},

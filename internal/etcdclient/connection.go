@@ -1,4 +1,4 @@
-package etcd
+package etcdclient
 
 import (
 	"context"
@@ -25,26 +25,34 @@ const (
 	pingTimeout    = 3 * time.Second
 )
 
-// connection is the one client of a registry, made at its first use because
-// etcd's client asks for a token, if it needs one, while it is constructed.
-type connection struct {
+var errClosed = errors.New("the connection to etcd is closed")
+
+// Connection is one client of etcd, made at its first use because etcd's client
+// asks for a token, if it needs one, while it is constructed. Its methods are
+// safe for all goroutines.
+type Connection struct {
 	config Config
-	// life ends with the registry.
+	// life ends with whoever owns the connection.
 	life context.Context //nolint:containedctx // a connection is a running thing
 	// making is held by the goroutine that makes the client.
 	making chan struct{}
 	client atomic.Pointer[clientv3.Client]
 }
 
-func newConnection(life context.Context, config Config) *connection {
-	return &connection{config: config, life: life, making: make(chan struct{}, 1)}
+// New gives a connection that lasts until life ends; its owner then calls
+// Close. config comes from [Config.WithDefaults]. New does no I/O.
+func New(life context.Context, config Config) *Connection {
+	return &Connection{config: config, life: life, making: make(chan struct{}, 1)}
 }
 
-// ready gives the client once it has a connection to a member; when there is
+// Life gives the context that the connection was made with.
+func (c *Connection) Life() context.Context { return c.life }
+
+// Ready gives the client once it has a connection to a member; when there is
 // none, it says why within ctx. etcd's client on its own would wait in
 // silence.
-func (c *connection) ready(ctx context.Context) (*clientv3.Client, error) {
-	client, err := c.get(ctx)
+func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
+	client, err := c.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +66,9 @@ func (c *connection) ready(ctx context.Context) (*clientv3.Client, error) {
 			return nil, whyNot(ctx, conn)
 		case connectivity.Idle:
 			conn.Connect()
-		case connectivity.Connecting, connectivity.Shutdown:
+		case connectivity.Shutdown:
+			return nil, errClosed
+		case connectivity.Connecting:
 		}
 		if !conn.WaitForStateChange(ctx, state) {
 			return nil, fmt.Errorf("no answer yet, the connection is %s: %w", state, ctx.Err())
@@ -76,22 +86,42 @@ func whyNot(ctx context.Context, conn *grpc.ClientConn) error {
 	return err
 }
 
-// get gives the client, and makes it if there is none.
-func (c *connection) get(ctx context.Context) (*clientv3.Client, error) {
+// Get gives the client, and makes it if there is none, within ctx.
+func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 	if client := c.client.Load(); client != nil {
 		return client, nil
 	}
 	select {
 	case c.making <- struct{}{}:
-		defer func() { <-c.making }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	if client := c.client.Load(); client != nil {
+		<-c.making
 		return client, nil
 	}
-	if err := c.life.Err(); err != nil {
-		return nil, err
+	// Asking for a token heeds life and connectTimeout alone, so it must not
+	// hold up whoever has less time. Close waits for this goroutine.
+	var client *clientv3.Client
+	made := make(chan error, 1)
+	go func() {
+		defer func() { <-c.making }()
+		var err error
+		client, err = c.make()
+		made <- err
+	}()
+	select {
+	case err := <-made:
+		return client, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("no answer yet, still connecting: %w", ctx.Err())
+	}
+}
+
+// make makes the client; its goroutine holds making.
+func (c *Connection) make() (*clientv3.Client, error) {
+	if c.life.Err() != nil {
+		return nil, errClosed
 	}
 	client, err := clientv3.New(clientv3.Config{
 		Context:              c.life,
@@ -102,7 +132,7 @@ func (c *connection) get(ctx context.Context) (*clientv3.Client, error) {
 		TLS:                  c.config.TLS,
 		Username:             c.config.Username,
 		Password:             c.config.Password,
-		Logger:               zap.NewNop(), // what matters is told by the registrar and the watches
+		Logger:               zap.NewNop(), // what matters is told by those who use it
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
 			MinConnectTimeout: connectTimeout,
@@ -115,15 +145,13 @@ func (c *connection) get(ctx context.Context) (*clientv3.Client, error) {
 	return client, nil
 }
 
-// close ends the client, if there is one. The registry's life has ended and
-// nobody uses the connection.
-func (c *connection) close() error {
-	client := c.client.Swap(nil)
-	if client == nil {
-		return nil
+// Close ends the client, if there is one. The connection's life has ended.
+func (c *Connection) Close() {
+	c.making <- struct{}{} // waits for a client that is being made: it ends with life, too
+	defer func() { <-c.making }()
+	if client := c.client.Swap(nil); client != nil {
+		// Close reports that the client's context has ended, which is why we
+		// are here.
+		_ = client.Close()
 	}
-	// Close reports that the client's context has ended, which is why we are
-	// here.
-	_ = client.Close()
-	return nil
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// event is what an instance's process has to tell the registry.
+type event string
+
+const (
+	registered event = "registered"
+	draining   event = "draining"
+	closed     event = "closed"
+)
+
+// news is one line of an instance's process.
+type news struct {
+	Event     event                `json:"event"`
+	Instances []discovery.Instance `json:"instances,omitempty"`
+}
+
+// announcer is the registry of an instance's process: it writes what is to
+// stand in the real one, a line each.
+type announcer struct {
+	mu  sync.Mutex // guards out
+	out *json.Encoder
+}
+
+var _ discovery.Registry = (*announcer)(nil)
+
+func newAnnouncer(out io.Writer) *announcer { return &announcer{out: json.NewEncoder(out)} }
+
+// Register implements [discovery.Registry].
+func (a *announcer) Register(instances ...discovery.Instance) (discovery.Registration, error) {
+	done := make(chan struct{})
+	close(done)
+	return &announced{announcer: a, done: done}, a.tell(news{Event: registered, Instances: instances})
+}
+
+// Watch implements [discovery.Registry]: nobody calls from here.
+func (*announcer) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
+
+func (a *announcer) tell(what news) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.out.Encode(what)
+}
+
+type announced struct {
+	announcer *announcer
+	done      chan struct{}
+}
+
+// Registered implements [discovery.Registration].
+func (a *announced) Registered() <-chan struct{} { return a.done }
+
+// Drain implements [discovery.Registration].
+func (a *announced) Drain(context.Context) error { return a.announcer.tell(news{Event: draining}) }
+
+// Close implements [discovery.Registration].
+func (a *announced) Close(context.Context) error { return a.announcer.tell(news{Event: closed}) }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/faulty/ledger"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+const (
+	// hurried is the share of calls with a deadline of hurry.
+	hurried = 0.02
+	hurry   = time.Millisecond
+	// pause is how long a caller waits after an error, at most.
+	pause = 4 * time.Millisecond
+	// issues is how often a call may be issued whose RPC declares that this
+	// does no harm.
+	issues = 3
+)
+
+// callers call until their time is over.
+type callers struct {
+	settings settings
+	book     *ledger.Ledger
+	echo     testv1.EchoServiceClient
+	plain    testv1.PlainServiceClient
+
+	mu      sync.Mutex // guards the fields below
+	refused int
+	codes   map[string]int // errors by code, and reason of refusal
+	took    time.Duration
+}
+
+func newCallers(bus *framework.Bus, book *ledger.Ledger, settings settings) *callers {
+	return &callers{
+		settings: settings, book: book, codes: make(map[string]int),
+		echo: testv1.NewEchoServiceClient(bus), plain: testv1.NewPlainServiceClient(bus),
+	}
+}
+
+// run runs all callers.
+func (c *callers) run(ctx context.Context) error {
+	began := time.Now()
+	end := began.Add(c.settings.length)
+	var all sync.WaitGroup
+	errs := make([]error, c.settings.callers)
+	for caller := range c.settings.callers {
+		all.Go(func() { errs[caller] = c.call(ctx, caller, end) })
+	}
+	all.Wait()
+	c.took = time.Since(began)
+	return errors.Join(errors.Join(errs...), ctx.Err())
+}
+
+// call is one caller: one call after the other.
+func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for number := 0; ctx.Err() == nil && time.Now().Before(end); number++ {
+		id := fmt.Sprintf("%d-%d", caller, number)
+		err := c.issue(ctx, id)
+		if err == nil {
+			if err := c.book.Outcome(id, ledger.OK); err != nil {
+				return err
+			}
+			continue
+		}
+		outcome := outcomeOf(err)
+		if err := c.book.Outcome(id, outcome); err != nil {
+			return err
+		}
+		c.count(err, outcome)
+		timer.Reset(rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// issue makes one call.
+func (c *callers) issue(ctx context.Context, id string) error {
+	if rand.Float64() < hurried {
+		hurried, cancel := context.WithTimeout(ctx, hurry)
+		defer cancel()
+		ctx = hurried
+	}
+	var said string
+	if rand.Float64() < c.settings.repeatable {
+		c.book.Repeatable(id, issues)
+		reply, err := c.echo.Echo(ctx, &testv1.EchoRequest{Text: id})
+		if err != nil {
+			return err
+		}
+		said = reply.GetText()
+	} else {
+		reply, err := c.plain.Ping(ctx, &testv1.PingRequest{Text: id})
+		if err != nil {
+			return err
+		}
+		said = reply.GetText()
+	}
+	if said != id {
+		panic(fmt.Sprintf("call %s got the answer of %s", id, said))
+	}
+	return nil
+}
+
+// count counts an error. A refusal is one whatever its outcome: of a duplicate
+// nobody knows whether the other copy ran.
+func (c *callers) count(err error, outcome ledger.Outcome) {
+	code, reason := status.Code(err), atmostonce.ReasonOf(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := code.String()
+	if reason != "" {
+		name += " " + string(reason)
+	}
+	c.codes[fmt.Sprintf("%s, %s", name, outcome)]++
+	if outcome == ledger.Refused || reason != "" || code == codes.FailedPrecondition {
+		c.refused++
+	}
+}

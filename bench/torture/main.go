@@ -1,0 +1,72 @@
+// Torture proves at most once where it is hardest to keep: instances that are
+// killed or stopped all the time and come back at the same addresses, news of
+// them that is late, and calls that someone sends again.
+//
+// The instances are processes of their own. Their handlers note each run before
+// they do anything else, callers note what they were told, and the ledger
+// judges. It fails when a call ran twice, when an outcome was false, or when
+// too many calls were refused.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+)
+
+func main() {
+	serveAt := flag.String("serve", "", "run an instance at this address")
+	book := flag.String("ledger", "", "with -serve: the file to note runs in")
+	var settings settings
+	flag.DurationVar(&settings.length, "for", time.Minute, "how long callers call")
+	flag.IntVar(&settings.callers, "callers", 24, "callers at once")
+	flag.IntVar(&settings.instances, "instances", 3, "instances")
+	flag.Float64Var(&settings.replayed, "replayed", 0.05, "share of the calls that are sent again, 0 to 1")
+	flag.Float64Var(&settings.repeatable, "repeatable", 0.1, "share of the calls whose RPC declares NO_SIDE_EFFECTS, 0 to 1")
+	flag.Parse()
+	if err := start(*serveAt, *book, settings); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func start(serveAt, book string, settings settings) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if serveAt != "" {
+		return serve(ctx, serveAt, book)
+	}
+	if err := settings.check(); err != nil {
+		return err
+	}
+	result, err := torture(ctx, settings)
+	if err != nil {
+		return err
+	}
+	fmt.Print(result)
+	return result.err()
+}
+
+// settings are what a run is like.
+type settings struct {
+	length     time.Duration
+	callers    int
+	instances  int
+	replayed   float64
+	repeatable float64
+}
+
+func (s settings) check() error {
+	share := func(of float64) bool { return of >= 0 && of <= 1 }
+	switch {
+	case s.length <= 0 || s.callers < 1 || s.instances < 1:
+		return errors.New("-for, -callers and -instances are more than zero")
+	case !share(s.replayed) || !share(s.repeatable):
+		return errors.New("-replayed and -repeatable are shares, from 0 to 1")
+	}
+	return nil
+}

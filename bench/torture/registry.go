@@ -1,0 +1,129 @@
+package main
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+)
+
+// lateRegistry is a registry whose news are late, in their order.
+type lateRegistry struct {
+	*memory.Registry
+
+	late    time.Duration
+	end     chan struct{}
+	running sync.WaitGroup
+}
+
+var _ discovery.Registry = (*lateRegistry)(nil)
+
+// newLateRegistry gives a registry whose news are up to late behind.
+func newLateRegistry(late time.Duration) *lateRegistry {
+	return &lateRegistry{Registry: memory.New(), late: late, end: make(chan struct{})}
+}
+
+// close ends all watches and waits for them.
+func (r *lateRegistry) close() {
+	close(r.end)
+	r.running.Wait()
+}
+
+// Watch implements [discovery.Registry].
+func (r *lateRegistry) Watch(api string, observer func(discovery.Snapshot)) func() {
+	w := &watch{observer: observer, end: make(chan struct{}), more: make(chan struct{}, 1)}
+	stop := r.Registry.Watch(api, func(snapshot discovery.Snapshot) {
+		w.queue(snapshot, time.Now().Add(rand.N(r.late+1)))
+	})
+	r.running.Go(func() { w.run(r.end) })
+	return func() {
+		stop()
+		w.stop()
+	}
+}
+
+// watch holds the news of one observer until they are due.
+type watch struct {
+	observer func(discovery.Snapshot)
+	end      chan struct{}
+	more     chan struct{}
+
+	mu      sync.Mutex // guards the field below
+	pending []lateNewsItem
+
+	// telling is held while the observer is told, and guards stopped.
+	telling sync.Mutex
+	stopped bool
+}
+
+type lateNewsItem struct {
+	snapshot discovery.Snapshot
+	due      time.Time
+}
+
+func (w *watch) queue(snapshot discovery.Snapshot, due time.Time) {
+	w.mu.Lock()
+	w.pending = append(w.pending, lateNewsItem{snapshot: snapshot, due: due})
+	w.mu.Unlock()
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the oldest of the pending news.
+func (w *watch) next() (lateNewsItem, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.pending) == 0 {
+		return lateNewsItem{}, false
+	}
+	oldest := w.pending[0]
+	w.pending = w.pending[1:]
+	return oldest, true
+}
+
+func (w *watch) run(end <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		oldest, ok := w.next()
+		wake := w.more
+		if ok {
+			wake = nil
+			timer.Reset(time.Until(oldest.due))
+		}
+		select {
+		case <-wake:
+			continue
+		case <-w.end:
+			return
+		case <-end:
+			return
+		case <-timer.C:
+		}
+		if ok {
+			w.tell(oldest.snapshot)
+		}
+	}
+}
+
+func (w *watch) tell(snapshot discovery.Snapshot) {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	if !w.stopped {
+		w.observer(snapshot)
+	}
+}
+
+// stop ends the watch: the observer is not told again.
+func (w *watch) stop() {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	if !w.stopped {
+		w.stopped = true
+		close(w.end)
+	}
+}

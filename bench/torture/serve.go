@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/faulty/ledger"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+const (
+	// atOnce is how long a stopped instance finishes calls.
+	atOnce = 5 * time.Millisecond
+	// again is how long an instance waits for its address.
+	again = 2 * time.Millisecond
+	// work is how long a handler takes at most, and failing the share that
+	// ends with an error.
+	work    = 2 * time.Millisecond
+	failing = 0.02
+)
+
+// service is what is tortured.
+type service struct {
+	testv1.UnimplementedEchoServiceServer
+	testv1.UnimplementedPlainServiceServer
+
+	book *ledger.File
+}
+
+// Ping is the RPC that runs at most once.
+func (s *service) Ping(_ context.Context, req *testv1.PingRequest) (*testv1.PingResponse, error) {
+	return &testv1.PingResponse{Text: req.GetText()}, s.run(req.GetText())
+}
+
+// Echo is the RPC that declares NO_SIDE_EFFECTS.
+func (s *service) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
+	return &testv1.EchoResponse{Text: req.GetText()}, s.run(req.GetText())
+}
+
+// run notes the run, then works, in spite of what becomes of the call.
+func (s *service) run(callID string) error {
+	if err := s.book.Ran(callID); err != nil {
+		panic(err) // no run may pass unnoted
+	}
+	time.Sleep(rand.N(work))
+	if rand.Float64() < failing {
+		code := codes.Aborted
+		if rand.IntN(2) == 0 {
+			code = codes.Unavailable // which says nothing of where it comes from
+		}
+		return status.Error(code, "the handler failed")
+	}
+	return nil
+}
+
+// serve is an instance's process: it writes its news, and ends at once when its
+// input ends.
+func serve(ctx context.Context, address, path string) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with the process
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	book, err := ledger.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, book.Close()) }()
+	registry, service := newAnnouncer(os.Stdout), &service{book: book}
+	ticker := time.NewTicker(again)
+	defer ticker.Stop()
+	for {
+		err := framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+			testv1.RegisterEchoServiceServer(apis, service)
+			testv1.RegisterPlainServiceServer(apis, service)
+		}, framework.ListenOn(address), framework.StopWithin(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
+		switch {
+		case ctx.Err() != nil:
+			return nil // that it cut off calls is no fault
+		case !errors.Is(err, syscall.EADDRINUSE):
+			return fmt.Errorf("an instance at %s ended by itself: %w", address, err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/faulty/ledger"
+)
+
+// TestMain lets the test's own program be the instances.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "-serve" {
+		if err := start(os.Args[2], os.Args[4], settings{}); err != nil {
+			panic(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
+	t.Parallel()
+	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.report.Outcomes[ledger.OK] == 0 || result.killed+result.stopped < 3 || result.replays.sent == 0 || result.report.Runs == 0 || result.report.Unended > 0 {
+		t.Errorf("result = \n%s", result)
+	}
+}
+
+func TestAResultIsJudged(t *testing.T) {
+	t.Parallel()
+	sound := func() result {
+		return result{
+			report: ledger.Report{Calls: 100, Outcomes: map[ledger.Outcome]int{ledger.OK: 95}}, refused: 5,
+			killed: 1, stopped: 1, took: time.Second, replays: replays{sent: 1, wanted: true},
+		}
+	}
+	if err := sound().err(); err != nil {
+		t.Errorf("a sound result: %v", err)
+	}
+	for want, spoil := range map[string]func(*result){
+		"1 calls ran more often": func(r *result) { r.report.Repeats = make([]ledger.Fault, 1) },
+		"1 outcomes were false":  func(r *result) { r.report.FalseOutcomes = make([]ledger.Fault, 1) },
+		"6.0 % of the calls":     func(r *result) { r.refused = 6 },
+		"nothing was proven":     func(r *result) { r.killed = 0 },
+		"there must be":          func(r *result) { r.stopped = 0 },
+		"calls that succeed":     func(r *result) { r.report.Outcomes = nil },
+		"and replays":            func(r *result) { r.replays.sent = 0 },
+	} {
+		spoilt := sound()
+		spoil(&spoilt)
+		if err := spoilt.err(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("err = %v, want %q", err, want)
+		}
+	}
+	for _, want := range []string{"calls                    100\n", "refused calls            5 (5.00 %)\n", "calls a second           100\n", "replays                  1: "} {
+		if !strings.Contains(sound().String(), want) {
+			t.Errorf("the text lacks %q:\n%s", want, sound())
+		}
+	}
+}
+
+func TestBadFlagsAreErrors(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []settings{
+		{callers: 1, instances: 1},
+		{length: 1, instances: 1},
+		{length: 1, callers: 1},
+		{length: 1, callers: 1, instances: 1, replayed: 1.1},
+		{length: 1, callers: 1, instances: 1, repeatable: -0.1},
+	} {
+		if err := start("", "", bad); err == nil {
+			t.Errorf("%+v is no error", bad)
+		}
+	}
+}
+
+func TestNewsAreLateAndInOrder(t *testing.T) {
+	t.Parallel()
+	const late, many = 5 * time.Millisecond, 20
+	registry := newLateRegistry(late)
+	defer registry.close()
+	told := make(chan int, many+1)
+	stop := registry.Watch("a", func(snapshot discovery.Snapshot) { told <- len(snapshot.Instances) })
+	var want []int
+	for i := range many {
+		if _, err := registry.Register(discovery.Instance{API: "a", Address: "127.0.0.1:" + string(rune('1'+i%9)) + strings.Repeat("0", i/9)}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, i+1)
+	}
+	if len(told) == many+1 {
+		t.Error("all news came at once")
+	}
+	var got []int
+	for range many + 1 {
+		got = append(got, <-told)
+	}
+	if !slices.Equal(got, append([]int{0}, want...)) {
+		t.Errorf("told of %v", got)
+	}
+	stop()
+	stop()
+	if _, err := registry.Register(discovery.Instance{API: "a", Address: "127.0.0.1:9999"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) > 0 {
+		t.Error("told after stop")
+	}
+}
+
+func TestAnInstanceAnnouncesItsLife(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	registration, err := newAnnouncer(&out).Register(discovery.Instance{API: "a", Address: "127.0.0.1:1", Incarnation: discovery.NewIncarnation()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-registration.Registered()
+	if err := errors.Join(registration.Drain(t.Context()), registration.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		if want := []event{registered, draining, closed}[i]; !strings.Contains(line, string(want)) {
+			t.Errorf("line %d is %s, want %s", i, line, want)
+		}
+	}
+}

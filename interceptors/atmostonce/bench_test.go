@@ -1,0 +1,119 @@
+package atmostonce
+
+import (
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// BenchmarkAdmit is the critical section alone, with every core at the same
+// session, and with each at one of its own.
+func BenchmarkAdmit(b *testing.B) {
+	type caller struct {
+		session Session
+		seq     atomic.Uint64
+	}
+	for title, shared := range map[string]bool{"one session": true, "a session each": false} {
+		b.Run(title, func(b *testing.B) {
+			s := newSessions(1000, 1000, time.Now)
+			same := &caller{session: NewSession(time.Now())}
+			var refused atomic.Int64
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				c := same
+				if !shared {
+					c = &caller{session: NewSession(time.Now())}
+				}
+				for pb.Next() {
+					if s.admit(someone, c.session, c.seq.Add(1)) != admitted {
+						refused.Add(1) // overtaken by the whole window
+					}
+				}
+			})
+			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
+		})
+	}
+}
+
+// BenchmarkParse is the reading of an identity from its text.
+func BenchmarkParse(b *testing.B) {
+	value := Identity{Incarnation: discovery.NewIncarnation(), Session: NewSession(time.Now()), Seq: 123_456}.Value()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseIdentity(value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkParseAndAdmit is both, without the number's own counter.
+func BenchmarkParseAndAdmit(b *testing.B) {
+	s := newSessions(1, 1, time.Now)
+	identity := Identity{Incarnation: discovery.NewIncarnation(), Session: NewSession(time.Now())}
+	prefix := identity.Value()
+	prefix = prefix[:len(prefix)-1]
+	values := make([]string, b.N)
+	for i := range values {
+		values[i] = prefix + strconv.Itoa(i+1)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, value := range values {
+		parsed, err := ParseIdentity(value)
+		if err != nil || s.admit(someone, parsed.Session, parsed.Seq) != admitted {
+			b.Fatal(parsed, err)
+		}
+	}
+}
+
+// BenchmarkMemory tells what a session takes, in bytes.
+func BenchmarkMemory(b *testing.B) {
+	for range b.N {
+		const count = 1_000_000
+		heap := func() uint64 {
+			runtime.GC()
+			runtime.GC()
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			return stats.HeapAlloc
+		}
+		empty := heap()
+		s := newSessions(count, count, time.Now)
+		created := time.Now()
+		for range count / 10 {
+			s.admit(someone, NewSession(created), 1)
+		}
+		b.ReportMetric(float64(heap()-empty)/(count/10), "B/active")
+		for range 9 {
+			collapseAll(s)
+			for range count / 10 {
+				s.admit(someone, NewSession(created), 1)
+			}
+		}
+		collapseAll(s)
+		b.ReportMetric(float64(heap()-empty)/count, "B/collapsed")
+		all, collapsed, _ := s.count()
+		if all != count || collapsed != count {
+			b.Fatal(all, collapsed)
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+// collapseAll lets a minute pass.
+func collapseAll(s *sessions) {
+	s.ticks.Add(collapseAfter)
+	sweepAll(s, 0)
+}
+
+// sweepAll lets ticks pass and goes through all shards.
+func sweepAll(s *sessions, ticks uint32) {
+	s.sweep(ticks)
+	for range shardCount/sweepShards - 1 {
+		s.sweep(0)
+	}
+}

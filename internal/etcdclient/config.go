@@ -1,0 +1,99 @@
+// Package etcdclient is how the parts of this module that use etcd reach it:
+// the checks of what a user configures, and a connection that is made at its
+// first use and says in bounded time why there is none.
+package etcdclient
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultNamespace is the first part of every key when none is configured.
+const DefaultNamespace = "onecall"
+
+// MinTTL is the shortest lease that etcd grants at its default election
+// timeout; it silently lengthens shorter ones.
+const MinTTL = 2 * time.Second
+
+// Config says how to reach etcd. Its fields are those of the configurations
+// of the packages that use it, and are documented there.
+type Config struct {
+	Endpoints          []string
+	Namespace          string
+	TLS                *tls.Config
+	Username, Password string
+}
+
+// FieldError says which field is wrong and how. Packages turn it into an error
+// of their own.
+type FieldError struct {
+	// Field is the name of the field at fault.
+	Field string
+	// Problem says what is wrong with it and what to give instead.
+	Problem string
+}
+
+// Error implements error.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+var namespace = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
+
+// WithDefaults checks the configuration and fills in what it leaves out. The
+// error is nil or one of a field.
+func (c Config) WithDefaults() (Config, *FieldError) {
+	if err := c.checkEndpoints(); err != nil {
+		return Config{}, err
+	}
+	if c.Namespace == "" {
+		c.Namespace = DefaultNamespace
+	}
+	if !namespace.MatchString(c.Namespace) {
+		return Config{}, &FieldError{"Namespace", fmt.Sprintf("%q is not words of letters, digits and . _ - joined by slashes, such as onecall or shop/onecall", c.Namespace)}
+	}
+	switch {
+	case c.Username == "" && c.Password != "":
+		return Config{}, &FieldError{"Username", "is empty though Password is set: give both or neither"}
+	case c.Username != "" && c.Password == "":
+		return Config{}, &FieldError{"Password", "is empty though Username is set: give both or neither"}
+	}
+	c.Endpoints = slices.Clone(c.Endpoints)
+	return c, nil
+}
+
+func (c Config) checkEndpoints() *FieldError {
+	if len(c.Endpoints) == 0 {
+		return &FieldError{"Endpoints", `is empty: give at least one client URL of etcd, such as "http://127.0.0.1:2379"`}
+	}
+	for i, endpoint := range c.Endpoints {
+		field := fmt.Sprintf("Endpoints[%d]", i)
+		if strings.Contains(endpoint, ",") {
+			return &FieldError{field, fmt.Sprintf("%q holds several URLs: give each as an element of its own", endpoint)}
+		}
+		parsed, err := url.Parse(endpoint)
+		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+			return &FieldError{field, fmt.Sprintf("%q is not an http or https URL: write it like http://127.0.0.1:2379", endpoint)}
+		}
+		if parsed.User != nil {
+			return &FieldError{field, "carries a user: set Username and Password instead"}
+		}
+		if _, port, err := net.SplitHostPort(parsed.Host); err != nil || port == "" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" {
+			return &FieldError{field, fmt.Sprintf("%q is not scheme, host and port: write it like http://127.0.0.1:2379", endpoint)}
+		}
+		if !strings.HasPrefix(c.Endpoints[0], parsed.Scheme+":") {
+			return &FieldError{field, fmt.Sprintf("%q is %s, unlike the first: give all endpoints one scheme", endpoint, parsed.Scheme)}
+		}
+		if parsed.Scheme == "http" && c.TLS != nil {
+			return &FieldError{"TLS", fmt.Sprintf("is set though endpoint %q is http, which would not use it: write https, or leave TLS out", endpoint)}
+		}
+	}
+	return nil
+}
+
+// Describe says which etcd this is, in errors.
+func (c Config) Describe() string { return "etcd at " + strings.Join(c.Endpoints, ", ") }

@@ -1,0 +1,86 @@
+package etcdclient_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/onecall-dev/onecall/internal/etcdclient"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// silent gives a connection to what listens and never says a word. A user
+// makes etcd's client wait for a token while it is constructed.
+func silent(t *testing.T, user string) (conn *etcdclient.Connection, end context.CancelFunc) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	config, wrong := etcdclient.Config{Endpoints: []string{"http://" + listener.Addr().String()}, Username: user, Password: user}.WithDefaults()
+	if wrong != nil {
+		t.Fatal(wrong)
+	}
+	life, end := context.WithCancel(context.Background())
+	conn = etcdclient.New(life, config)
+	t.Cleanup(func() {
+		end()
+		conn.Close()
+	})
+	return conn, end
+}
+
+func TestNobodyWaitsLongerThanAsked(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"", "root"} {
+		conn, _ := silent(t, user)
+		start := time.Now()
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				if client, err := conn.Ready(ctx); client != nil || err == nil {
+					t.Errorf("Ready = %v, %v; want an error", client, err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("user %q waited %v for an etcd that is silent, want 100 ms", user, took)
+		}
+	}
+}
+
+func TestCloseEndsWhoeverWaits(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"", "root"} {
+		conn, end := silent(t, user)
+		var waiting sync.WaitGroup
+		for range 8 {
+			waiting.Go(func() {
+				if client, err := conn.Ready(context.Background()); client != nil || err == nil {
+					t.Errorf("Ready = %v, %v; want an error", client, err)
+				}
+			})
+		}
+		<-time.After(50 * time.Millisecond) // most of them wait by now; any number may
+		start := time.Now()
+		end()
+		conn.Close()
+		conn.Close()
+		waiting.Wait()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("user %q: closing took %v", user, took)
+		}
+		if client, err := conn.Get(t.Context()); client != nil || err == nil {
+			t.Errorf("Get after Close = %v, %v; want an error", client, err)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/metadata"
+)
+
+// errEnded is what steps meet on a connection that is no more.
+var errEnded = errors.New("peer: the connection has ended")
+
+// Connection is one of a peer's. Its methods are safe for all goroutines.
+type Connection struct {
+	peer   *Peer
+	conn   net.Conn
+	number int
+
+	// streams are the open ones; only serve's goroutine uses it.
+	streams map[uint32]*Stream
+
+	// mu guards the fields below. It may be held when the peer's is taken.
+	mu     sync.Mutex
+	framer *http2.Framer // guarded for writing only: serve alone reads
+	block  bytes.Buffer
+	packer *hpack.Encoder
+}
+
+func newConnection(p *Peer, conn net.Conn) *Connection {
+	c := &Connection{peer: p, conn: conn, streams: make(map[uint32]*Stream), framer: http2.NewFramer(conn, conn)}
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.packer = hpack.NewEncoder(&c.block)
+	return c
+}
+
+// Number counts the peer's connections, from 1.
+func (c *Connection) Number() int { return c.number }
+
+// GoAway says GOAWAY. Streams above last count as not processed.
+func (c *Connection) GoAway(last uint32, code http2.ErrCode) error {
+	return c.write(func(framer *http2.Framer) error { return framer.WriteGoAway(last, code, nil) })
+}
+
+// Close closes the connection. What was written still arrives, unless there is
+// something unread.
+func (c *Connection) Close() { _ = c.conn.Close() }
+
+// Abort resets a TCP connection: what is under way is lost on both sides. Any
+// other is closed.
+func (c *Connection) Abort() {
+	if tcp, ok := c.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails only when it is closed
+	}
+	c.Close()
+}
+
+// write writes frames, none of another's between them.
+func (c *Connection) write(frames func(*http2.Framer) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := frames(c.framer); err != nil {
+		return errors.Join(errEnded, err)
+	}
+	return nil
+}
+
+// writeHeaders writes a block of headers, given as names and values by turns.
+func (c *Connection) writeHeaders(stream uint32, end bool, fields ...string) error {
+	return c.write(func(framer *http2.Framer) error {
+		c.block.Reset()
+		for i := 0; i+1 < len(fields); i += 2 {
+			if err := c.packer.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+				return err
+			}
+		}
+		return framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: stream, BlockFragment: c.block.Bytes(), EndStream: end, EndHeaders: true,
+		})
+	})
+}
+
+// serve reads frames until the connection ends, and ends its streams.
+func (c *Connection) serve(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer c.Close()
+	if err := c.greet(); err != nil {
+		if !errors.Is(err, errEnded) {
+			c.peer.fault(fmt.Errorf("connection %d: %w", c.number, err))
+		}
+		return
+	}
+	for {
+		frame, err := c.framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		if err := c.take(ctx, frame); err != nil {
+			return
+		}
+	}
+}
+
+// greet does what comes before the first frame of the caller's.
+func (c *Connection) greet() error {
+	if c.peer.config.Accepted != nil {
+		if err := c.peer.config.Accepted(c); err != nil {
+			return err
+		}
+	}
+	if err := c.write(func(framer *http2.Framer) error { return framer.WriteSettings(c.peer.config.Settings...) }); err != nil {
+		return err
+	}
+	preface := make([]byte, len(http2.ClientPreface))
+	if _, err := io.ReadFull(c.conn, preface); err != nil {
+		return errors.Join(errEnded, err)
+	}
+	if string(preface) != http2.ClientPreface {
+		return fmt.Errorf("the caller speaks no HTTP/2: it began with %q", preface)
+	}
+	if c.peer.config.Greeted == nil {
+		return nil
+	}
+	return c.peer.config.Greeted(c)
+}
+
+// take acts on one frame.
+func (c *Connection) take(ctx context.Context, frame http2.Frame) error {
+	switch frame := frame.(type) {
+	case *http2.SettingsFrame:
+		if !frame.IsAck() {
+			return c.write((*http2.Framer).WriteSettingsAck)
+		}
+	case *http2.PingFrame:
+		if !frame.IsAck() {
+			return c.write(func(framer *http2.Framer) error { return framer.WritePing(true, frame.Data) })
+		}
+	case *http2.MetaHeadersFrame:
+		c.begin(ctx, frame)
+	case *http2.DataFrame:
+		return c.data(frame)
+	case *http2.RSTStreamFrame:
+		if found, ok := c.streams[frame.StreamID]; ok {
+			code := frame.ErrCode
+			c.peer.change(func() { found.request.Reset = &code })
+			found.cancel()
+		}
+	}
+	return nil
+}
+
+// begin begins a stream and its script.
+func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
+	if _, ok := c.streams[frame.StreamID]; ok { // trailers, which gRPC's callers have none of
+		return
+	}
+	request := &Request{Connection: c.number, Stream: frame.StreamID, Path: frame.PseudoValue("path"), Metadata: metadata.MD{}, Whole: frame.StreamEnded()}
+	for _, field := range frame.RegularFields() {
+		name := strings.ToLower(field.Name)
+		request.Metadata[name] = append(request.Metadata[name], field.Value)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	begun := &Stream{connection: c, request: request, whole: make(chan struct{}), cancel: cancel}
+	if request.Whole {
+		close(begun.whole)
+	}
+	c.streams[frame.StreamID] = begun
+	c.peer.arrived(request)
+	steps := c.peer.script(c.peer.snapshot(request))
+	c.peer.running.Go(func() {
+		defer cancel()
+		begun.run(ctx, steps)
+	})
+}
+
+// data takes a piece of a request, and lets the caller send as much again.
+func (c *Connection) data(frame *http2.DataFrame) error {
+	if found, ok := c.streams[frame.StreamID]; ok {
+		c.peer.change(func() {
+			found.request.Body = append(found.request.Body, frame.Data()...)
+			found.request.Whole = frame.StreamEnded()
+		})
+		if frame.StreamEnded() {
+			close(found.whole)
+		}
+	}
+	if frame.Length == 0 {
+		return nil
+	}
+	return c.write(func(framer *http2.Framer) error {
+		if err := framer.WriteWindowUpdate(0, frame.Length); err != nil || frame.StreamEnded() {
+			return err
+		}
+		return framer.WriteWindowUpdate(frame.StreamID, frame.Length)
+	})
+}
