@@ -2,6 +2,8 @@ package atmostonce
 
 import (
 	"maps"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +29,15 @@ type Caller struct {
 // replaced.
 type callerSession struct {
 	id       Session
-	counters atomic.Pointer[map[discovery.Incarnation]*atomic.Uint64]
+	counters atomic.Pointer[map[discovery.Incarnation]*counter]
+}
+
+// counter numbers the calls of a session to an incarnation.
+type counter struct {
+	session Session
+	// prefix is what the values of all its identities begin with.
+	prefix string
+	last   atomic.Uint64
 }
 
 // NewCaller returns a caller with a session of its own.
@@ -41,29 +51,31 @@ func newCaller(now func() time.Time) *Caller {
 
 func (c *Caller) newSession() *callerSession {
 	session := &callerSession{id: NewSession(c.now())}
-	session.counters.Store(&map[discovery.Incarnation]*atomic.Uint64{})
+	session.counters.Store(&map[discovery.Incarnation]*counter{})
 	return session
 }
 
-// identify gives the next identity of a call to an incarnation.
-func (c *Caller) identify(incarnation discovery.Incarnation) Identity {
-	session := c.session.Load()
-	counter, ok := (*session.counters.Load())[incarnation]
+// identify gives the next identity of a call to an incarnation, and its value
+// on the wire.
+func (c *Caller) identify(incarnation discovery.Incarnation) (Identity, string) {
+	found, ok := (*c.session.Load().counters.Load())[incarnation]
 	if !ok {
-		session, counter = c.addCounter(incarnation)
+		found = c.addCounter(incarnation)
 	}
-	return Identity{Incarnation: incarnation, Session: session.id, Seq: counter.Add(1)}
+	identity := Identity{Incarnation: incarnation, Session: found.session, Seq: found.last.Add(1)}
+	value := append(make([]byte, 0, maxValue), found.prefix...)
+	return identity, string(strconv.AppendUint(value, identity.Seq, 10))
 }
 
 // addCounter makes the counter of an incarnation, in a new session when the
 // present one has as many as it may.
-func (c *Caller) addCounter(incarnation discovery.Incarnation) (*callerSession, *atomic.Uint64) {
+func (c *Caller) addCounter(incarnation discovery.Incarnation) *counter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	session := c.session.Load()
 	counters := *session.counters.Load()
-	if counter, ok := counters[incarnation]; ok {
-		return session, counter
+	if found, ok := counters[incarnation]; ok {
+		return found
 	}
 	if len(counters) >= maxCounters {
 		session = c.newSession()
@@ -71,10 +83,11 @@ func (c *Caller) addCounter(incarnation discovery.Incarnation) (*callerSession, 
 		counters = *session.counters.Load()
 	}
 	counters = maps.Clone(counters)
-	counter := new(atomic.Uint64)
-	counters[incarnation] = counter
+	first := Identity{Incarnation: incarnation, Session: session.id}.Value()
+	added := &counter{session: session.id, prefix: strings.TrimSuffix(first, "0")}
+	counters[incarnation] = added
 	session.counters.Store(&counters)
-	return session, counter
+	return added
 }
 
 // renew opens a new session, unless another call has done so since expired

@@ -33,7 +33,10 @@ func TestNoTwoCallsHaveOneIdentity(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for i := range 2000 {
-				identity := caller.identify(incarnations[i%2])
+				identity, value := caller.identify(incarnations[i%2])
+				if parsed, err := ParseIdentity(value); err != nil || parsed != identity {
+					t.Errorf("%v stands on the wire as %v (%v)", identity, parsed, err)
+				}
 				if i == 1000 {
 					caller.renew(identity.Session)
 				}
@@ -55,19 +58,20 @@ func TestNumbersCountFromOneForEachIncarnation(t *testing.T) {
 	first, second := discovery.NewIncarnation(), discovery.NewIncarnation()
 	for _, want := range []uint64{1, 2, 3} {
 		for _, incarnation := range []discovery.Incarnation{first, second} {
-			if got := caller.identify(incarnation); got.Seq != want || got.Incarnation != incarnation {
+			if got, _ := caller.identify(incarnation); got.Seq != want || got.Incarnation != incarnation {
 				t.Errorf("the identity is %v, want number %d", got, want)
 			}
 		}
 	}
-	old := caller.identify(first).Session
+	before, _ := caller.identify(first)
+	old := before.Session
 	caller.renew(old)
-	renewed := caller.identify(first)
+	renewed, _ := caller.identify(first)
 	if renewed.Session == old || renewed.Seq != 1 {
 		t.Errorf("after a renewal the identity is %v", renewed)
 	}
 	caller.renew(old) // by a call that was slow to learn
-	if again := caller.identify(first); again.Session != renewed.Session {
+	if again, _ := caller.identify(first); again.Session != renewed.Session {
 		t.Error("a session was renewed for the sake of the one before it")
 	}
 }
@@ -77,11 +81,11 @@ func TestIncarnationsThatEndedAreNotCountedForEver(t *testing.T) {
 	caller := NewCaller()
 	session := caller.session.Load().id
 	for range maxCounters {
-		if got := caller.identify(discovery.NewIncarnation()); got.Session != session {
+		if got, _ := caller.identify(discovery.NewIncarnation()); got.Session != session {
 			t.Fatal("a session was replaced before it had as many counters as it may")
 		}
 	}
-	if got := caller.identify(discovery.NewIncarnation()); got.Session == session || got.Seq != 1 {
+	if got, _ := caller.identify(discovery.NewIncarnation()); got.Session == session || got.Seq != 1 {
 		t.Errorf("with one incarnation too many the identity is %v, want a new session's", got)
 	}
 	if counters := len(*caller.session.Load().counters.Load()); counters != 1 {

@@ -42,6 +42,8 @@ const (
 	idText = 22
 	// seqText is the most digits that a sequence number has.
 	seqText = 20
+	// maxValue is the length of the longest identity's value.
+	maxValue = 2*idText + 2 + seqText
 )
 
 // Session is a caller's 128-bit random name for one run of sequence numbers,
@@ -92,7 +94,7 @@ func (i Identity) IsZero() bool { return i == Identity{} }
 // Value gives what stands in [CallKey]:
 // "<incarnation>.<session>.<sequence number>".
 func (i Identity) Value() string {
-	buffer := make([]byte, 0, 2*idText+2+seqText)
+	buffer := make([]byte, 0, maxValue)
 	buffer = base64.RawURLEncoding.AppendEncode(buffer, i.Incarnation[:])
 	buffer = append(buffer, '.')
 	buffer = base64.RawURLEncoding.AppendEncode(buffer, i.Session[:])

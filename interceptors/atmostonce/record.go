@@ -102,8 +102,9 @@ func (r *Record) bind(incarnation discovery.Incarnation, inner func(balancer.Don
 		r.identity = Identity{}
 		return nil, nil //nolint:nilnil // no metadata, and no fault
 	}
-	r.identity = r.caller.identify(incarnation)
-	r.stamp = newStamp(r.identity)
+	var value string
+	r.identity, value = r.caller.identify(incarnation)
+	r.stamp = newStamp(value)
 	return r.stamp.metadata, nil
 }
 
@@ -120,9 +121,9 @@ var stamps = sync.Pool{New: func() any {
 	return s
 }}
 
-func newStamp(identity Identity) *stamp {
+func newStamp(value string) *stamp {
 	s, _ := stamps.Get().(*stamp)
-	s.value[0] = identity.Value()
+	s.value[0] = value
 	return s
 }
 
