@@ -20,6 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/ledgertest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -218,6 +219,75 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 	}
 	if reply, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: "next"}, patient); err != nil || reply.GetText() != "next" {
 		t.Errorf("the next call = %v, %v", reply, err)
+	}
+}
+
+func TestInstancesWithALedgerServeWhatAProxyPicksThemForOnce(t *testing.T) {
+	t.Parallel()
+	var (
+		runs   atomic.Int64
+		shared = new(ledgertest.Memory)
+		handle = &echo{soon: func(context.Context, string) (string, error) {
+			runs.Add(1)
+			return "ran", nil
+		}}
+		clients   []testv1.EchoServiceClient
+		instances []discovery.Instance
+	)
+	for range 2 {
+		registry := memory.New()
+		serve(t, registry, handle, framework.UseLedger(shared))
+		client, instance := direct(t, registry)
+		clients, instances = append(clients, client), append(instances, instance)
+	}
+	session := atmostonce.NewSession(time.Now())
+	identities := []atmostonce.Identity{
+		{Incarnation: instances[0].Incarnation, Session: session, Seq: 1},
+		{Incarnation: instances[1].Incarnation, Session: session, Seq: 1},
+		{Incarnation: discovery.NewIncarnation(), Session: session, Seq: 1}, // of an instance that has ended
+	}
+	for i, identity := range identities {
+		var copies sync.WaitGroup
+		for j := range 8 {
+			copies.Go(func() {
+				_, err := clients[j%2].EchoSoon(identified(t.Context(), identity), &testv1.EchoSoonRequest{})
+				if err != nil && atmostonce.ReasonOf(err) != atmostonce.DuplicateCall {
+					t.Errorf("a copy = %v, want a reply or DUPLICATE_CALL", err)
+				}
+			})
+		}
+		copies.Wait()
+		if got := runs.Load(); got != int64(i+1) {
+			t.Errorf("%d calls ran %d times", i+1, got)
+		}
+	}
+	err := framework.Serve(t.Context(), memory.New(), handle.register, framework.UseLedger(nil))
+	if err == nil || !strings.Contains(err.Error(), "option UseLedger: is nil") {
+		t.Errorf("Serve with a nil ledger = %v", err)
+	}
+}
+
+// broken is a ledger that cannot be asked.
+type broken struct{}
+
+func (broken) Begin(context.Context, string) (bool, error) {
+	return false, errors.New("etcd at http://10.0.0.9:2379 is away")
+}
+
+func TestWithoutItsLedgerAServiceRefuses(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	var runs atomic.Int64
+	serve(t, registry, &echo{echo: func(context.Context, string) (string, error) {
+		runs.Add(1)
+		return "", nil
+	}}, framework.UseLedger(broken{}))
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
+	if atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable || framework.OutcomeOf(err) != framework.Unknown ||
+		runs.Load() != 0 || strings.Contains(err.Error(), "10.0.0.9") {
+		t.Errorf("the call = %v after %d runs, want a refusal that tells nothing of the ledger", err, runs.Load())
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/onecall-dev/onecall/examples/auth/accounts"
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/ledgertest"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -279,6 +280,74 @@ func ExampleDialOptions() {
 	}
 	defer bus.Close()
 	_, err = authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleOutcomeOf() {
+	bus, stop := called()
+	defer stop()
+	client := authv1.NewAuthServiceClient(bus)
+
+	_, err := client.GetUser(context.Background(), &authv1.GetUserRequest{Username: "nobody"})
+	fmt.Println(framework.OutcomeOf(err) == framework.Executed)
+
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = client.PromoteToAdmin(ended, &authv1.PromoteToAdminRequest{Username: "adam"})
+	switch framework.OutcomeOf(err) {
+	case framework.NotSent, framework.Refused:
+		fmt.Println("safe to call again:", err)
+	case framework.Executed:
+		fmt.Println("it ran:", err)
+	case framework.Unknown:
+		fmt.Println("look before calling again:", err)
+	}
+	// Output:
+	// true
+	// safe to call again: auth.promote_to_admin: context canceled (the call was not sent)
+}
+
+func ExampleReissue() {
+	registry, stop := served()
+	defer stop()
+	// This program issues calls again itself, if at all.
+	bus, err := framework.NewBus(registry, framework.Reissue(false, false))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+	reply, err := authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	fmt.Println(reply.GetUser().GetId(), err)
+	// Output: 1 <nil>
+}
+
+func ExampleRequireIdentity() {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err := framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.RequireIdentity(), quiet)
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleMaxSessions() {
+	err := framework.Serve(context.Background(), memory.New(), func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.MaxSessions(1000, 10))
+	fmt.Println(err)
+	// Output: onecall: Serve: option MaxSessions: 1000 for one principal and 10 for all: give more than zero, and for all at least as many as for one
+}
+
+func ExampleUseLedger() {
+	// Instances on several machines share one on etcd: see package etcdledger.
+	shared := new(ledgertest.Memory)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err := framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, framework.UseLedger(shared), quiet)
 	fmt.Println(err)
 	// Output: <nil>
 }

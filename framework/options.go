@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -41,6 +42,7 @@ type serveOptions struct {
 	server    []grpc.ServerOption
 	// What RequireIdentity and MaxSessions set; 0 is the default.
 	requireIdentity                bool
+	ledger                         atmostonce.Ledger
 	sessions, sessionsPerPrincipal int
 }
 
@@ -134,6 +136,20 @@ func ServerOptions(options ...grpc.ServerOption) ServeOption {
 func RequireIdentity() ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.requireIdentity = true
+		return nil
+	})
+}
+
+// UseLedger has a service ask a ledger, which its instances share, before each
+// identified call, so that it can stand behind a proxy that picks the instance
+// of each call: package etcdledger has one on etcd. Without it such calls are
+// refused. Each call waits for the ledger.
+func UseLedger(ledger atmostonce.Ledger) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		if ledger == nil {
+			return errors.New("option UseLedger: is nil: leave it out, or open a ledger with etcdledger.Open")
+		}
+		o.ledger = ledger
 		return nil
 	})
 }

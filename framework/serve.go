@@ -68,6 +68,7 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 		RequireIdentity:         read.requireIdentity,
 		MaxSessionsPerPrincipal: read.sessionsPerPrincipal,
 		MaxSessions:             read.sessions,
+		Ledger:                  read.ledger,
 		Exempt:                  contract.Infrastructure,
 	}); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)

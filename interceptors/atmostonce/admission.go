@@ -102,6 +102,9 @@ func (s *Server) admit(ctx context.Context, served *served) (identified bool, er
 	if err != nil {
 		return false, s.refuse(ctx, MalformedIdentity, "", fmt.Sprintf("the identity of the call in %q is malformed: %v", CallKey, err))
 	}
+	if identity.Incarnation != s.config.Incarnation && s.config.Ledger != nil {
+		return true, s.begin(ctx, identity)
+	}
 	if identity.Incarnation != s.config.Incarnation {
 		return false, s.refuse(ctx, WrongInstance, "", fmt.Sprintf("the call is bound to the instance %s and reached %s: that instance is gone, or a proxy chose another one",
 			identity.Incarnation, s.incarnation))
@@ -113,7 +116,25 @@ func (s *Server) admit(ctx context.Context, served *served) (identified bool, er
 		// It is marked and goes no further: nobody ever runs it.
 		return false, s.refuse(ctx, Draining, served.end().orRefused(), "the instance is draining and takes no new calls: issue the call again at another one")
 	}
-	return true, nil
+	return true, s.begin(ctx, identity)
+}
+
+// begin asks the ledger, if there is one, whether the call is fresh, and gives
+// the error that refuses it when it is not, or when nobody knows.
+func (s *Server) begin(ctx context.Context, identity Identity) error {
+	if s.config.Ledger == nil {
+		return nil
+	}
+	fresh, err := s.config.Ledger.Begin(ctx, LedgerKey(identity))
+	switch {
+	case err != nil:
+		// The reason may tell of the ledger's insides: it is not the caller's.
+		return s.refuse(ctx, LedgerUnavailable, "", "the ledger that the instances share could not be asked whether the call began before, so it does not begin")
+	case !fresh:
+		return s.judge(ctx, identity, duplicate)
+	default:
+		return nil
+	}
 }
 
 func soleIdentity(values []string) (Identity, error) {

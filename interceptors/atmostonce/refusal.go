@@ -1,6 +1,8 @@
 package atmostonce
 
 import (
+	"time"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,7 +23,11 @@ const (
 	DuplicateCall Reason = "DUPLICATE_CALL"
 	// SessionLimit: its principal, or the server, has as many sessions as it may.
 	SessionLimit Reason = "SESSION_LIMIT"
-	// SessionExpired: its session may have been forgotten.
+	// SessionExpired: its session is too old to begin, or may have been
+	// forgotten. A server that never knew it adds the outcome "refused". One
+	// that may have, does not: a copy of a call that ran is refused so too. But
+	// a caller that sent its call less than [SessionKept] ago then knows that
+	// it did not run and never will.
 	SessionExpired Reason = "SESSION_EXPIRED"
 	// MalformedIdentity: its identity is not of the wire's form.
 	MalformedIdentity Reason = "MALFORMED_IDENTITY"
@@ -29,7 +35,15 @@ const (
 	IdentityRequired Reason = "IDENTITY_REQUIRED"
 	// Draining: the instance takes no new calls.
 	Draining Reason = "DRAINING"
+	// LedgerUnavailable: the ledger that instances share could not say whether
+	// the call began before.
+	LedgerUnavailable Reason = "LEDGER_UNAVAILABLE"
 )
+
+// SessionKept is the least time for which a server remembers a session after a
+// call of it was marked. It is counted by the server in seconds, so a caller
+// that reckons with it leaves a margin.
+const SessionKept = 24 * time.Hour
 
 // code is the gRPC code of a refusal. It is one that proxies do not retry: a
 // malformed identity is the call's own fault, the rest depends on the server's

@@ -37,6 +37,10 @@ type ServerConfig struct {
 	// [DefaultMaxSessions], which take some 60 MB when idle, and 1.3 GB when
 	// every one of them called within the last minute.
 	MaxSessions int
+	// Ledger is asked before each identified call, beside the instance's own
+	// memory, so that calls whose instance a proxy picked are served: those
+	// bound to another incarnation too. When nil these are refused.
+	Ledger Ledger
 	// Exempt tells whether a service, by its full proto name, is served
 	// without looking at identities. When nil, gRPC's own are: those below
 	// grpc.health, grpc.reflection and grpc.channelz.
@@ -101,7 +105,7 @@ func newServer(config ServerConfig, now func() time.Time) (*Server, error) {
 		sessions:    newSessions(config.MaxSessionsPerPrincipal, config.MaxSessions, now),
 		refused:     make(map[Reason]*atomic.Uint64),
 	}
-	for _, reason := range []Reason{WrongInstance, DuplicateCall, SessionLimit, SessionExpired, MalformedIdentity, IdentityRequired, Draining} {
+	for _, reason := range []Reason{WrongInstance, DuplicateCall, SessionLimit, SessionExpired, MalformedIdentity, IdentityRequired, Draining, LedgerUnavailable} {
 		s.refused[reason] = new(atomic.Uint64)
 	}
 	s.marked.Store(&map[string]bool{})
