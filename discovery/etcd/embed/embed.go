@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // Config says how the server runs. The zero value is a single member on a free
@@ -30,8 +31,9 @@ type Config struct {
 	// and its ListenPeers. Empty means this one alone.
 	Members map[string]string
 	// Dir is the folder of the server's data, which stays; when empty a
-	// temporary one, which Close removes. In a temporary folder the server
-	// does not wait for the disk.
+	// temporary one, which Close removes. With a temporary folder the server
+	// does not wait for the disk, and hashes users' passwords at bcrypt's least
+	// cost.
 	Dir string
 	// Logger gets the server's own log; nothing is logged when nil.
 	Logger *zap.Logger
@@ -123,7 +125,10 @@ func (c Config) etcd(dir string) (*embed.Config, error) {
 		out.Name = defaultName
 	}
 	out.Dir = dir
-	out.UnsafeNoFsync = c.Dir == ""
+	if c.Dir == "" { // what is soon gone need not be kept well
+		out.UnsafeNoFsync = true
+		out.BcryptCost = uint(bcrypt.MinCost)
+	}
 	out.ListenClientUrls, out.AdvertiseClientUrls = clients, clients
 	out.ListenPeerUrls, out.AdvertisePeerUrls = peers, peers
 	out.InitialCluster = out.InitialClusterFromName(out.Name)
