@@ -70,6 +70,10 @@ bench: ## Measure a call on a bus against plain grpc-go, by turns
 torture: ## Restart, kill and replay for 60 s, or FOR: no call runs twice and no outcome is false
 	cd bench && go run ./torture -for $(or $(FOR),60s)
 
+.PHONY: mutants
+mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time
+	go run ./internal/faulty/mutants
+
 .PHONY: fuzz
 fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./discovery/etcd -run '^$$' -fuzz '^FuzzDecodeInstance$$' -fuzztime $(or $(FUZZTIME),20s)

@@ -157,16 +157,17 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 		again   bool
 		outcome framework.Outcome
 	}{
-		"draining":               {refusal(codes.FailedPrecondition, "DRAINING", "refused"), true, framework.Refused},
-		"shed":                   {refusal(codes.ResourceExhausted, "", "refused"), true, framework.Refused},
-		"an expired session":     {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", "refused"), true, framework.Refused},
-		"not permitted":          {refusal(codes.PermissionDenied, "", "refused"), false, framework.Refused},
-		"a forgotten session":    {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", ""), true, framework.Unknown},
-		"a duplicate":            {refusal(codes.FailedPrecondition, "DUPLICATE_CALL", ""), false, framework.Unknown},
-		"the wrong instance":     {refusal(codes.FailedPrecondition, "WRONG_INSTANCE", ""), false, framework.Unknown},
-		"too many sessions":      {refusal(codes.FailedPrecondition, "SESSION_LIMIT", ""), false, framework.Unknown},
-		"the handler's error":    {refusal(codes.NotFound, "", "executed"), false, framework.Executed},
-		"the handler's overload": {refusal(codes.ResourceExhausted, "", "executed"), false, framework.Executed},
+		"draining":                          {refusal(codes.FailedPrecondition, "DRAINING", "refused"), true, framework.Refused},
+		"shed":                              {refusal(codes.ResourceExhausted, "", "refused"), true, framework.Refused},
+		"an expired session":                {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", "refused"), true, framework.Refused},
+		"not permitted":                     {refusal(codes.PermissionDenied, "", "refused"), false, framework.Refused},
+		"a forgotten session":               {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", ""), true, framework.Unknown},
+		"a duplicate":                       {refusal(codes.FailedPrecondition, "DUPLICATE_CALL", ""), false, framework.Unknown},
+		"the wrong instance":                {refusal(codes.FailedPrecondition, "WRONG_INSTANCE", ""), false, framework.Unknown},
+		"too many sessions":                 {refusal(codes.FailedPrecondition, "SESSION_LIMIT", ""), false, framework.Unknown},
+		"the handler's error":               {refusal(codes.NotFound, "", "executed"), false, framework.Executed},
+		"a session expired for the handler": {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", "executed"), false, framework.Executed},
+		"the handler's overload":            {refusal(codes.ResourceExhausted, "", "executed"), false, framework.Executed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,7 +191,7 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 			if len(identities) != want {
 				t.Errorf("%d requests had %d identities", want, len(identities))
 			}
-			if renewed := len(sessions) > 1; renewed != strings.HasSuffix(name, "session") {
+			if renewed := len(sessions) > 1; renewed != strings.HasSuffix(name, " session") {
 				t.Errorf("the requests had %d sessions", len(sessions))
 			}
 

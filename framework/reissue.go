@@ -65,10 +65,12 @@ func (r *reissue) wait(ctx context.Context, record *atmostonce.Record, failed fa
 func (r *reissue) may(record *atmostonce.Record, failed failure) bool {
 	code := status.Code(failed.err)
 	unsent := r.bus.options.reissueUnsent && r.tried-r.repeated < unsentReissues
-	if atmostonce.ReasonOf(failed.err) == atmostonce.SessionExpired {
+	outcome := record.Outcome()
+	// A handler may pass on an inner call's refusal as its own error.
+	if outcome != Executed && atmostonce.ReasonOf(failed.err) == atmostonce.SessionExpired {
 		return unsent && record.Renew()
 	}
-	switch record.Outcome() {
+	switch outcome {
 	case NotSent:
 		return unsent && code == codes.Unavailable && failed.problem == nil
 	case Refused:

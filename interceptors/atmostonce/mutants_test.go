@@ -1,0 +1,40 @@
+package atmostonce
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession has a session expire
+// under calls of several ages: an old one may be what the server forgot.
+func TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession(t *testing.T) {
+	t.Parallel()
+	for age, want := range map[time.Duration]bool{0: true, 22 * time.Hour: true, 23 * time.Hour: false, 48 * time.Hour: false} {
+		now := epoch
+		caller := newCaller(func() time.Time { return now })
+		record := caller.NewRecord(t.Context())
+		if record.Renew() {
+			t.Error("a call that was never bound is issued again for its session")
+		}
+		if _, err := record.bind(discovery.NewIncarnation(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if record.Renew() {
+			t.Error("a call that is under way is issued again for its session")
+		}
+		record.done(balancer.DoneInfo{Err: errors.New("expired"), BytesSent: true})
+		before := caller.session.Load().id
+		now = now.Add(age)
+		if got := record.Renew(); got != want {
+			t.Errorf("a call of %v ago is issued again: %v, want %v", age, got, want)
+		}
+		if caller.session.Load().id == before {
+			t.Errorf("after a call of %v ago the session is the same, though it has expired", age)
+		}
+	}
+}

@@ -1,0 +1,367 @@
+package main
+
+import "slices"
+
+// The packages that keep the promise.
+const (
+	interceptor = "./interceptors/atmostonce"
+	facade      = "./framework"
+
+	folder = "interceptors/atmostonce/"
+)
+
+// of gives the suites of one package's tests.
+func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: tests}} }
+
+// mutants are all that there are.
+func mutants() []mutant {
+	return slices.Concat(binding(), told(), layers(), reissues(), server(), sessions(), windows())
+}
+
+// binding breaks how the caller's half gives identities.
+func binding() []mutant {
+	return []mutant{
+		{
+			name:   "pick guard off",
+			breaks: "a record that may have left is never bound again",
+			edits:  guardOff(),
+			suites: of(interceptor, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+		},
+		{
+			name:   "binding off: the identity is of another incarnation",
+			breaks: "a call is bound to the incarnation of the connection that was picked",
+			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound.incarnation, ", new: "record.bind(discovery.NewIncarnation(), "}},
+			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
+		},
+		{
+			name:   "binding off: the record is not bound",
+			breaks: "a call to an instance that knows identities carries one",
+			edits:  []edit{{file: folder + "policy.go", old: "result.SubConn = bound.SubConn\n\tif record == nil {", new: "result.SubConn = bound.SubConn\n\tif true {"}},
+			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
+		},
+		{
+			name:   "counters reset when a balancer is rebuilt",
+			breaks: "counters outlive balancers, so that no identity is given twice",
+			edits: []edit{
+				{file: folder + "policy.go", old: "\treturn &policy{", new: "\trebuilt.Add(1)\n\treturn &policy{"},
+				{file: folder + "caller.go", old: "// identify gives", new: "var rebuilt atomic.Uint64\n\n// identify gives"},
+				{file: folder + "caller.go", old: "type callerSession struct {", new: "type callerSession struct {\n\tbuilt atomic.Uint64\n"},
+				{
+					file: folder + "caller.go",
+					old:  "\tfound, ok := (*c.session.Load()",
+					new: "\tsession := c.session.Load()\n\tif at := rebuilt.Load(); session.built.Swap(at) != at {\n" +
+						"\t\tsession.counters.Store(&map[discovery.Incarnation]*counter{})\n\t}\n\tfound, ok := (*c.session.Load()",
+				},
+			},
+			suites: of(facade, "TestNumbersAreNotReusedAfterABusWasIdle"),
+		},
+		{
+			name:   "a caller for each issue",
+			breaks: "a bus has one session, which it renews when it has expired and at no other time",
+			edits:  []edit{{file: "framework/connection.go", old: "c.bus.caller.NewRecord(ctx)", new: "atmostonce.NewCaller().NewRecord(ctx)", times: 2}},
+			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+		},
+	}
+}
+
+// told breaks what the caller's half says of a call, and what it lets pass.
+func told() []mutant {
+	return []mutant{
+		{
+			name:   "a broken connection is told as not sent",
+			breaks: "a call that got a stream may have run, whatever came back",
+			edits:  []edit{{file: folder + "record.go", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
+			suites: []suite{
+				{pkg: interceptor, tests: []string{"TestARecordIsNotBoundAgainOnceItMayHaveLeft"}},
+				{pkg: facade, tests: []string{"TestACallIsSentOnceWhateverThePeerSays"}},
+			},
+		},
+		{
+			name:   "a pick under way is told as not sent",
+			breaks: "a call that is bound may be on its way until its pick has ended",
+			edits:  []edit{{file: folder + "record.go", old: "return Unknown // its end", new: "return NotSent // its end"}},
+			suites: of(interceptor, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+		},
+		{
+			name:   "the outcome is read as refused",
+			breaks: "a handler's error is told as one of a call that ran",
+			edits:  []edit{{file: folder + "outcome.go", old: "return Executed", new: "return Refused"}},
+			suites: of(interceptor, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
+		},
+		{
+			name:   "the outcome of another instance is believed",
+			breaks: "an outcome counts only when the instance says it that the call was bound to",
+			edits:  []edit{{file: folder + "outcome.go", old: " || from[0] != bound.String()", new: ""}},
+			suites: of(interceptor, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
+		},
+		{
+			name:   "reserved metadata is passed on",
+			breaks: "a program or a gateway cannot forge an identity",
+			edits:  []edit{{file: folder + "reserved.go", old: "if strings.HasPrefix(key, Prefix) {", new: "if strings.HasPrefix(key, Prefix) && false {"}},
+			suites: []suite{
+				{pkg: interceptor, tests: []string{"TestReservedMetadataIsNotPassedOn"}},
+				{pkg: facade, tests: []string{"TestACallerCannotForgeAnIdentity"}},
+			},
+		},
+		{
+			name:   "a retry interceptor around the bus is not noticed",
+			breaks: "a retry that the framework cannot know is an error, not a second call",
+			edits:  detectorOff(),
+			suites: of(facade, "TestARetryInterceptorAroundTheBusIsAConfigurationError"),
+		},
+	}
+}
+
+// guardOff lets a record be bound again after it may have left.
+func guardOff() []edit {
+	return []edit{
+		{file: folder + "record.go", old: "if r.picked || r.left {", new: "if false {"},
+		{file: folder + "record.go", old: "return !r.picked && !r.left", new: "return true"},
+	}
+}
+
+// detectorOff lets retries of an interceptor pass.
+func detectorOff() []edit {
+	return []edit{{file: folder + "reserved.go", old: "&& record.mayBind() {", new: "&& record.mayBind() && false {"}}
+}
+
+// bufferOn lets grpc-go keep a request, so that it can send it again by itself.
+func bufferOn() []edit {
+	return []edit{{file: "framework/chain.go", old: "\t\tgrpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),\n", new: ""}}
+}
+
+// retriesOn has grpc-go retry as a service config tells it.
+func retriesOn() []edit {
+	return append(bufferOn(),
+		edit{file: "framework/chain.go", old: "\t\tgrpc.WithDisableRetry(),\n", new: ""},
+		edit{
+			file: "framework/chain.go",
+			old:  "timeout.MethodConfigs(limits),",
+			new: `[]map[string]any{{"name": []map[string]any{{}}, "retryPolicy": map[string]any{
+			"maxAttempts": 5, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,
+			"retryableStatusCodes": []string{"UNAVAILABLE", "INTERNAL", "CANCELLED"},
+		}}},`,
+		})
+}
+
+// layers take away what keeps grpc-go and others from sending a call again: the
+// guard alone is enough, and without it and another none is.
+func layers() []mutant {
+	const sentOnce = "TestACallIsSentOnceWhateverThePeerSays"
+	return []mutant{
+		{
+			name:     "all that suppresses retries off but the pick guard",
+			breaks:   "the pick guard alone keeps a call from being sent again",
+			edits:    slices.Concat(retriesOn(), detectorOff()),
+			suites:   of(facade, sentOnce),
+			harmless: true,
+		},
+		{
+			name:   "retries by service config on, pick guard off",
+			breaks: "no retry policy sends a call again",
+			edits:  slices.Concat(retriesOn(), guardOff()),
+			suites: of(facade, sentOnce),
+		},
+		{
+			name:   "the retry buffer on, pick guard off",
+			breaks: "grpc-go does not send again by itself what a peer says it refused",
+			edits:  slices.Concat(bufferOn(), guardOff()),
+			suites: of(facade, sentOnce),
+		},
+		{
+			name:   "the detector of retries and the pick guard off",
+			breaks: "a retry interceptor inside the chain is suppressed",
+			edits:  slices.Concat(detectorOff(), guardOff()),
+			suites: of(facade, sentOnce),
+		},
+	}
+}
+
+// reissues break what the bus may issue again.
+func reissues() []mutant {
+	const file = "framework/reissue.go"
+	return []mutant{
+		{
+			name:   "issued again after unknown, whatever the RPC declares",
+			breaks: "a call that may have run is issued again only if its RPC declares that it may run again",
+			edits:  []edit{{file: file, old: "if !r.route.repeatable || ", new: "if "}},
+			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
+		},
+		{
+			name:   "issued again for a session that expired for the handler",
+			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
+			edits:  []edit{{file: file, old: "outcome != Executed && atmostonce", new: "atmostonce"}},
+			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+		},
+		{
+			name:   "issued again after the handler ran",
+			breaks: "the handler's own error is the call's",
+			edits:  []edit{{file: file, old: "case Executed:\n\t\treturn false", new: "case Executed:\n\t\treturn unsent && absentElsewhere(failed.err, code)"}},
+			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+		},
+		{
+			name:   "issued again without end",
+			breaks: "what was not sent or was refused is issued again three times at most",
+			edits:  []edit{{file: file, old: "unsentReissues = 3", new: "unsentReissues = 30"}},
+			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+		},
+		{
+			name:   "issued again for an expired session, however old the call is",
+			breaks: "a call that may be what the server forgot is not issued again",
+			edits:  []edit{{file: folder + "record.go", old: "return r.caller.now().Sub(r.made) < forgottenAfter", new: "return true"}},
+			suites: of(interceptor, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
+		},
+		{
+			name:   "no budget of repeats",
+			breaks: "calls that may have run are repeated within a budget",
+			edits:  []edit{{file: file, old: " || !r.bus.budget.spend()", new: ""}},
+			suites: of(facade, "TestRepeatsAreBoundedByRecentReplies"),
+		},
+		{
+			name:   "an earlier issue that may have run is left out of the outcome",
+			breaks: "once an issue of a call may have run, its outcome is never told as not sent or refused",
+			edits:  []edit{{file: file, old: "if r.repeated > 0 && last != Executed {", new: "if false {"}},
+			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
+		},
+	}
+}
+
+// server breaks admission and what is told of it.
+func server() []mutant {
+	return []mutant{
+		{
+			name:   "incarnation not checked",
+			breaks: "an instance runs only calls that are bound to it",
+			edits:  []edit{{file: folder + "admission.go", old: "if identity.Incarnation != s.config.Incarnation {", new: "if false {"}},
+			suites: of(interceptor, "TestRefusalsSayWhyAndByWhom"),
+		},
+		{
+			name:   "the outcome trailer always says refused",
+			breaks: "the trailer says whether the handler ran",
+			edits:  []edit{{file: folder + "started.go", old: "return OutcomeExecuted", new: "return OutcomeRefused"}},
+			suites: of(interceptor, "TestAnErrorReplySaysWhetherTheHandlerRan"),
+		},
+		{
+			name:   "a duplicate is told as refused",
+			breaks: "a copy's refusal does not say that the call never ran",
+			edits:  []edit{{file: folder + "admission.go", old: `s.refuse(ctx, DuplicateCall, "",`, new: "s.refuse(ctx, DuplicateCall, OutcomeRefused,"}},
+			suites: of(interceptor, "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
+		},
+		{
+			name:   "a handler starts after its call was told as refused",
+			breaks: "once a call was told as refused, its handler never starts",
+			edits: []edit{{
+				file: folder + "started.go",
+				old:  "s.state.CompareAndSwap(pending, over), s.state.Load() == over:",
+				new:  "s.state.Load() != started:",
+			}},
+			suites: of(interceptor, "TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot"),
+		},
+		{
+			name:   "a handler starts as often as an interceptor calls it",
+			breaks: "an interceptor of the server cannot run a handler twice",
+			edits:  []edit{{file: folder + "started.go", old: "if s.state.CompareAndSwap(pending, started) {", new: "if s.state.CompareAndSwap(pending, started) || s.state.Load() == started {"}},
+			suites: of(interceptor, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
+		},
+		{
+			name:   "more than one identity is read",
+			breaks: "a call with two identities is malformed",
+			edits:  []edit{{file: folder + "admission.go", old: "if len(values) != 1 {", new: "if false {"}},
+			suites: of(interceptor, "TestMalformedIdentitiesAreRefusedBeforeAnyState"),
+		},
+	}
+}
+
+// sessions breaks what the server remembers, and when it forgets.
+func sessions() []mutant {
+	const file = folder + "sessions.go"
+	return []mutant{
+		{
+			name:   "forgetting without raising the bound",
+			breaks: "what was forgotten is refused for good",
+			edits:  []edit{{file: file, old: "s.raise(created)\n\t\ts.quota.release", new: "s.quota.release"}},
+			suites: of(interceptor, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestACopyOfAnyAgeIsRefused", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
+		},
+		{
+			name:   "the bound is raised after the session was forgotten",
+			breaks: "no call finds neither the session nor a bound below which it lies",
+			edits: []edit{
+				{file: file, old: "s.raise(created)\n\t\ts.quota.release", new: "defer func() { go s.raise(created) }()\n\t\ts.quota.release"},
+			},
+			suites: of(interceptor, "TestForgettingRacesWithACopy", "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough"),
+		},
+		{
+			name:   "sessions below the bound are begun",
+			breaks: "no session that may have been forgotten is begun",
+			edits:  []edit{{file: file, old: "if created <= s.bound.Load() {", new: "if false {"}},
+			suites: of(interceptor, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestASessionThatIsOutdatedIsNeverBegun"),
+		},
+		{
+			name:   "an outdated session does not raise the bound",
+			breaks: "a call that was told as refused for its age is refused for good",
+			edits:  []edit{{file: file, old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
+			suites: of(interceptor, "TestASessionThatIsOutdatedIsNeverBegun"),
+		},
+		{
+			name:   "admission not atomic",
+			breaks: "of two copies at the same moment one is admitted",
+			edits: []edit{
+				{file: file, old: "\t\"hash/maphash\"\n", new: "\t\"hash/maphash\"\n\t\"runtime\"\n"},
+				{
+					file: file,
+					old:  "\tmarked := shard.mark(e, seq)\n",
+					new: "\tmarked := seq > e.highest\n\tif e.window != 0 {\n\t\ttried, highest := *shard.windows[e.window-1], e.highest\n\t\tmarked = tried.admit(&highest, seq)\n\t}\n" +
+						"\tshard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n" +
+						"\tif e = shard.find(hashed, &session, p.scope()); e == nil {\n\t\tshard.mu.Unlock()\n\t\treturn duplicate\n\t}\n\tshard.mark(e, seq)\n",
+				},
+			},
+			suites: of(interceptor, "TestOneOfManyCopiesAtTheSameMomentIsAdmitted"),
+		},
+	}
+}
+
+// windows breaks what the server remembers of a session's numbers, and of whom.
+func windows() []mutant {
+	const file = folder + "sessions.go"
+	return []mutant{
+		{
+			name:   "marking dropped",
+			breaks: "a number that was admitted is not admitted again",
+			edits:  []edit{{file: folder + "window.go", old: "\t*at |= bit\n", new: ""}},
+			suites: of(interceptor, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
+		},
+		{
+			name:   "a number below the window is admitted",
+			breaks: "what is too old to be known is refused",
+			edits:  []edit{{file: folder + "window.go", old: "*highest-seq >= windowSize:", new: "*highest-seq >= 2*windowSize:"}},
+			suites: of(interceptor, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce"),
+		},
+		{
+			name:   "a collapsed session opens an empty window",
+			breaks: "of a session that was collapsed all numbers up to the highest count as admitted",
+			edits: []edit{
+				{file: folder + "window.go", old: "if highest == 0 {", new: "if highest >= 0 {"},
+				{file: file, old: "if seq <= e.highest {", new: "if false {"},
+			},
+			suites: of(interceptor, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
+		},
+		{
+			name:   "a collapsed session that is used again forgets its numbers",
+			breaks: "of a session that was collapsed all numbers up to the highest count as admitted, also once it is used again",
+			edits:  []edit{{file: folder + "window.go", old: "if highest == 0 {", new: "if highest >= 0 {"}},
+			suites: of(interceptor, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestAWindowThatContinuesTakesAllUpToItsHighestForAdmitted"),
+		},
+		{
+			name:   "sessions are parted by address",
+			breaks: "a copy that comes from another address is a copy",
+			edits:  []edit{{file: folder + "principal.go", old: "\treturn 0\n}\n\n// principalOf", new: "\treturn p\n}\n\n// principalOf"}},
+			suites: of(interceptor, "TestOneSessionCannotUseUpAnothersNumbers"),
+		},
+		{
+			name:   "the cap of a principal off",
+			breaks: "one principal cannot fill the server's memory",
+			edits:  []edit{{file: folder + "quota.go", old: "int(q.of[p]) >= q.each", new: "int(q.of[p]) > 1<<30"}},
+			suites: of(interceptor, "TestTheCapsHold"),
+		},
+	}
+}
