@@ -104,6 +104,35 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
+// BenchmarkSweep is how long one shard of a million sessions is locked: when all
+// stay as they are, when all are collapsed, and when as many are forgotten as may be.
+func BenchmarkSweep(b *testing.B) {
+	const count = 1_000_000
+	var stay, collapse, forget time.Duration
+	for range b.N {
+		now := epoch
+		s := newSessions(count, count, func() time.Time { return now })
+		for i := range count {
+			s.admit(someone, numbered(now, i), 1)
+		}
+		each := func(ticks uint32) time.Duration {
+			s.ticks.Add(ticks)
+			start := time.Now()
+			for i := range s.shards {
+				s.sweepShard(&s.shards[i], s.ticks.Load(), s.oldest())
+			}
+			return time.Since(start) / shardCount
+		}
+		stay += each(0)
+		collapse += each(collapseAfter)
+		now = now.Add(2 * horizon)
+		forget += each(forgetAfter)
+	}
+	for unit, total := range map[string]time.Duration{"stay-µs/shard": stay, "collapse-µs/shard": collapse, "forget-µs/shard": forget} {
+		b.ReportMetric(float64(total.Microseconds())/float64(b.N), unit)
+	}
+}
+
 // collapseAll lets a minute pass.
 func collapseAll(s *sessions) {
 	s.ticks.Add(collapseAfter)

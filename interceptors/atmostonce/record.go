@@ -82,9 +82,9 @@ func (r *Record) Renew() bool {
 	return r.caller.now().Sub(r.made) < forgottenAfter
 }
 
-// forgottenAfter is the least time without a call after which a server forgets
-// a session, less what clocks may differ in their speed.
-const forgottenAfter = 23 * time.Hour
+// forgottenAfter is the least time after which a server may have forgotten that
+// the call ran, less what clocks may differ in their speed.
+const forgottenAfter = SessionKept - time.Hour
 
 // errLeft ends a call that somebody wants to send again.
 var errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")

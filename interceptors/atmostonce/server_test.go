@@ -241,10 +241,12 @@ func TestOneOfManyCopiesOnTheWireRuns(t *testing.T) {
 	eachShape(t, func(t *testing.T, call func(f *fixture, values ...string) (metadata.MD, error)) {
 		t.Helper()
 		f := serve(t, atmostonce.ServerConfig{}, &echo{}, inner{})
-		for seq := range uint64(20) {
+		identity := f.identity(0)
+		for range 20 {
 			var served atomic.Int64
 			var group sync.WaitGroup
-			value := f.identity(seq + 1).Value()
+			identity.Seq++
+			value := identity.Value()
 			for range 16 {
 				group.Go(func() {
 					trailer, err := call(f, value)

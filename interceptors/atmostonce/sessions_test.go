@@ -257,10 +257,23 @@ func TestTheCapsHold(t *testing.T) {
 	w.want(admitted, kept, 2) // who is in stays in
 	w.pass(horizon)
 	w.wantCount(0, 0)
-	if len(w.quota.of) != 0 {
-		t.Errorf("%d principals are remembered without a session", len(w.quota.of))
-	}
 	open(someone, admitted)
+}
+
+func TestAPrincipalWithoutASessionIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 10, 100)
+	for p := range principal(50) {
+		if got := w.admit(p<<1, NewSession(w.time()), 1); got != admitted {
+			t.Fatal(got)
+		}
+	}
+	w.want(admitted, NewSession(w.time().Add(time.Hour)), 1) // which stays for an hour more
+	w.pass(horizon)
+	w.wantCount(1, 1)
+	if len(w.quota.of) != 1 || w.quota.of[someone] != 1 {
+		t.Errorf("the principals are %v, want one with a session", w.quota.of)
+	}
 }
 
 func TestACapIsExactUnderContention(t *testing.T) {
@@ -290,50 +303,51 @@ func TestACapIsExactUnderContention(t *testing.T) {
 	}
 }
 
-func TestOneOfManyCopiesAtTheSameMomentIsAdmitted(t *testing.T) {
-	t.Parallel()
-	const copies, rounds = 8, 2000
-	s := newSessions(rounds+1, rounds+1, time.Now)
-	session := NewSession(time.Now())
-	counts := make([]atomic.Int32, 2*rounds)
-	var group sync.WaitGroup
-	stop := make(chan struct{})
-	swept := make(chan struct{})
-	go func() {
-		defer close(swept)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				s.sweep(1) // collapses and revives all the while
-				runtime.Gosched()
-			}
-		}
-	}()
-	for range copies {
-		group.Go(func() {
-			for round := range rounds {
-				if s.admit(someone, session, uint64(round+1)) == admitted { // of a session in use
-					counts[round].Add(1)
+// TestOneOfManyCopiesAtTheSameMomentIsAdmitted lets a few goroutines wait for
+// each other before each call, so that its copies arrive within nanoseconds.
+func TestOneOfManyCopiesAtTheSameMomentIsAdmitted(t *testing.T) { //nolint:paralleltest // needs a core for each
+	const copies, rounds = 2, 3_000
+	for title, ticks := range map[string]uint32{"while the session is in use": 0, "while it is collapsed again and again": collapseAfter} {
+		t.Run(title, func(t *testing.T) {
+			s := newSessions(rounds+1, rounds+1, time.Now)
+			began := time.Now()
+			session := NewSession(began)
+			// Of each round one call of the session, and the first of another.
+			counts := make([]atomic.Int32, 2*rounds)
+			var arrived atomic.Int64
+			meet := func(round int) {
+				arrived.Add(1)
+				for spin := 1; arrived.Load() < int64(copies*(round+1)); spin++ {
+					if spin%1000 == 0 {
+						runtime.Gosched()
+					}
 				}
-				fresh := session // of one that begins
-				fresh[14], fresh[15] = byte(round>>8), byte(round)
-				fresh[13] ^= 0xff
-				if s.admit(principal(round%3)<<1, fresh, 1) == admitted {
-					counts[rounds+round].Add(1)
+			}
+			var group sync.WaitGroup
+			for copied := range copies {
+				group.Go(func() {
+					for round := range rounds {
+						meet(2 * round)
+						if s.admit(someone, session, uint64(round+1)) == admitted {
+							counts[round].Add(1)
+						}
+						meet(2*round + 1)
+						if s.admit(principal(copied+1)<<1, numbered(began, round), 1) == admitted {
+							counts[rounds+round].Add(1)
+						}
+						if round%16 == 0 {
+							s.sweep(ticks)
+						}
+					}
+				})
+			}
+			group.Wait()
+			for round := range counts {
+				if count := counts[round].Load(); count > 1 || (count != 1 && (ticks == 0 || round >= rounds)) { // one of a collapsed session may be refused
+					t.Fatalf("call %d was admitted %d times", round, count)
 				}
 			}
 		})
-	}
-	group.Wait()
-	close(stop)
-	<-swept
-	for round := range counts {
-		count := counts[round].Load()
-		if count > 1 || (round >= rounds && count != 1) { // one of a collapsed session may be refused
-			t.Fatalf("call %d was admitted %d times", round, count)
-		}
 	}
 }
 
