@@ -80,7 +80,13 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		return nil, err
 	}
 	defer toOnecall.Close()
-	bus, err := newBus(onecallServer)
+	// An instance without an incarnation is called without an identity.
+	anonymous, err := newBus(onecallServer.address, "")
+	if err != nil {
+		return nil, err
+	}
+	defer anonymous.Close()
+	bus, err := newBus(onecallServer.address, onecallServer.incarnation)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +95,7 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 	ways = []*way{
 		{name: "plain → plain", server: plainServer, call: plainCall(toPlain)},
 		{name: "plain → Serve", server: onecallServer, call: plainCall(toOnecall)},
+		{name: "no identity", server: onecallServer, call: busCall(anonymous)},
 		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
 	}
 	for i := range turns + 1 {
@@ -106,13 +113,16 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 	return ways, nil
 }
 
-func newBus(server *server) (*framework.Bus, error) {
-	incarnation, err := discovery.ParseIncarnation(server.incarnation)
-	if err != nil {
-		return nil, err
+func newBus(address, incarnation string) (*framework.Bus, error) {
+	instance := discovery.Instance{API: api, Address: address}
+	if incarnation != "" {
+		var err error
+		if instance.Incarnation, err = discovery.ParseIncarnation(incarnation); err != nil {
+			return nil, err
+		}
 	}
 	registry := memory.New()
-	if _, err := registry.Register(discovery.Instance{API: api, Address: server.address, Incarnation: incarnation}); err != nil {
+	if _, err := registry.Register(instance); err != nil {
 		return nil, err
 	}
 	return framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)))

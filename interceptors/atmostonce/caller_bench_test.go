@@ -1,0 +1,44 @@
+package atmostonce
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// onePicker picks one connection.
+type onePicker struct{ conn balancer.SubConn }
+
+func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{SubConn: p.conn}, nil
+}
+
+// BenchmarkCaller is the caller's half of a call: its record, the pick that
+// binds it, what grpc-go does with the metadata of a pick, and its end.
+func BenchmarkCaller(b *testing.B) {
+	for name, incarnation := range map[string]discovery.Incarnation{"identified": discovery.NewIncarnation(), "to a plain server": {}} {
+		b.Run(name, func(b *testing.B) {
+			caller := NewCaller()
+			picker := &binding{child: onePicker{&boundSubConn{incarnation: incarnation}}}
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					record := caller.NewRecord(b.Context())
+					picked, err := picker.Pick(balancer.PickInfo{Ctx: record})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if picked.Metadata != nil {
+						outgoing, _ := metadata.FromOutgoingContext(record)
+						_ = metadata.NewOutgoingContext(record, metadata.Join(outgoing, picked.Metadata))
+					}
+					picked.Done(balancer.DoneInfo{BytesSent: true})
+				}
+			})
+		})
+	}
+}
