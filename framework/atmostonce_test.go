@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/retry"
@@ -391,6 +392,28 @@ func TestNumbersAreNotReusedAfterABusWasIdle(t *testing.T) {
 	if len(seen) != 40 {
 		t.Errorf("%d identities arrived, want 40", len(seen))
 	}
+}
+
+func TestABusThatWasIdleForDaysCallsUnderANewSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sessions []string
+		bus, _, _ := inMemory(t, &echo{soon: func(ctx context.Context, text string) (string, error) {
+			identity := metadata.ValueFromIncomingContext(ctx, atmostonce.CallKey)
+			sessions = append(sessions, strings.Split(identity[0], ".")[1])
+			return text, nil
+		}})
+		client := testv1.NewEchoServiceClient(bus)
+		for _, idle := range []time.Duration{0, time.Hour, 48 * time.Hour} {
+			time.Sleep(idle) // of fake time
+			if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+				t.Errorf("a call after %v = %v", idle, err)
+			}
+		}
+		if len(sessions) != 3 || sessions[0] != sessions[1] || sessions[1] == sessions[2] {
+			t.Errorf("3 calls ran %d times, under the sessions %v, want another for the last", len(sessions), sessions)
+		}
+	})
 }
 
 func TestOutcomeOfErrorsThatAreNotOfACall(t *testing.T) {
