@@ -37,6 +37,14 @@ func direct(t *testing.T, registry discovery.Registry) (testv1.EchoServiceClient
 	return testv1.NewEchoServiceClient(conn), snapshot.Instances[0]
 }
 
+// counting is a handler that counts its runs.
+func counting(runs *atomic.Int64) func(context.Context, string) (string, error) {
+	return func(context.Context, string) (string, error) {
+		runs.Add(1)
+		return "ran", nil
+	}
+}
+
 // identified gives the context of a call with an identity.
 func identified(ctx context.Context, identity atmostonce.Identity) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, atmostonce.CallKey, identity.Value())
@@ -46,10 +54,7 @@ func TestOfCopiesThatArriveAtOneMomentOneRuns(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	var runs atomic.Int64
-	serve(t, registry, &echo{soon: func(context.Context, string) (string, error) {
-		runs.Add(1)
-		return "ran", nil
-	}})
+	serve(t, registry, &echo{soon: counting(&runs)})
 	client, instance := direct(t, registry)
 	identity := atmostonce.Identity{Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1}
 	var (
@@ -77,10 +82,7 @@ func TestAServiceRefusesWhatIsNotForItOrMakesNoSense(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	var runs atomic.Int64
-	serve(t, registry, &echo{echo: func(context.Context, string) (string, error) {
-		runs.Add(1)
-		return "", nil
-	}}, framework.RequireIdentity())
+	serve(t, registry, &echo{echo: counting(&runs)}, framework.RequireIdentity())
 	client, instance := direct(t, registry)
 	fresh := func(incarnation discovery.Incarnation) context.Context {
 		return identified(t.Context(), atmostonce.Identity{Incarnation: incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1})
@@ -225,12 +227,9 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 func TestInstancesWithALedgerServeWhatAProxyPicksThemForOnce(t *testing.T) {
 	t.Parallel()
 	var (
-		runs   atomic.Int64
-		shared = new(ledgertest.Memory)
-		handle = &echo{soon: func(context.Context, string) (string, error) {
-			runs.Add(1)
-			return "ran", nil
-		}}
+		runs      atomic.Int64
+		shared    = new(ledgertest.Memory)
+		handle    = &echo{soon: counting(&runs)}
 		clients   []testv1.EchoServiceClient
 		instances []discovery.Instance
 	)
@@ -278,10 +277,7 @@ func TestWithoutItsLedgerAServiceRefuses(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	var runs atomic.Int64
-	serve(t, registry, &echo{echo: func(context.Context, string) (string, error) {
-		runs.Add(1)
-		return "", nil
-	}}, framework.UseLedger(broken{}))
+	serve(t, registry, &echo{echo: counting(&runs)}, framework.UseLedger(broken{}))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
 	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
@@ -295,10 +291,7 @@ func TestCallsAreGoodAgainOnceTheRegistryKnowsTheSuccessor(t *testing.T) {
 	t.Parallel()
 	serving := memory.New()
 	var runs atomic.Int64
-	serve(t, serving, &echo{soon: func(context.Context, string) (string, error) {
-		runs.Add(1)
-		return "", nil
-	}})
+	serve(t, serving, &echo{soon: counting(&runs)})
 	_, instance := direct(t, serving)
 	// What callers see still has the process that was at the address before.
 	stale := memory.New()

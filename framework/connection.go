@@ -100,7 +100,8 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 		waited := again.wait(limited, record, failed)
 		cancel()
 		if !waited {
-			return c.explain(ctx, failed.explained(call.Explain(ctx, route.rpc, err)))
+			failed.err = call.Explain(ctx, route.rpc, err)
+			return c.explain(ctx, failed)
 		}
 	}
 }

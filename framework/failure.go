@@ -3,6 +3,8 @@ package framework
 import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
 // failure is an issue of a call that failed.
@@ -15,12 +17,6 @@ type failure struct {
 	err     error
 }
 
-// explained is the failure with its error in other words.
-func (f failure) explained(err error) failure {
-	f.err = err
-	return f
-}
-
 // told gives the error as the program gets it. An error of the handler's stays
 // in its own words; others say what is known of the call.
 func (f failure) told() error {
@@ -28,7 +24,9 @@ func (f failure) told() error {
 	if f.outcome == Executed && f.problem == nil {
 		return &callError{status: st, text: text, outcome: f.outcome, causes: causes}
 	}
-	if _, plain := f.err.(interface{ Unwrap() error }); !plain && !isCallError(f.err) {
+	switch f.err.(type) { //nolint:errorlint // only of itself: these two name the RPC already
+	case *callError, *timeout.Error:
+	default:
 		text = f.route.rpc + ": " + st.Message()
 	}
 	if f.problem != nil {
@@ -45,9 +43,4 @@ func (f failure) told() error {
 		}
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
-}
-
-func isCallError(err error) bool {
-	_, ok := err.(*callError) //nolint:errorlint // only of itself
-	return ok
 }
