@@ -27,6 +27,8 @@ type UnknownAPIError struct {
 	API string
 	// KnownAPIs are names that the registry does know, sorted.
 	KnownAPIs []string
+	// Nearest are those of KnownAPIs that may be meant, the nearest first.
+	Nearest []string
 }
 
 // Error implements error.
@@ -41,6 +43,9 @@ func (e *UnknownAPIError) Error() string {
 	default:
 		known = "the registry knows " + strings.Join(e.KnownAPIs, ", ")
 	}
+	if len(e.Nearest) > 0 {
+		known = fmt.Sprintf("did you mean %s? %s", strings.Join(e.Nearest, " or "), known)
+	}
 	return fmt.Sprintf("unknown API %q: nobody ever served it; check its name and that a service of it was started (%s)", e.API, known)
 }
 
@@ -50,6 +55,9 @@ type NoInstanceError struct {
 	API string
 	// Draining is how many instances are finishing their last calls.
 	Draining int
+	// LastSeen is when an instance was last known to be there; zero when that
+	// is not known.
+	LastSeen time.Time
 }
 
 // Error implements error.
@@ -60,6 +68,9 @@ func (e *NoInstanceError) Error() string {
 		if e.Draining == 1 {
 			problem = "its one registered instance is draining"
 		}
+	}
+	if e.Draining == 0 && !e.LastSeen.IsZero() {
+		problem += ", and an instance was last seen at " + e.LastSeen.UTC().Format(time.RFC3339)
 	}
 	return fmt.Sprintf("API %q has no instance: %s; start its service, or wait for it with Ready", e.API, problem)
 }

@@ -5,10 +5,13 @@
 // discoverytest is the suite that each of them passes.
 package discovery
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Registry is where instances are registered and found. Its methods are safe
-// for all goroutines. Neither method does I/O before it returns: what the
+// for all goroutines. Register and Watch do no I/O before they return: what the
 // registry itself has to say comes through the [Registration] and the
 // [Snapshot].
 //
@@ -29,6 +32,11 @@ type Registry interface {
 	// After stop has returned, observer is not called again. Stop may be
 	// called more than once.
 	Watch(api string, observer func(Snapshot)) (stop func())
+
+	// Descriptors gives what an instance of a [Snapshot] was registered with
+	// as its Descriptors. It asks the registry, within ctx. When there are none
+	// it gives "".
+	Descriptors(ctx context.Context, instance Instance) (string, error)
 }
 
 // Registration is what [Registry.Register] keeps. Its methods are safe for all
@@ -37,6 +45,9 @@ type Registration interface {
 	// Registered is closed when all instances stand in the registry for the
 	// first time.
 	Registered() <-chan struct{}
+
+	// Status gives how the registration stands just now.
+	Status() Status
 
 	// Drain asks callers to send nothing new: the instances stay, as
 	// [Draining], until Close. It returns when the registry has taken it, or
@@ -47,4 +58,21 @@ type Registration interface {
 	// them. When ctx ends first it returns the reason; what it could not take
 	// out ends by its lease. A second Close waits for the same.
 	Close(ctx context.Context) error
+}
+
+// Status is how a registration stands.
+type Status struct {
+	// Registered is whether all instances stand in the registry as they should,
+	// as far as this process knows.
+	Registered bool
+	// Since is when Registered became what it is.
+	Since time.Time
+	// Expires is when the instances vanish from the registry if it hears no
+	// more of this process; zero when they would not, or do not stand there.
+	Expires time.Time
+	// Err is what keeps the registry from being written; nil when nothing does.
+	Err error
+	// Changed is closed at the next change of Registered, or of Err from nil or
+	// to nil.
+	Changed <-chan struct{}
 }

@@ -1,6 +1,14 @@
 package discovery
 
-import "slices"
+import (
+	"slices"
+	"time"
+
+	"github.com/onecall-dev/onecall/internal/nearest"
+)
+
+// suggestions is how many names an error suggests.
+const suggestions = 3
 
 // Snapshot is what a registry knows of one API at one moment. Its slices are
 // shared: nobody changes them.
@@ -16,6 +24,9 @@ type Snapshot struct {
 	// KnownAPIs are names of APIs that the registry knows, sorted; filled only
 	// when this one is not among them.
 	KnownAPIs []string
+	// LastSeen is, of an API without an instance, when one was last known to
+	// be there; zero when that is not known.
+	LastSeen time.Time
 	// Unreachable is why the registry can't be asked just now, else nil.
 	Unreachable *UnreachableError
 }
@@ -31,8 +42,8 @@ func (s Snapshot) Err() error {
 	case s.Unreachable != nil:
 		return s.Unreachable
 	case !s.Known:
-		return &UnknownAPIError{API: s.API, KnownAPIs: s.KnownAPIs}
+		return &UnknownAPIError{API: s.API, KnownAPIs: s.KnownAPIs, Nearest: nearest.Names(s.API, s.KnownAPIs, suggestions)}
 	default:
-		return &NoInstanceError{API: s.API, Draining: len(s.Instances)}
+		return &NoInstanceError{API: s.API, Draining: len(s.Instances), LastSeen: s.LastSeen}
 	}
 }

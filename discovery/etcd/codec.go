@@ -29,6 +29,7 @@ type metadata struct {
 	State       discovery.State `json:"state,omitempty"`
 	Version     string          `json:"version,omitempty"`
 	Zone        string          `json:"zone,omitempty"`
+	Weight      uint32          `json:"weight,omitempty"`
 	Schema      string          `json:"schema,omitempty"`
 	Started     *time.Time      `json:"started,omitempty"`
 }
@@ -41,6 +42,7 @@ func encodeInstance(instance discovery.Instance) ([]byte, error) {
 		State:       cmp.Or(instance.State, discovery.Serving),
 		Version:     instance.Version,
 		Zone:        instance.Zone,
+		Weight:      instance.Weight,
 		Schema:      instance.Schema,
 	}
 	if !instance.Started.IsZero() {
@@ -106,6 +108,7 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	instance.State = cmp.Or(meta.State, discovery.Serving)
 	instance.Version = meta.Version
 	instance.Zone = meta.Zone
+	instance.Weight = meta.Weight
 	instance.Schema = meta.Schema
 	if meta.Started != nil {
 		started := meta.Started.UTC().Truncate(time.Millisecond)
@@ -114,4 +117,27 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 		}
 	}
 	return nil
+}
+
+// knownValue is what stands at the key that says that an API was ever served.
+type knownValue struct {
+	// Seen is when an instance registered, or said that it is draining, last.
+	Seen time.Time `json:"seen"`
+}
+
+func encodeKnown(seen time.Time) string {
+	data, err := json.Marshal(knownValue{Seen: seen.UTC().Truncate(time.Second)})
+	if err != nil {
+		return "{}" // a year that JSON can't hold
+	}
+	return string(data)
+}
+
+// decodeKnown gives zero for what it can't read.
+func decodeKnown(data []byte) time.Time {
+	var read knownValue
+	if json.Unmarshal(data, &read) != nil {
+		return time.Time{}
+	}
+	return read.Seen
 }

@@ -32,6 +32,7 @@ func anyInstance(draw *rand.Rand) discovery.Instance {
 		Version: text(),
 		Zone:    text(),
 		Schema:  text(),
+		Weight:  draw.Uint32N(3),
 	}
 	if draw.IntN(4) > 0 {
 		instance.Incarnation = discovery.NewIncarnation()
@@ -115,7 +116,7 @@ func TestAnotherProgramsValueIsReadAsFarAsItGoes(t *testing.T) {
 		"metadata that is a number":   `{"Op":0,"Addr":"10.0.0.7:80","Metadata":7}`,
 		"metadata that is a list":     `{"Op":0,"Addr":"10.0.0.7:80","Metadata":[1,2]}`,
 		"a state of its own":          `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"state":"up"}}`,
-		"metadata of other fields":    `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"weight":7}}`,
+		"metadata of other fields":    `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"colour":7}}`,
 		"our fields with other types": `{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"version":7,"state":{}}}`,
 		"fields that we do not know":  `{"Addr":"10.0.0.7:80","Extra":true}`,
 	} {
@@ -182,7 +183,7 @@ func FuzzDecodeInstance(f *testing.F) {
 		`{"Addr":"localhost:80","Metadata":{"started":"0000-01-01T00:00:00+01:00"}}`,
 		``, `null`, `{}`, `[]`, `{"Op":1}`,
 		`{"Op":0,"Addr":"10.0.0.7:80","Metadata":"blue"}`,
-		`{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"weight":7}}`,
+		`{"Op":0,"Addr":"10.0.0.7:80","Metadata":{"colour":7}}`,
 		`{"addr":"localhost:80","METADATA":{"ZONE":"a","zone":"b"}}`,
 		`{"Addr":"localhost:80","Metadata":{"incarnation":null,"state":""}}`,
 		`{"Addr":"localhost:80","Metadata":{"incarnation":"short"}}`,

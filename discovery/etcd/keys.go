@@ -1,23 +1,42 @@
 package etcd
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
 
 // The parts of the namespace. Every prefix ends in a slash, so that an API's
 // entries are never mixed with those of one whose name begins alike.
 const (
-	apisPart  = "/apis/"
-	knownPart = "/known/"
+	apisPart    = "/apis/"
+	schemasPart = "/schemas/"
+	knownPart   = "/known/"
 )
 
 // keyspace names the keys of a namespace:
 //
-//	<namespace>/apis/<api>/<incarnation>   an instance, under a lease
-//	<namespace>/known/<api>                stands for ever once anybody served the API
+//	<namespace>/apis/<api>/<incarnation>      an instance, under a lease
+//	<namespace>/schemas/<api>/<incarnation>   its API's descriptors, under the same lease
+//	<namespace>/known/<api>                   stands for ever once anybody served the API
+//
+// An instance without an incarnation has its address there.
 type keyspace string
 
 func (k keyspace) instances(api string) string { return string(k) + apisPart + api + "/" }
 
-func (k keyspace) instance(api, incarnation string) string { return k.instances(api) + incarnation }
+func (k keyspace) instance(instance discovery.Instance) string {
+	return k.instances(instance.API) + lastPart(instance)
+}
+
+func (k keyspace) schema(instance discovery.Instance) string {
+	return string(k) + schemasPart + instance.API + "/" + lastPart(instance)
+}
+
+func lastPart(instance discovery.Instance) string {
+	return cmp.Or(instance.Incarnation.String(), instance.Address)
+}
 
 func (k keyspace) known(api string) string { return k.allKnown() + api }
 

@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -17,15 +19,23 @@ import (
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
-// keysPerTxn bounds the operations of one transaction; etcd allows 128.
-const keysPerTxn = 64
+// keysPerTxn and bytesPerTxn bound one transaction; etcd allows 128 operations
+// and 1.5 MiB.
+const (
+	keysPerTxn  = 64
+	bytesPerTxn = maxDescriptorBytes
+)
 
 // lease is the registrar's one lease and the keys under it. Only the
 // registrar's goroutine uses it.
 type lease struct {
 	ttl time.Duration
+	log *slog.Logger
 
 	id clientv3.LeaseID // 0: none
+	// expires is when the lease ends if it is not renewed, as far as is known
+	// here: no later than etcd thinks.
+	expires time.Time
 	// held are the keys that were put under id, and their values.
 	held map[string]string
 	// renewAt and checkAt are when keep-alive and the comparison of held with
@@ -34,6 +44,12 @@ type lease struct {
 
 	stream     grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]
 	stopStream context.CancelFunc
+
+	// deleted tells that a key under the lease was deleted, and so that the
+	// lease may have been revoked; nil when nobody watches.
+	deleted     clientv3.WatchChan
+	stopDeleted context.CancelFunc
+	watchAt     time.Time // when a watch that ended is begun again
 }
 
 // String gives the lease's id as etcdctl writes it.
@@ -58,25 +74,34 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 		return err
 	}
 	if l.id != 0 {
+		asked := time.Now()
 		alive, err := l.renew(ctx, life, client)
 		if err != nil {
 			return doing("keeping the lease alive", err)
 		}
 		if alive {
-			l.renewAt = time.Now().Add(l.ttl / 3)
+			l.renewed(asked)
 			return nil
 		}
+		l.log.Warn("the lease has ended in etcd; asking for another", "lease", l.String())
 		l.forget()
 	}
+	asked := time.Now()
 	granted, err := client.Grant(ctx, int64(l.ttl/time.Second))
 	if err != nil {
 		return doing("asking for a lease", err)
 	}
 	l.id = granted.ID
 	l.held = make(map[string]string)
-	l.renewAt = time.Now().Add(l.ttl / 3)
+	l.renewed(asked)
 	l.checkAt = between(l.ttl/2, l.ttl)
 	return nil
+}
+
+// renewed notes that the lease was granted or kept alive after it was asked for.
+func (l *lease) renewed(asked time.Time) {
+	l.expires = asked.Add(l.ttl)
+	l.renewAt = asked.Add(l.ttl / 3)
 }
 
 // renew asks etcd to keep the lease alive, over one stream as long as that
@@ -111,55 +136,106 @@ func (l *lease) renew(ctx, life context.Context, client *clientv3.Client) (alive
 	return reply.GetTTL() > 0, nil
 }
 
-// stop ends the stream of keep-alives.
+// stop ends the stream of keep-alives and the watch.
 func (l *lease) stop() {
 	if l.stopStream != nil {
 		l.stopStream()
 	}
 	l.stream, l.stopStream = nil, nil
+	if l.stopDeleted != nil {
+		l.stopDeleted()
+	}
+	l.deleted, l.stopDeleted = nil, nil
 }
 
-// forget drops a lease that has ended, and with it its keys.
-func (l *lease) forget() { l.id, l.held = 0, nil }
+// forget drops a lease that has ended, and with it its keys, and whatever kept
+// it alive.
+func (l *lease) forget() {
+	l.stop()
+	l.id, l.held, l.expires = 0, nil, time.Time{}
+}
 
-// put makes a value stand at a key, under the lease, and marks the API as
-// known. It does nothing when the value stands there already.
-func (l *lease) put(ctx context.Context, conn *etcdclient.Connection, key string, entry entry) error {
-	if l.held[key] == entry.value {
+// write brings the keys under the lease to the desired ones. Descriptors stand
+// there before the instances of which they are.
+func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) error {
+	var changed, surplus []string
+	for key, entry := range desired {
+		if held, ok := l.held[key]; !ok || held != entry.value {
+			changed = append(changed, key)
+		}
+	}
+	for key := range l.held {
+		if _, wanted := desired[key]; !wanted {
+			surplus = append(surplus, key)
+		}
+	}
+	if len(changed)+len(surplus) == 0 {
 		return nil
 	}
 	client, err := conn.Ready(ctx)
 	if err != nil {
 		return err
 	}
-	put := clientv3.OpPut(key, entry.value, clientv3.WithLease(l.id))
-	since := fmt.Sprintf(`{"since":%q}`, time.Now().UTC().Format(time.RFC3339))
-	_, err = client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(entry.known), "=", 0)).
-		Then(put, clientv3.OpPut(entry.known, since)).
-		Else(put).
-		Commit()
-	if err != nil {
+	slices.SortFunc(changed, func(a, b string) int {
+		return cmp.Or(cmp.Compare(desired[a].known, desired[b].known), cmp.Compare(a, b))
+	})
+	for len(changed) > 0 {
+		some := firstThatFit(changed, desired)
+		if err := l.put(ctx, client, some, desired); err != nil {
+			return err
+		}
+		changed = changed[len(some):]
+	}
+	return l.remove(ctx, client, surplus)
+}
+
+// firstThatFit gives the first keys that fit into one transaction.
+func firstThatFit(keys []string, desired map[string]entry) []string {
+	bytes := 0
+	for i, key := range keys {
+		bytes += len(key) + len(desired[key].value)
+		if i > 0 && (bytes > bytesPerTxn || i == keysPerTxn/2) { // an instance takes two operations
+			return keys[:i]
+		}
+	}
+	return keys
+}
+
+// put makes the desired values stand at keys, under the lease, and marks their
+// APIs as known.
+func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string, desired map[string]entry) error {
+	seen := encodeKnown(time.Now())
+	var puts []clientv3.Op
+	var marked []string
+	for _, key := range keys {
+		puts = append(puts, clientv3.OpPut(key, desired[key].value, clientv3.WithLease(l.id)))
+		// Etcd takes each key once in a transaction.
+		if known := desired[key].known; known != "" && !slices.Contains(marked, known) {
+			puts = append(puts, clientv3.OpPut(known, seen))
+			marked = append(marked, known)
+		}
+	}
+	if _, err := client.Txn(ctx).Then(puts...).Commit(); err != nil {
 		return l.lost(doing("registering", err))
 	}
-	l.held[key] = entry.value
+	for _, key := range keys {
+		l.held[key] = desired[key].value
+	}
 	return nil
 }
 
-// remove takes a key away, if it is still the lease's.
-func (l *lease) remove(ctx context.Context, conn *etcdclient.Connection, key string) error {
-	client, err := conn.Ready(ctx)
-	if err != nil {
-		return err
+// remove takes keys away, if they are still the lease's.
+func (l *lease) remove(ctx context.Context, client *clientv3.Client, keys []string) error {
+	for _, key := range keys {
+		_, err := client.Txn(ctx).
+			If(clientv3.Compare(clientv3.LeaseValue(key), "=", l.id)).
+			Then(clientv3.OpDelete(key)).
+			Commit()
+		if err != nil {
+			return l.lost(doing("removing a registration", err))
+		}
+		delete(l.held, key)
 	}
-	_, err = client.Txn(ctx).
-		If(clientv3.Compare(clientv3.LeaseValue(key), "=", l.id)).
-		Then(clientv3.OpDelete(key)).
-		Commit()
-	if err != nil {
-		return l.lost(doing("removing a registration", err))
-	}
-	delete(l.held, key)
 	return nil
 }
 
@@ -210,6 +286,7 @@ func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 		for i, key := range keys {
 			found := reply.Responses[i].GetResponseRange().GetKvs()
 			if len(found) != 1 || found[0].GetLease() != int64(l.id) || !bytes.Equal(found[0].GetValue(), []byte(l.held[key])) {
+				l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
 				delete(l.held, key)
 				l.renewAt = time.Now() // the next step, at once, puts it again
 			}
@@ -217,4 +294,34 @@ func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 	}
 	l.checkAt = between(l.ttl/2, l.ttl)
 	return nil
+}
+
+// watch begins to watch one of the keys, if nobody does: a lease that is
+// revoked takes all its keys along. What goes wrong with it the next check
+// mends.
+func (l *lease) watch(ctx, life context.Context, conn *etcdclient.Connection) {
+	if l.deleted != nil || len(l.held) == 0 || time.Now().Before(l.watchAt) {
+		return
+	}
+	client, err := conn.Ready(ctx)
+	if err != nil {
+		return
+	}
+	watchCtx, end := context.WithCancel(life)
+	stop := context.AfterFunc(ctx, end)
+	defer stop()
+	key := slices.Min(slices.Collect(maps.Keys(l.held)))
+	l.deleted, l.stopDeleted = client.Watch(watchCtx, key, clientv3.WithFilterPut()), end
+}
+
+// suspect has the lease and its keys looked at, since one of them was deleted.
+// When it is the watch that has ended, another begins later.
+func (l *lease) suspect(watching bool) {
+	if watching {
+		l.renewAt, l.checkAt = time.Now(), time.Now()
+		return
+	}
+	l.stopDeleted()
+	l.deleted, l.stopDeleted = nil, nil
+	l.watchAt = time.Now().Add(l.ttl / 3)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/backoff"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
@@ -36,6 +37,11 @@ type registrar struct {
 	progress         chan struct{}
 	// fault is what keeps the registrar from writing, nil when nothing does.
 	fault error
+	// expires is when what stands in etcd vanishes if nothing is heard any more;
+	// zero when nothing stands there.
+	expires time.Time
+	// changed is closed and replaced when a registration's status changes.
+	changed chan struct{}
 	// kick wakes the goroutine; it is nil before there is one.
 	kick chan struct{}
 
@@ -45,12 +51,13 @@ type registrar struct {
 func newRegistrar(conn *etcdclient.Connection, keys keyspace, config Config) *registrar {
 	return &registrar{
 		conn:          conn,
-		lease:         &lease{ttl: config.TTL},
+		lease:         &lease{ttl: config.TTL, log: config.Logger},
 		keys:          keys,
 		ttl:           config.TTL,
 		log:           config.Logger,
 		registrations: make(map[*registration]struct{}),
 		progress:      make(chan struct{}),
+		changed:       make(chan struct{}),
 	}
 }
 
@@ -119,7 +126,8 @@ func (r *registrar) run() {
 	}
 }
 
-// sleep returns at a time, at a kick if one may wake it, or at the end of life.
+// sleep returns at a time, at a kick if one may wake it, when somebody deletes
+// what stands in etcd, or at the end of life.
 func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) {
 	kick := r.kick
 	if !wakeable {
@@ -129,6 +137,8 @@ func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) 
 	defer timer.Stop()
 	select {
 	case <-kick:
+	case _, open := <-r.lease.deleted:
+		r.lease.suspect(open)
 	case <-timer.C:
 	case <-life.Done():
 	}
@@ -149,41 +159,24 @@ func (r *registrar) step(life context.Context) (next time.Time, err error) {
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
 		return time.Time{}, err
 	}
-	if err := r.write(ctx, desired); err != nil {
+	if err := r.lease.write(ctx, r.conn, desired); err != nil {
 		return time.Time{}, err
 	}
 	r.wrote(version)
 	if err := r.lease.check(ctx, r.conn); err != nil {
 		return time.Time{}, err
 	}
+	r.lease.watch(ctx, life, r.conn)
 	return r.lease.due(), nil
 }
 
 // attempt is the most that one step may take.
 func (r *registrar) attempt() time.Duration { return min(r.ttl/3, 5*time.Second) }
 
-// write brings the keys under the lease to the desired ones.
-func (r *registrar) write(ctx context.Context, desired map[string]entry) error {
-	for key, entry := range desired {
-		if err := r.lease.put(ctx, r.conn, key, entry); err != nil {
-			return err
-		}
-	}
-	for key := range r.lease.held {
-		if _, wanted := desired[key]; wanted {
-			continue
-		}
-		if err := r.lease.remove(ctx, r.conn, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // entry is what should stand at a key.
 type entry struct {
 	value string
-	// known is the key that says that the API was ever served.
+	// known is, for an instance, the key that says that its API was ever served.
 	known string
 }
 
@@ -202,33 +195,70 @@ func (r *registrar) desired() (map[string]entry, uint64) {
 func (r *registrar) wrote(version uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.written == version {
-		return
+	if r.written != version {
+		r.written = version
+		close(r.progress)
+		r.progress = make(chan struct{})
 	}
-	r.written = version
-	close(r.progress)
-	r.progress = make(chan struct{})
-	for registration := range r.registrations {
-		if registration.born > version || registration.isRegistered() {
-			continue
-		}
-		close(registration.registered)
-		r.log.Info("registered in etcd", "instances", len(registration.entries), "lease", r.lease.String())
-	}
+	r.assess()
 }
 
 // report keeps what was met last and logs each change between good and bad.
 func (r *registrar) report(err error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.fault
 	r.fault = err
-	r.mu.Unlock()
 	switch {
 	case err != nil && before == nil && r.conn.Life().Err() == nil:
 		r.log.Warn("cannot write to etcd; trying again until it works", "error", err)
+		r.tell()
 	case err == nil && before != nil:
 		r.log.Info("writing to etcd works again")
+		r.tell()
 	}
+	r.assess()
+}
+
+// assess finds out which registrations stand in etcd, as far as is known here,
+// and tells of those that changed; r.mu is held, by the goroutine.
+func (r *registrar) assess() {
+	r.expires = r.lease.expires
+	alive := time.Now().Before(r.expires)
+	changed := false
+	for registration := range r.registrations {
+		up := alive && registration.born <= r.written
+		if up == registration.up {
+			continue
+		}
+		registration.up, registration.since, changed = up, time.Now(), true
+		if !up {
+			r.log.Warn("no longer registered in etcd; registering again until it works", "entries", len(registration.entries), "error", r.fault)
+			continue
+		}
+		r.log.Info("registered in etcd", "entries", len(registration.entries), "lease", r.lease.String())
+		registration.stands()
+	}
+	if changed {
+		r.tell()
+	}
+}
+
+// tell wakes who waits for a change of a status; r.mu is held.
+func (r *registrar) tell() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// status gives how a registration stands.
+func (r *registrar) status(registration *registration) discovery.Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := discovery.Status{Since: registration.since, Err: r.fault, Changed: r.changed}
+	if registration.up && time.Now().Before(r.expires) {
+		status.Registered, status.Expires = true, r.expires
+	}
+	return status
 }
 
 // between draws a time that far from now, from low to high.

@@ -2,28 +2,33 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
-
-var errClosed = errors.New("etcd: the registry is closed")
 
 // Register implements [discovery.Registry].
 func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registration, error) {
 	if r.conn.Life().Err() != nil {
 		return nil, errClosed
 	}
-	reg := &registration{registrar: r.registrar, instances: slices.Clone(instances), registered: make(chan struct{})}
+	reg := &registration{registrar: r.registrar, instances: slices.Clone(instances), registered: make(chan struct{}), since: time.Now()}
 	entries, err := reg.encode("")
 	if err != nil {
 		return nil, err
 	}
+	reg.stands = sync.OnceFunc(func() { close(reg.registered) })
 	reg.closeOnce = sync.OnceFunc(func() {
-		reg.closed = r.registrar.change(func() { delete(r.registrar.registrations, reg) })
+		reg.closed = r.registrar.change(func() {
+			delete(r.registrar.registrations, reg)
+			if reg.up {
+				reg.up, reg.since = false, time.Now()
+				r.registrar.tell()
+			}
+		})
 	})
 	r.registrar.change(func() {
 		reg.entries = entries
@@ -33,16 +38,24 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	return reg, nil
 }
 
+// maxDescriptorBytes is the most that etcd takes of an API's descriptors: a
+// request has 1.5 MiB at most, unless etcd is told otherwise.
+const maxDescriptorBytes = 1 << 20
+
 // registration is the instances of one call of Register.
 type registration struct {
 	registrar  *registrar
 	instances  []discovery.Instance
 	registered chan struct{}
+	// stands closes registered.
+	stands func()
 
-	// entries and born are guarded by the registrar's lock: what should stand
-	// in etcd, and the version since which it should.
+	// The registrar's lock guards the next four: what should stand in etcd, the
+	// version since which it should, and whether and since when it does.
 	entries map[string]entry
 	born    uint64
+	up      bool
+	since   time.Time
 
 	// closeOnce withdraws entries and sets closed, the version to wait for.
 	closeOnce func()
@@ -67,27 +80,23 @@ func (r *registration) encode(state discovery.State) (map[string]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("etcd: instance of %q: %w", instance.API, err)
 		}
-		name := instance.Incarnation.String()
-		if name == "" {
-			name = instance.Address
+		if len(instance.Descriptors) > maxDescriptorBytes {
+			return nil, &discovery.InstanceError{Instance: instance, Field: "Descriptors", Problem: fmt.Sprintf(
+				"have %d bytes, and etcd takes %d: part the API, or its .proto files, into smaller ones", len(instance.Descriptors), maxDescriptorBytes)}
 		}
-		entries[keys.instance(instance.API, name)] = entry{value: string(encoded), known: keys.known(instance.API)}
+		entries[keys.instance(instance)] = entry{value: string(encoded), known: keys.known(instance.API)}
+		if instance.Descriptors != "" {
+			entries[keys.schema(instance)] = entry{value: instance.Descriptors}
+		}
 	}
 	return entries, nil
 }
 
-// isRegistered tells whether registered is closed.
-func (r *registration) isRegistered() bool {
-	select {
-	case <-r.registered:
-		return true
-	default:
-		return false
-	}
-}
-
 // Registered implements [discovery.Registration].
 func (r *registration) Registered() <-chan struct{} { return r.registered }
+
+// Status implements [discovery.Registration].
+func (r *registration) Status() discovery.Status { return r.registrar.status(r) }
 
 // Drain implements [discovery.Registration].
 func (r *registration) Drain(ctx context.Context) error {

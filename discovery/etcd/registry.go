@@ -6,8 +6,6 @@ package etcd
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
@@ -22,16 +20,7 @@ type Registry struct {
 	end    context.CancelFunc
 
 	registrar *registrar
-	// skipped counts values that could not be used.
-	skipped atomic.Uint64
-
-	// mu guards watches and closed. It is taken before a watch's lock, and not
-	// held while an observer is told.
-	mu      sync.Mutex
-	watches map[string]*watch
-	closed  bool
-	// ended counts watches whose goroutine may still run.
-	ended sync.WaitGroup
+	watcher   *watcher
 }
 
 var _ discovery.Registry = (*Registry)(nil)
@@ -45,13 +34,13 @@ func Open(config Config) (*Registry, error) {
 	}
 	life, end := context.WithCancel(context.Background())
 	r := &Registry{
-		config:  config,
-		keys:    keyspace(config.Namespace),
-		conn:    etcdclient.New(life, config.client()),
-		end:     end,
-		watches: make(map[string]*watch),
+		config: config,
+		keys:   keyspace(config.Namespace),
+		conn:   etcdclient.New(life, config.client()),
+		end:    end,
 	}
 	r.registrar = newRegistrar(r.conn, r.keys, config)
+	r.watcher = newWatcher(r.conn, r.keys, config)
 	return r, nil
 }
 
@@ -59,19 +48,16 @@ func Open(config Config) (*Registry, error) {
 // still registered ends by its lease; close registrations first. A second
 // Close does nothing. The error is always nil.
 func (r *Registry) Close() error {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	r.end()
 	r.registrar.wait()
-	r.ended.Wait()
+	r.watcher.close()
 	r.conn.Close()
 	return nil
 }
 
 // Skipped gives how many values of instances could not be used since Open, such
 // as ones that are not JSON or hold an address that nobody can dial.
-func (r *Registry) Skipped() uint64 { return r.skipped.Load() }
+func (r *Registry) Skipped() uint64 { return r.watcher.skipped.Load() }
 
 // describe says which etcd this is, in errors.
 func (r *Registry) describe() string { return r.config.client().Describe() }

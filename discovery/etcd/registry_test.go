@@ -143,7 +143,7 @@ func TestKeysAndValuesAreAsDocumented(t *testing.T) {
 		t.Errorf("the lease of a closed registration is %+v (%v), want none", lease, err)
 	}
 	known, err := direct.Get(t.Context(), namespace+"/known/auth")
-	if err != nil || known.Count != 1 || known.Kvs[0].GetLease() != 0 || !strings.HasPrefix(string(known.Kvs[0].GetValue()), `{"since":"20`) {
+	if err != nil || known.Count != 1 || known.Kvs[0].GetLease() != 0 || !strings.HasPrefix(string(known.Kvs[0].GetValue()), `{"seen":"20`) {
 		t.Errorf("the mark of a known API is %v (%v), want one without a lease", known, err)
 	}
 }

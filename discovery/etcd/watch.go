@@ -4,36 +4,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/internal/backoff"
 )
 
-// watchBackoff spaces out listings of an etcd that fails. The first listing
-// may take listFirst, later ones listLater; connecting to a user's etcd before
-// may take connectLimit.
-var watchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 2 * time.Second}
-
-const (
-	listFirst = time.Second
-	listLater = 5 * time.Second
-
-	connectLimit = 4 * time.Second
-)
-
-// watch follows one API for all who ask: it lists, then watches from the next
-// revision, and lists again whenever the watch ends.
+// watch is what is known of one API, and who asked for it. The watcher's
+// goroutine keeps it up to date.
 type watch struct {
-	registry *Registry
-	api      string
-	stop     context.CancelFunc
+	api string
 
 	// mu guards observers and latest, and is held while observers are told,
 	// so that they are told in order and none after its stop.
@@ -41,17 +24,22 @@ type watch struct {
 	observers map[*observer]struct{}
 	latest    *discovery.Snapshot // nil before anything is known
 
-	// The fields below belong to the goroutine.
-	entries map[string]watched
-	known   bool
-	names   []string
-	fault   *discovery.UnreachableError
-}
+	// The fields below belong to the watcher's goroutine.
 
-// watched is an instance and the revision at which its key was made.
-type watched struct {
-	instance discovery.Instance
-	created  int64
+	// id is that of the watch on the watcher's stream, 0 when there is none and
+	// the API must be listed.
+	id int64
+	// due is when the API is to be listed again, or, while id is not 0, to be
+	// compared with etcd; failures counts listings in a row that failed.
+	due      time.Time
+	failures int
+	// revision is the one up to which everything is known.
+	revision int64
+	entries  entries
+	known    bool
+	names    []string
+	seen     time.Time
+	fault    *discovery.UnreachableError
 }
 
 type observer struct{ tell func(discovery.Snapshot) }
@@ -60,7 +48,7 @@ type observer struct{ tell func(discovery.Snapshot) }
 // can't be reached.
 func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
 	o := &observer{tell: tell}
-	w := r.join(api, o)
+	w := r.watcher.join(api, o)
 	if w == nil {
 		tell(discovery.Snapshot{API: api, Unreachable: &discovery.UnreachableError{Registry: r.describe(), Since: time.Now(), Cause: errClosed}})
 		return func() {}
@@ -70,185 +58,129 @@ func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
 		tell(*w.latest)
 	}
 	w.mu.Unlock()
-	return func() { r.leave(w, o) }
+	return func() { r.watcher.leave(w, o) }
 }
 
-// join adds an observer to the API's watch, which begins with its first. It
-// gives nil when the registry is closed.
-func (r *Registry) join(api string, o *observer) *watch {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil
+// Descriptors implements [discovery.Registry].
+func (r *Registry) Descriptors(ctx context.Context, instance discovery.Instance) (string, error) {
+	if r.conn.Life().Err() != nil {
+		return "", errClosed
 	}
-	w := r.watches[api]
-	if w == nil {
-		life, stop := context.WithCancel(r.conn.Life())
-		w = &watch{registry: r, api: api, stop: stop, observers: make(map[*observer]struct{})}
-		r.watches[api] = w
-		r.ended.Go(func() { w.run(life) })
-	}
-	w.mu.Lock()
-	w.observers[o] = struct{}{}
-	w.mu.Unlock()
-	return w
-}
-
-// leave takes an observer away; the watch ends with its last.
-func (r *Registry) leave(w *watch, o *observer) {
-	w.mu.Lock() // waits until o has been told, without holding up other watches
-	delete(w.observers, o)
-	w.mu.Unlock()
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.observers) == 0 && r.watches[w.api] == w {
-		delete(r.watches, w.api)
-		w.stop()
-	}
-}
-
-// run is the goroutine.
-func (w *watch) run(life context.Context) {
-	for failures := 0; life.Err() == nil; {
-		timeout := listLater
-		if failures == 0 {
-			timeout = listFirst
-		}
-		revision, err := w.list(life, timeout)
-		if err == nil {
-			failures = 0
-			err = w.follow(life, revision+1)
-		} else if life.Err() == nil {
-			w.unreachable(err)
-		}
-		failures++
-		if err != nil && life.Err() == nil {
-			w.registry.config.Logger.Debug("watch ended; listing again", "api", w.api, "error", err)
-		}
-		if watchBackoff.Wait(life, failures) != nil {
-			return
-		}
-	}
-}
-
-// list reads all that is known of the API, tells it, and gives the revision at
-// which it was so.
-func (w *watch) list(life context.Context, timeout time.Duration) (int64, error) {
-	if err := w.connect(life); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(life, timeout)
-	defer cancel()
-	client, err := w.registry.conn.Ready(ctx)
+	client, err := r.conn.Ready(ctx)
 	if err != nil {
-		return 0, err
+		return "", doing("asking for the descriptors of "+instance.API, err)
 	}
-	keys := w.registry.keys
-	reply, err := client.Txn(ctx).Then(
-		clientv3.OpGet(keys.instances(w.api), clientv3.WithPrefix()),
-		clientv3.OpGet(keys.known(w.api), clientv3.WithCountOnly()),
-	).Commit()
+	reply, err := client.Get(ctx, r.keys.schema(instance))
 	if err != nil {
-		return 0, doing("listing", err)
+		return "", doing("asking for the descriptors of "+instance.API, err)
 	}
-	w.entries = make(map[string]watched)
-	for _, kv := range reply.Responses[0].GetResponseRange().GetKvs() {
-		w.put(kv)
+	if len(reply.Kvs) == 0 {
+		return "", nil
 	}
-	w.known = w.known || len(w.entries) > 0 || reply.Responses[1].GetResponseRange().GetCount() > 0
-	w.names = nil
-	if !w.known {
-		known, err := client.Get(ctx, keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly())
-		if err != nil {
-			return 0, doing("listing the known APIs", err)
-		}
-		for _, kv := range known.Kvs {
-			w.names = append(w.names, keys.knownAPI(string(kv.GetKey())))
-		}
-	}
-	w.fault = nil
-	w.publish()
-	return reply.Header.GetRevision(), nil
+	return string(reply.Kvs[0].GetValue()), nil
 }
 
-// connect makes sure of a client. A busy etcd may take longer over a password
-// than over a listing, and a wrong one is a better reason than no answer.
-func (w *watch) connect(life context.Context) error {
-	ctx, cancel := context.WithTimeout(life, connectLimit)
-	defer cancel()
-	_, err := w.registry.conn.Get(ctx)
-	return err
+// list is what etcd answers of an API.
+type list struct {
+	revision int64
+	kvs      []*mvccpb.KeyValue
+	mark     *mvccpb.KeyValue // nil of an API that nobody ever served
+	names    []string         // of a registry that does not know the API
 }
 
-// follow applies events from a revision on until the watch ends, and says why
-// it did.
-func (w *watch) follow(life context.Context, revision int64) error {
-	client, err := w.registry.conn.Get(life)
-	if err != nil {
-		return err
+// take replaces what is known by a listing; skipped is told of entries that
+// can't be used.
+func (w *watch) take(l list, skipped func(key string, err error)) {
+	before, knew, fault := w.entries.instances, w.known, w.fault
+	first := w.revision == 0
+	w.entries.clear()
+	for _, kv := range l.kvs {
+		w.put(kv, skipped)
 	}
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(life))
-	defer cancel()
-	events := client.Watch(ctx, w.registry.keys.instances(w.api), clientv3.WithPrefix(), clientv3.WithRev(revision))
-	for reply := range events {
-		if err := reply.Err(); err != nil {
-			return doing("watching", err)
-		}
-		if len(reply.Events) == 0 {
-			continue
-		}
-		for _, event := range reply.Events {
-			if event.GetType() == clientv3.EventTypeDelete {
-				delete(w.entries, string(event.GetKv().GetKey()))
-			} else {
-				w.put(event.GetKv())
-			}
-		}
+	w.entries.settle()
+	w.revision = l.revision
+	w.known = w.known || len(l.kvs) > 0 || l.mark != nil
+	w.names = l.names
+	w.saw(len(before))
+	if len(w.entries.instances) == 0 && w.seen.IsZero() && l.mark != nil {
+		w.seen = decodeKnown(l.mark.GetValue())
+	}
+	w.fault, w.failures = nil, 0
+	same := slices.EqualFunc(before, w.entries.instances, func(a, b discovery.Instance) bool { return a.Equal(b) })
+	if first || !same || knew != w.known || fault != nil || !w.known {
 		w.publish()
 	}
-	return errors.New("the watch was closed")
+}
+
+// apply takes in events; those that a listing had told of already are passed
+// over.
+func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error)) {
+	before := len(w.entries.instances)
+	changed := false
+	for _, event := range events {
+		kv := event.GetKv()
+		if kv.GetModRevision() <= w.revision {
+			continue
+		}
+		changed = true
+		if event.GetType() == mvccpb.Event_DELETE {
+			w.entries.remove(string(kv.GetKey()))
+		} else {
+			w.put(kv, skipped)
+		}
+	}
+	if !changed {
+		return
+	}
+	w.revision = events[len(events)-1].GetKv().GetModRevision()
+	w.entries.settle()
+	w.saw(before)
+	w.publish()
 }
 
 // put takes in the value of a key; one that can't be used is passed over, and
 // what stood there before is no longer used either.
-func (w *watch) put(kv *mvccpb.KeyValue) {
+func (w *watch) put(kv *mvccpb.KeyValue, skipped func(key string, err error)) {
 	key := string(kv.GetKey())
+	w.known = true
 	instance, err := decodeInstance(w.api, kv.GetValue())
 	if err != nil {
-		delete(w.entries, key)
-		w.registry.skipped.Add(1)
-		w.registry.config.Logger.Warn("an entry in etcd can't be used and is skipped", "key", key, "error", err)
+		skipped(key, err)
+		w.entries.skip(key)
 		return
 	}
-	w.entries[key] = watched{instance: instance, created: kv.GetCreateRevision()}
-	w.known = true
+	w.entries.put(key, instance, kv.GetCreateRevision())
+}
+
+// saw notes when the last instance went.
+func (w *watch) saw(before int) {
+	if before > 0 && len(w.entries.instances) == 0 {
+		w.seen = time.Now()
+	}
 }
 
 // unreachable tells that etcd can't be asked; instances stay as last known.
-func (w *watch) unreachable(cause error) {
-	since := time.Now()
-	if w.fault != nil {
-		since = w.fault.Since
-	} else {
-		w.registry.config.Logger.Warn("cannot read from etcd; the last known instances stay in use", "api", w.api, "error", cause)
+func (w *watch) unreachable(fault *discovery.UnreachableError) {
+	same := w.fault != nil && w.fault.Since.Equal(fault.Since) && w.fault.Cause.Error() == fault.Cause.Error()
+	w.fault = fault
+	if !same {
+		w.publish()
 	}
-	w.fault = &discovery.UnreachableError{Registry: w.registry.describe(), Since: since, Cause: cause}
-	w.publish()
 }
 
 // publish tells all observers what is known.
 func (w *watch) publish() {
 	snapshot := discovery.Snapshot{
 		API:         w.api,
-		Instances:   newestByAddress(w.entries),
+		Instances:   w.entries.instances,
 		Known:       w.known,
 		Unreachable: w.fault,
 	}
 	if !w.known {
 		snapshot.KnownAPIs = w.names
+	}
+	if len(snapshot.Instances) == 0 {
+		snapshot.LastSeen = w.seen
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -258,17 +190,73 @@ func (w *watch) publish() {
 	}
 }
 
-// newestByAddress sorts instances by address and keeps, of several at one
-// address, the one that registered last.
-func newestByAddress(entries map[string]watched) []discovery.Instance {
-	all := slices.SortedFunc(maps.Values(entries), func(a, b watched) int {
-		return cmp.Or(cmp.Compare(a.instance.Address, b.instance.Address), cmp.Compare(b.created, a.created))
+var errClosed = errors.New("etcd: the registry is closed")
+
+// entries are the keys of an API. An event costs as much with a thousand as
+// with one, but for the copy of what observers share.
+type entries struct {
+	// addresses holds the address of each key, "" of one that can't be used.
+	addresses map[string]string
+	// sorted holds those that can be used by address, and of one address the
+	// one that registered last first.
+	sorted []entryOf
+	// instances are the first of each address: what observers are told. They
+	// are replaced, never changed.
+	instances []discovery.Instance
+}
+
+// entryOf is an instance, its key and the revision at which that was made.
+type entryOf struct {
+	key      string
+	instance discovery.Instance
+	created  int64
+}
+
+func (e *entries) clear() {
+	e.addresses = make(map[string]string)
+	e.sorted = nil
+}
+
+// count is how many keys there are, those that can't be used among them.
+func (e *entries) count() int64 { return int64(len(e.addresses)) }
+
+func (e *entries) put(key string, instance discovery.Instance, created int64) {
+	e.remove(key)
+	e.addresses[key] = instance.Address
+	i, _ := slices.BinarySearchFunc(e.sorted, entryOf{instance: instance, created: created}, compareEntries)
+	e.sorted = slices.Insert(e.sorted, i, entryOf{key: key, instance: instance, created: created})
+}
+
+func (e *entries) skip(key string) {
+	e.remove(key)
+	e.addresses[key] = ""
+}
+
+func (e *entries) remove(key string) {
+	address := e.addresses[key]
+	delete(e.addresses, key)
+	if address == "" {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(e.sorted, address, func(entry entryOf, address string) int {
+		return cmp.Compare(entry.instance.Address, address)
 	})
-	instances := make([]discovery.Instance, 0, len(all))
-	for i, entry := range all {
-		if i == 0 || entry.instance.Address != all[i-1].instance.Address {
-			instances = append(instances, entry.instance)
+	for e.sorted[i].key != key {
+		i++
+	}
+	e.sorted = slices.Delete(e.sorted, i, i+1)
+}
+
+func compareEntries(a, b entryOf) int {
+	return cmp.Or(cmp.Compare(a.instance.Address, b.instance.Address), cmp.Compare(b.created, a.created))
+}
+
+// settle makes instances anew.
+func (e *entries) settle() {
+	e.instances = make([]discovery.Instance, 0, len(e.sorted))
+	for i := range e.sorted {
+		if i == 0 || e.sorted[i].instance.Address != e.sorted[i-1].instance.Address {
+			e.instances = append(e.instances, e.sorted[i].instance)
 		}
 	}
-	return instances
 }

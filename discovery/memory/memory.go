@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
@@ -19,7 +20,9 @@ type Registry struct {
 	// are told in order and none after its stop.
 	mu        sync.Mutex
 	apis      map[string][]entry // oldest first
-	known     map[string]struct{}
+	// seen holds, of each API that was ever served, when an instance was taken
+	// out last.
+	seen      map[string]time.Time
 	observers map[*observer]struct{}
 }
 
@@ -45,17 +48,18 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 			return nil, err
 		}
 	}
-	reg := &registration{registry: r, registered: make(chan struct{})}
+	reg := &registration{registry: r, registered: make(chan struct{}), changed: make(chan struct{})}
+	reg.status = discovery.Status{Registered: true, Since: time.Now(), Changed: reg.changed}
 	close(reg.registered)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.apis == nil {
 		r.apis = make(map[string][]entry)
-		r.known = make(map[string]struct{})
+		r.seen = make(map[string]time.Time)
 	}
 	for _, instance := range instances {
 		instance.State = cmp.Or(instance.State, discovery.Serving)
-		r.known[instance.API] = struct{}{}
+		r.seen[instance.API] = time.Now()
 		r.apis[instance.API] = append(r.apis[instance.API], entry{owner: reg, instance: instance})
 	}
 	r.tell(func(api string) bool {
@@ -81,6 +85,18 @@ func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
 	}
 }
 
+// Descriptors implements [discovery.Registry].
+func (r *Registry) Descriptors(_ context.Context, instance discovery.Instance) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.apis[instance.API] {
+		if e.instance.Incarnation == instance.Incarnation && e.instance.Address == instance.Address {
+			return e.instance.Descriptors, nil
+		}
+	}
+	return "", nil
+}
+
 // tell tells the observers of the APIs that are concerned.
 func (r *Registry) tell(concerned func(api string) bool) {
 	for watch := range r.observers {
@@ -93,9 +109,11 @@ func (r *Registry) tell(concerned func(api string) bool) {
 func (r *Registry) snapshot(api string) discovery.Snapshot {
 	newest := make(map[string]discovery.Instance)
 	for _, e := range r.apis[api] {
-		newest[e.instance.Address] = e.instance
+		instance := e.instance
+		instance.Descriptors = ""
+		newest[instance.Address] = instance
 	}
-	_, known := r.known[api]
+	seen, known := r.seen[api]
 	snapshot := discovery.Snapshot{
 		API: api,
 		Instances: slices.SortedFunc(maps.Values(newest), func(a, b discovery.Instance) int {
@@ -104,7 +122,10 @@ func (r *Registry) snapshot(api string) discovery.Snapshot {
 		Known: known,
 	}
 	if !known {
-		snapshot.KnownAPIs = slices.Sorted(maps.Keys(r.known))
+		snapshot.KnownAPIs = slices.Sorted(maps.Keys(r.seen))
+	}
+	if len(newest) == 0 {
+		snapshot.LastSeen = seen
 	}
 	return snapshot
 }
@@ -121,6 +142,7 @@ func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (k
 			keep := true
 			if e.owner == owner {
 				changed[api] = true
+				r.seen[api] = time.Now()
 				keep = edit(&e.instance)
 			}
 			if keep {
@@ -135,10 +157,21 @@ func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (k
 type registration struct {
 	registry   *Registry
 	registered chan struct{}
+
+	// status is guarded by the registry's lock; changed is its Changed.
+	status  discovery.Status
+	changed chan struct{}
 }
 
 // Registered implements [discovery.Registration].
 func (r *registration) Registered() <-chan struct{} { return r.registered }
+
+// Status implements [discovery.Registration].
+func (r *registration) Status() discovery.Status {
+	r.registry.mu.Lock()
+	defer r.registry.mu.Unlock()
+	return r.status
+}
 
 // Drain implements [discovery.Registration].
 func (r *registration) Drain(context.Context) error {
@@ -152,5 +185,11 @@ func (r *registration) Drain(context.Context) error {
 // Close implements [discovery.Registration].
 func (r *registration) Close(context.Context) error {
 	r.registry.change(r, func(*discovery.Instance) bool { return false })
+	r.registry.mu.Lock()
+	defer r.registry.mu.Unlock()
+	if r.status.Registered {
+		r.status = discovery.Status{Since: time.Now(), Changed: make(chan struct{})} // the last change
+		close(r.changed)
+	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"slices"
@@ -45,6 +46,11 @@ func (s *story) UpdateState(state resolver.State) error {
 func (s *story) ReportError(err error) {
 	s.events = append(s.events, "failed")
 	s.err = err
+}
+
+func (s *story) Descriptors(context.Context, discovery.Instance) (string, error) {
+	s.t.Error("a resolver asks for descriptors")
+	return "", errors.New("not here")
 }
 
 func (s *story) observe(snapshot *discovery.Snapshot) {

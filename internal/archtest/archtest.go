@@ -71,7 +71,7 @@ var Rules = []Rule{
 		Reason:    "everything depends on it, so each of its dependencies would be everybody's",
 		Importers: []string{"./discovery"},
 		Forbidden: []string{anything},
-		Allowed:   []string{standardLibrary},
+		Allowed:   []string{standardLibrary, "./internal/nearest"},
 		InTests:   []string{"./discovery/discoverytest", "./discovery/memory"},
 	},
 	{

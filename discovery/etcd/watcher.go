@@ -1,0 +1,544 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/etcdclient"
+)
+
+// watchBackoff spaces out listings of an etcd that fails. The first listing
+// may take listFirst, each later one twice as long, listLongest at most;
+// connecting to a user's etcd before may take connectLimit.
+var watchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 2 * time.Second}
+
+const (
+	listFirst   = time.Second
+	listLongest = 5 * time.Second
+
+	connectLimit = 4 * time.Second
+)
+
+// repairEvery is how often what is known of all APIs is compared with etcd, give
+// or take a quarter: a member that lags may have withheld events.
+const repairEvery = time.Minute
+
+// watcher follows every API that anybody asks for, in one goroutine and over
+// one stream of etcd's watch service, with one watch an API: it lists, watches
+// from the next revision on, and lists again whenever a watch ends. An API
+// that is added costs no goroutine.
+type watcher struct {
+	conn     *etcdclient.Connection
+	keys     keyspace
+	log      *slog.Logger
+	describe string
+	repair   time.Duration
+	// skipped counts values that could not be used.
+	skipped atomic.Uint64
+
+	// mu guards the fields up to done. It is taken before a watch's lock, and
+	// not held while an observer is told.
+	mu      sync.Mutex
+	watches map[string]*watch
+	// joined and left are what the goroutine has not heard of yet; kick wakes
+	// it, and is nil before there is one.
+	joined, left []*watch
+	kick         chan struct{}
+	closed       bool
+	// fault is what keeps the registry from being read, nil when nothing does.
+	fault *discovery.UnreachableError
+	done  sync.WaitGroup
+
+	// The fields below belong to the goroutine.
+	followed map[*watch]struct{}
+	stream   *watchStream // nil when there is none
+}
+
+func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watcher {
+	return &watcher{
+		conn:     conn,
+		keys:     keys,
+		log:      config.Logger,
+		describe: config.client().Describe(),
+		repair:   repairEvery,
+		watches:  make(map[string]*watch),
+		followed: make(map[*watch]struct{}),
+	}
+}
+
+// join adds an observer to the API's watch, which begins with its first. It
+// gives nil when the registry is closed.
+func (r *watcher) join(api string, o *observer) *watch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	w := r.watches[api]
+	if w == nil {
+		w = &watch{api: api, observers: make(map[*observer]struct{})}
+		if r.fault != nil { // why wait to be told the same
+			w.latest = &discovery.Snapshot{API: api, Unreachable: r.fault}
+		}
+		r.watches[api] = w
+		r.joined = append(r.joined, w)
+		r.wake()
+	}
+	w.mu.Lock()
+	w.observers[o] = struct{}{}
+	w.mu.Unlock()
+	return w
+}
+
+// leave takes an observer away; the watch ends with its last.
+func (r *watcher) leave(w *watch, o *observer) {
+	w.mu.Lock() // waits until o has been told, without holding up other watches
+	delete(w.observers, o)
+	w.mu.Unlock()
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.observers) == 0 && r.watches[w.api] == w {
+		delete(r.watches, w.api)
+		r.left = append(r.left, w)
+		r.wake()
+	}
+}
+
+// wake wakes the goroutine, or starts it; r.mu is held.
+func (r *watcher) wake() {
+	if r.kick == nil {
+		r.kick = make(chan struct{}, 1)
+		r.done.Go(r.run)
+	}
+	select {
+	case r.kick <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// close lets nobody join any more and waits for the goroutine, which ends with
+// the connection's life.
+func (r *watcher) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.done.Wait()
+}
+
+// run is the goroutine.
+func (r *watcher) run() {
+	life := r.conn.Life()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer func() { r.drop() }()
+	for {
+		var replies chan watchReply
+		if r.stream != nil {
+			replies = r.stream.replies
+		}
+		select {
+		case <-life.Done():
+			return
+		case reply := <-replies:
+			if !r.receive(reply) {
+				continue
+			}
+		case <-r.kick:
+			r.welcome()
+		case <-timer.C:
+		}
+		timer.Reset(time.Until(r.work(life)))
+	}
+}
+
+// welcome takes in who joined and lets go who left.
+func (r *watcher) welcome() {
+	r.mu.Lock()
+	joined, left := r.joined, r.left
+	r.joined, r.left = nil, nil
+	r.mu.Unlock()
+	for _, w := range joined {
+		r.followed[w] = struct{}{}
+	}
+	for _, w := range left {
+		delete(r.followed, w)
+		r.unwatch(w)
+	}
+	if len(r.followed) == 0 {
+		r.drop()
+	}
+}
+
+// work does what is due and says when more will be.
+func (r *watcher) work(life context.Context) (next time.Time) {
+	now := time.Now()
+	next = now.Add(time.Hour)
+	var compare []*watch
+	var failed error
+	for w := range r.followed {
+		switch {
+		case life.Err() != nil:
+			return next
+		case w.due.After(now):
+		case w.id != 0:
+			compare = append(compare, w)
+		case failed != nil: // of all the same
+			r.failed(w, failed)
+		default:
+			if err := r.list(life, w); err != nil {
+				r.failed(w, err)
+				if !answered(err) {
+					failed = err
+				}
+			}
+		}
+	}
+	if failed == nil {
+		r.compare(life, compare)
+	}
+	for w := range r.followed {
+		if w.due.Before(next) {
+			next = w.due
+		}
+	}
+	return next
+}
+
+// answered tells whether an error is etcd's word on one API, and not a fault of
+// the way to it.
+func answered(err error) bool {
+	return errors.Is(err, rpctypes.ErrPermissionDenied)
+}
+
+// failed has an API listed again later, and tells why it can't be now.
+func (r *watcher) failed(w *watch, err error) {
+	if r.conn.Life().Err() != nil {
+		return
+	}
+	w.failures++
+	w.due = time.Now().Add(watchBackoff.Delay(w.failures))
+	r.mu.Lock()
+	fault := &discovery.UnreachableError{Registry: r.describe, Since: time.Now(), Cause: err}
+	if w.fault != nil {
+		fault.Since = w.fault.Since
+	} else if r.fault != nil {
+		fault.Since = r.fault.Since
+	}
+	began := false
+	if !answered(err) {
+		began = r.fault == nil
+		r.fault = fault
+	}
+	r.mu.Unlock()
+	if began || answered(err) && w.fault == nil {
+		r.log.Warn("cannot read from etcd; the last known instances stay in use", "api", w.api, "error", err)
+	}
+	w.unreachable(fault)
+}
+
+// list reads all that is known of an API and watches it from there on.
+func (r *watcher) list(life context.Context, w *watch) error {
+	if err := r.connect(life); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(life, min(listFirst<<min(w.failures, 8), listLongest))
+	defer cancel()
+	client, err := r.conn.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	listed, err := r.read(ctx, client, w)
+	if err != nil {
+		return err
+	}
+	if err := r.watch(ctx, life, client, w, listed.revision+1); err != nil {
+		return err
+	}
+	w.take(listed, r.skip)
+	w.due = time.Now().Add(r.untilRepair())
+	r.mu.Lock()
+	recovered := r.fault != nil
+	r.fault = nil
+	r.mu.Unlock()
+	if recovered {
+		r.log.Info("reading from etcd works again")
+	}
+	return nil
+}
+
+// connect makes sure of a client. A busy etcd may take longer over a password
+// than over a listing, and a wrong one is a better reason than no answer.
+func (r *watcher) connect(life context.Context) error {
+	ctx, cancel := context.WithTimeout(life, connectLimit)
+	defer cancel()
+	_, err := r.conn.Get(ctx)
+	return err
+}
+
+// read asks etcd for all that it knows of an API.
+func (r *watcher) read(ctx context.Context, client *clientv3.Client, w *watch) (list, error) {
+	reply, err := client.Txn(ctx).Then(
+		clientv3.OpGet(r.keys.instances(w.api), clientv3.WithPrefix()),
+		clientv3.OpGet(r.keys.known(w.api)),
+	).Commit()
+	if err != nil {
+		return list{}, doing("listing", err)
+	}
+	listed := list{revision: reply.Header.GetRevision(), kvs: reply.Responses[0].GetResponseRange().GetKvs()}
+	if marks := reply.Responses[1].GetResponseRange().GetKvs(); len(marks) > 0 {
+		listed.mark = marks[0]
+	}
+	if w.known || listed.mark != nil || len(listed.kvs) > 0 {
+		return listed, nil
+	}
+	known, err := client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	switch {
+	case errors.Is(err, rpctypes.ErrPermissionDenied): // then there are no names to suggest
+		return listed, nil
+	case err != nil:
+		return list{}, doing("listing the known APIs", err)
+	}
+	for _, kv := range known.Kvs {
+		listed.names = append(listed.names, r.keys.knownAPI(string(kv.GetKey())))
+	}
+	return listed, nil
+}
+
+// untilRepair draws the time to the next comparison.
+func (r *watcher) untilRepair() time.Duration {
+	return r.repair*3/4 + backoff.Policy{Base: r.repair / 2, Max: r.repair / 2}.Delay(1)
+}
+
+// comparedAtOnce bounds how many APIs one request compares; etcd allows 128.
+const comparedAtOnce = 64
+
+// compare asks etcd how many keys each API has and which of them changed since
+// what is known; an API of which that is not as known is listed again.
+func (r *watcher) compare(life context.Context, all []*watch) {
+	for len(all) > 0 {
+		some := all[:min(len(all), comparedAtOnce)]
+		all = all[len(some):]
+		if err := r.compareSome(life, some); err != nil {
+			for _, w := range some {
+				r.unwatch(w)
+				w.due = time.Now()
+			}
+		}
+	}
+}
+
+func (r *watcher) compareSome(life context.Context, some []*watch) error {
+	ctx, cancel := context.WithTimeout(life, listLongest)
+	defer cancel()
+	client, err := r.conn.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	gets := make([]clientv3.Op, len(some))
+	for i, w := range some {
+		gets[i] = clientv3.OpGet(r.keys.instances(w.api), clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMinModRev(w.revision+1))
+	}
+	reply, err := client.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return doing("comparing", err)
+	}
+	for i, w := range some {
+		found := reply.Responses[i].GetResponseRange()
+		w.due = time.Now().Add(r.untilRepair())
+		// Other names may be nearer to one that nobody serves; a revision that
+		// went back is that of a store from a backup.
+		if !w.known || len(found.GetKvs()) > 0 || found.GetCount() != w.entries.count() || reply.Header.GetRevision() < w.revision {
+			r.unwatch(w)
+			w.due = time.Now()
+		}
+	}
+	return nil
+}
+
+// skip counts an entry that can't be used.
+func (r *watcher) skip(key string, err error) {
+	r.skipped.Add(1)
+	r.log.Warn("an entry in etcd can't be used and is skipped", "key", key, "error", err)
+}
+
+// watch begins an API's watch on the stream, which it opens if there is none.
+func (r *watcher) watch(ctx, life context.Context, client *clientv3.Client, w *watch, revision int64) error {
+	if r.stream == nil {
+		stream, err := openWatchStream(ctx, life, client)
+		if err != nil {
+			return doing("watching", err)
+		}
+		r.stream = stream
+	}
+	r.unwatch(w)
+	r.stream.create(w, r.keys.instances(w.api), revision)
+	return nil
+}
+
+// unwatch ends an API's watch, if it has one.
+func (r *watcher) unwatch(w *watch) {
+	if w.id != 0 && r.stream != nil {
+		r.stream.cancel(w)
+	}
+	w.id = 0
+}
+
+// drop ends the stream, if there is one.
+func (r *watcher) drop() {
+	if r.stream != nil {
+		r.stream.close()
+		r.stream = nil
+	}
+}
+
+// receive takes in what came over the stream and tells whether something is due
+// for it. When the stream has ended all its APIs are listed again, after one
+// pause.
+func (r *watcher) receive(reply watchReply) (due bool) {
+	if reply.err != nil {
+		r.restart(reply.err)
+		return true
+	}
+	w := r.stream.find(reply.response)
+	if w == nil { // ended meanwhile
+		return false
+	}
+	if !reply.response.GetCanceled() {
+		w.apply(reply.response.GetEvents(), r.skip)
+		return false
+	}
+	reason := reply.response.GetCancelReason()
+	if reply.response.GetCompactRevision() == 0 && reason != rpctypes.ErrGRPCPermissionDenied.Error() {
+		r.restart(errors.New(reason)) // such as a token that expired, which is the stream's
+		return true
+	}
+	r.log.Debug("watch ended; listing again", "api", w.api, "reason", reason, "compacted", reply.response.GetCompactRevision())
+	w.id = 0
+	w.failures++
+	w.due = time.Now().Add(watchBackoff.Delay(w.failures))
+	return true
+}
+
+// restart drops the stream and has all its APIs listed again.
+func (r *watcher) restart(reason error) {
+	r.drop()
+	r.log.Debug("watching ended; listing again", "reason", reason)
+	due := time.Now().Add(watchBackoff.Delay(1))
+	for w := range r.followed {
+		if w.id != 0 {
+			w.id, w.due = 0, due
+		}
+	}
+}
+
+// watchStream is a stream of etcd's watch service
+// (https://etcd.io/docs/latest/learning/api/#watch-api). The watcher's
+// goroutine sends on it and another receives.
+type watchStream struct {
+	stream  grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse]
+	end     context.CancelFunc
+	replies chan watchReply
+	ended   sync.WaitGroup
+
+	last    int64
+	watches map[int64]*watch
+	// created are the watches whose creation etcd has not confirmed, in the
+	// order in which it will: a refusal does not say whose it is.
+	created []*watch
+}
+
+// watchReply is a message of the stream, or why it ended.
+type watchReply struct {
+	response *pb.WatchResponse
+	err      error
+}
+
+// openWatchStream opens a stream, within ctx; it lasts until life ends or etcd
+// has no leader.
+func openWatchStream(ctx, life context.Context, client *clientv3.Client) (*watchStream, error) {
+	streamCtx, end := context.WithCancel(clientv3.WithRequireLeader(life))
+	stop := context.AfterFunc(ctx, end)
+	defer stop()
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(streamCtx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if err != nil {
+		end()
+		return nil, err
+	}
+	s := &watchStream{stream: stream, end: end, replies: make(chan watchReply), watches: make(map[int64]*watch)}
+	s.ended.Go(func() { s.receive(streamCtx) })
+	return s, nil
+}
+
+// receive hands on what comes until the stream ends.
+func (s *watchStream) receive(ctx context.Context) {
+	for {
+		response, err := s.stream.Recv()
+		select {
+		case s.replies <- watchReply{response, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// create begins a watch. That the stream has ended shows when it is received
+// from.
+func (s *watchStream) create(w *watch, prefix string, revision int64) {
+	s.last++
+	w.id = s.last
+	s.watches[w.id] = w
+	s.created = append(s.created, w)
+	_ = s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key:           []byte(prefix),
+		RangeEnd:      []byte(clientv3.GetPrefixRangeEnd(prefix)),
+		StartRevision: revision,
+		WatchId:       w.id,
+	}}})
+}
+
+// cancel ends a watch.
+func (s *watchStream) cancel(w *watch) {
+	delete(s.watches, w.id)
+	_ = s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+}
+
+// find gives the watch that a response is about, nil when it has ended.
+func (s *watchStream) find(response *pb.WatchResponse) *watch {
+	w := s.watches[response.GetWatchId()]
+	if response.GetCreated() && len(s.created) > 0 {
+		confirmed := s.created[0]
+		s.created = s.created[1:]
+		if response.GetCanceled() && w == nil && s.watches[confirmed.id] == confirmed {
+			w = confirmed
+		}
+	}
+	if w != nil && response.GetCanceled() {
+		delete(s.watches, w.id)
+	}
+	return w
+}
+
+// close ends the stream and waits for who receives.
+func (s *watchStream) close() {
+	s.end()
+	s.ended.Wait()
+}
+

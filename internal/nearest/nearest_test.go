@@ -1,0 +1,36 @@
+package nearest_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/onecall-dev/onecall/internal/nearest"
+)
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	known := []string{"auth", "author", "billing", "billing.invoices", "user", "user-admin"}
+	for name, want := range map[string][]string{
+		"auht":            {"auth"},           // two neighbours changed places
+		"Auth":            {"auth", "author"}, // case does not count
+		"bilings":         {"billing"},
+		"billing.invoice": {"billing.invoices"},
+		"usr":             {"user"},
+		"":                {},
+		"zebra":           {},
+		"a":               {},
+
+		strings.Repeat("a", 1<<20): {}, // no work for what nobody meant
+	} {
+		if got := nearest.Names(name, known, 3); !slices.Equal(got, want) {
+			t.Errorf("nearest to %.20q are %q, want %q", name, got, want)
+		}
+	}
+	if got := nearest.Names("x1", []string{"x4", "x3", "x2"}, 2); !slices.Equal(got, []string{}) {
+		t.Errorf("nearest of short names are %q, want none", got)
+	}
+	if got := nearest.Names("abc1", []string{"abc4", "abc3", "abc2"}, 2); !slices.Equal(got, []string{"abc2", "abc3"}) {
+		t.Errorf("of equally near names %q, want the first two in order", got)
+	}
+}
