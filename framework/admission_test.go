@@ -82,7 +82,7 @@ func TestAServiceRefusesWhatIsNotForItOrMakesNoSense(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	var runs atomic.Int64
-	serve(t, registry, &echo{echo: counting(&runs)}, framework.RequireIdentity())
+	serve(t, registry, &echo{echo: counting(&runs)}, framework.Admission(framework.AdmissionConfig{RequireIdentity: true}))
 	client, instance := direct(t, registry)
 	fresh := func(incarnation discovery.Incarnation) context.Context {
 		return identified(t.Context(), atmostonce.Identity{Incarnation: incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1})
@@ -235,7 +235,7 @@ func TestInstancesWithALedgerServeWhatAProxyPicksThemForOnce(t *testing.T) {
 	)
 	for range 2 {
 		registry := memory.New()
-		serve(t, registry, handle, framework.UseLedger(shared))
+		serve(t, registry, handle, framework.Admission(framework.AdmissionConfig{Ledger: shared}))
 		client, instance := direct(t, registry)
 		clients, instances = append(clients, client), append(instances, instance)
 	}
@@ -260,10 +260,6 @@ func TestInstancesWithALedgerServeWhatAProxyPicksThemForOnce(t *testing.T) {
 			t.Errorf("%d calls ran %d times", i+1, got)
 		}
 	}
-	err := framework.Serve(t.Context(), memory.New(), handle.register, framework.UseLedger(nil))
-	if err == nil || !strings.Contains(err.Error(), "option UseLedger: is nil") {
-		t.Errorf("Serve with a nil ledger = %v", err)
-	}
 }
 
 // broken is a ledger that cannot be asked.
@@ -277,7 +273,7 @@ func TestWithoutItsLedgerAServiceRefuses(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	var runs atomic.Int64
-	serve(t, registry, &echo{echo: counting(&runs)}, framework.UseLedger(broken{}))
+	serve(t, registry, &echo{echo: counting(&runs)}, framework.Admission(framework.AdmissionConfig{Ledger: broken{}}))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
 	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
@@ -318,7 +314,7 @@ func TestCallsAreGoodAgainOnceTheRegistryKnowsTheSuccessor(t *testing.T) {
 func TestSessionsAreLimited(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
-	serve(t, registry, &echo{}, framework.MaxSessions(2, 5))
+	serve(t, registry, &echo{}, framework.Admission(framework.AdmissionConfig{MaxSessionsPerPrincipal: 2, MaxSessions: 5}))
 	client, instance := direct(t, registry)
 	for i := range 3 {
 		_, err := client.Echo(identified(t.Context(), atmostonce.Identity{
@@ -328,10 +324,10 @@ func TestSessionsAreLimited(t *testing.T) {
 			t.Errorf("session %d of one host = %v", i+1, err)
 		}
 	}
-	for _, bad := range [][2]int{{0, 1}, {-1, 1}, {2, 1}} {
-		err := framework.Serve(t.Context(), registry, (&echo{}).register, framework.MaxSessions(bad[0], bad[1]))
-		if err == nil || !strings.Contains(err.Error(), "option MaxSessions") {
-			t.Errorf("Serve with MaxSessions(%d, %d) = %v", bad[0], bad[1], err)
+	for _, bad := range []framework.AdmissionConfig{{MaxSessionsPerPrincipal: -1}, {MaxSessions: -1}, {MaxSessionsPerPrincipal: 2, MaxSessions: 1}} {
+		err := framework.Serve(t.Context(), registry, (&echo{}).register, framework.Admission(bad))
+		if err == nil || !strings.Contains(err.Error(), "option Admission: MaxSessions") {
+			t.Errorf("Serve with %+v = %v", bad, err)
 		}
 	}
 }

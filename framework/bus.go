@@ -63,7 +63,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDialOptions(read.dial); err != nil {
+	if err := checkDialOptions(read); err != nil {
 		return nil, err
 	}
 	bus := &Bus{registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection)}
@@ -72,8 +72,8 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 }
 
 // checkDialOptions finds options that every connection would fail with.
-func checkDialOptions(own []grpc.DialOption) error {
-	options, err := dialOptions(own, nil)
+func checkDialOptions(read busOptions) error {
+	options, err := dialOptions(read, nil)
 	if err != nil {
 		return err
 	}

@@ -134,6 +134,8 @@ func (told) Register(...discovery.Instance) (discovery.Registration, error) {
 	return nil, errors.New("nothing can be registered here")
 }
 
+func (told) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
+
 func (r told) Watch(api string, observer func(discovery.Snapshot)) func() {
 	snapshot := r.snapshot
 	snapshot.API = api

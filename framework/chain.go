@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/onecall-dev/onecall/discovery/resolver"
@@ -19,7 +18,7 @@ import (
 
 // grpc-go knows policies by name, and takes them only before it is used.
 func init() { //nolint:gochecknoinits // see balancer.Register
-	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf))
+	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf, resolver.ObserverOf))
 }
 
 // streamWorkers is how many goroutines a server keeps for its calls: a fresh
@@ -62,13 +61,13 @@ func serverOptions(log *slog.Logger, guard *atmostonce.Server, methods map[strin
 //
 // What runs around a call at the caller is not an interceptor: see
 // connection.invoke.
-func dialOptions(own []grpc.DialOption, limits map[string]timeout.Limit, fixed ...grpc.DialOption) ([]grpc.DialOption, error) {
-	config, err := serviceConfig(limits)
+func dialOptions(bus busOptions, limits map[string]timeout.Limit, fixed ...grpc.DialOption) ([]grpc.DialOption, error) {
+	config, err := serviceConfig(bus.balancing, limits)
 	if err != nil {
 		return nil, err
 	}
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	options = append(options, own...)
+	options = append(options, bus.dial...)
 	options = append(options, fixed...)
 	return append(options,
 		grpc.WithChainUnaryInterceptor(atmostonce.UnaryClientInterceptor),
@@ -81,16 +80,23 @@ func dialOptions(own []grpc.DialOption, limits map[string]timeout.Limit, fixed .
 }
 
 // serviceConfig gives gRPC's service config of a connection
-// (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
-func serviceConfig(limits map[string]timeout.Limit) (string, error) {
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). An instance
+// whose health service says that it does not serve gets no calls; one without
+// a health service does.
+func serviceConfig(balancing map[string]json.RawMessage, limits map[string]timeout.Limit) (string, error) {
 	config, err := json.Marshal(map[string]any{
 		"loadBalancingConfig": []map[string]any{{atmostonce.PolicyName: map[string]any{
-			"childPolicy": []map[string]any{{roundrobin.Name: struct{}{}}},
+			"childPolicy": []map[string]json.RawMessage{balancing},
 		}}},
-		"methodConfig": timeout.MethodConfigs(limits),
+		"healthCheckConfig": map[string]string{"serviceName": wholeServer},
+		"methodConfig":      timeout.MethodConfigs(limits),
 	})
 	if err != nil {
 		return "", fmt.Errorf("onecall: service config: %w", err)
 	}
 	return string(config), nil
 }
+
+// wholeServer is the name by which the health service knows the server itself,
+// which every one that has a health service knows.
+const wholeServer = ""

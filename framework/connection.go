@@ -58,9 +58,13 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{finding: finding{api: c.api}}
-	ch.finding.observe(nil)
-	options, err := dialOptions(c.bus.options.dial, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, ch.finding.observe)))
+	ch := &channel{}
+	ch.finding.observe(resolver.NewNoAnswerError(c.api))
+	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, resolver.Config{
+		Observe: ch.finding.observe,
+		Zone:    c.bus.options.zone,
+		Logger:  c.bus.options.log,
+	})))
 	if err != nil {
 		return nil, err
 	}

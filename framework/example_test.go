@@ -188,7 +188,7 @@ func ExampleBus_Ready() {
 	fmt.Println(bus.Ready(ctx, "outh"))
 	// Output:
 	// <nil>
-	// onecall: not ready: unknown API "outh": nobody ever served it; check its name and that a service of it was started (the registry knows auth)
+	// onecall: not ready: unknown API "outh": nobody ever served it; check its name and that a service of it was started (did you mean auth? the registry knows auth)
 }
 
 func ExampleBus_Close() {
@@ -322,33 +322,44 @@ func ExampleReissue() {
 	// Output: 1 <nil>
 }
 
-func ExampleRequireIdentity() {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	err := framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
-		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
-	}, framework.RequireIdentity(), quiet)
-	fmt.Println(err)
-	// Output: <nil>
-}
-
-func ExampleMaxSessions() {
-	err := framework.Serve(context.Background(), memory.New(), func(apis grpc.ServiceRegistrar) {
-		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
-	}, framework.MaxSessions(1000, 10))
-	fmt.Println(err)
-	// Output: onecall: Serve: option MaxSessions: 1000 for one principal and 10 for all: give more than zero, and for all at least as many as for one
-}
-
-func ExampleUseLedger() {
-	// Instances on several machines share one on etcd: see package etcdledger.
+func ExampleAdmission() {
+	// Instances on several machines share a ledger on etcd: see package etcdledger.
 	shared := new(ledgertest.Memory)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	err := framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
+	register := func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
-	}, framework.UseLedger(shared), quiet)
+	}
+	err := framework.Serve(ctx, memory.New(), register, framework.Admission(framework.AdmissionConfig{RequireIdentity: true, Ledger: shared}), quiet)
 	fmt.Println(err)
+	err = framework.Serve(ctx, memory.New(), register, framework.Admission(framework.AdmissionConfig{MaxSessionsPerPrincipal: 1000, MaxSessions: 10}))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// onecall: Serve: option Admission: MaxSessions is 10 for all and MaxSessionsPerPrincipal 1000 for one: give at least as many for all
+}
+
+func ExampleLoadBalancing() {
+	registry := memory.New()
+	_, err := framework.NewBus(registry, framework.LoadBalancing("round_robin", ""))
+	fmt.Println(err)
+	_, err = framework.NewBus(registry, framework.LoadBalancing("ring_hash_experimental", `{"requestHashHeader": "account"}`))
+	fmt.Println(err)
+	_, err = framework.NewBus(registry, framework.LoadBalancing("fastest", ""))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// <nil>
+	// onecall: bus: option LoadBalancing: no policy has the name "fastest": give one of ["least_request_experimental" "round_robin" "weighted_round_robin" "ring_hash_experimental" "random_subsetting_experimental" "pick_first"]
+}
+
+func ExampleZone() {
+	registry := memory.New()
+	bus, err := framework.NewBus(registry, framework.Zone("eu-west-1a"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bus.Close())
 	// Output: <nil>
 }
 

@@ -2,9 +2,7 @@ package framework
 
 import (
 	"errors"
-	"fmt"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -14,7 +12,6 @@ import (
 // finding is how an API's instances are being found. Calls read it without a
 // lock, before and after.
 type finding struct {
-	api string
 	// problem is nil while there is an instance.
 	problem atomic.Pointer[problem]
 	spells  uint64 // only the registry's watch, or nobody, is at work
@@ -36,12 +33,8 @@ func (p *problem) code() codes.Code {
 	return codes.Unavailable
 }
 
-// observe is told what the registry knows; nil is nothing yet, or no more.
-func (f *finding) observe(snapshot *discovery.Snapshot) {
-	var err error = &noAnswerError{api: f.api, since: time.Now()}
-	if snapshot != nil {
-		err = snapshot.Err()
-	}
+// observe is told why there is no instance, nil when there is one.
+func (f *finding) observe(err error) {
 	if err == nil {
 		f.problem.Store(nil)
 		return
@@ -63,15 +56,4 @@ func (f *finding) throughout(before *problem) *problem {
 		return nil
 	}
 	return now
-}
-
-// noAnswerError says that the registry has not answered yet.
-type noAnswerError struct {
-	api   string
-	since time.Time
-}
-
-// Error implements error.
-func (e *noAnswerError) Error() string {
-	return fmt.Sprintf("no instance of API %q is known yet: the registry can't be reached or is slow, and was first asked at %s", e.api, e.since.UTC().Format(time.RFC3339))
 }

@@ -2,6 +2,7 @@ package framework
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,15 +41,16 @@ type serveOptions struct {
 	budget    time.Duration
 	log       *slog.Logger
 	server    []grpc.ServerOption
-	// What RequireIdentity and MaxSessions set; 0 is the default.
-	requireIdentity                bool
-	ledger                         atmostonce.Ledger
-	sessions, sessionsPerPrincipal int
+	admission AdmissionConfig
+	zone      string
 }
 
 type busOptions struct {
 	log  *slog.Logger
 	dial []grpc.DialOption
+	// balancing is what LoadBalancing sets: a policy and its configuration.
+	balancing map[string]json.RawMessage
+	zone      string
 	// reissueUnsent and reissueRepeatable are what Reissue sets.
 	reissueUnsent, reissueRepeatable bool
 }
@@ -130,41 +132,39 @@ func ServerOptions(options ...grpc.ServerOption) ServeOption {
 	})
 }
 
-// RequireIdentity refuses calls without an identity, which may be copies of
-// each other: those of callers that are not on a bus. Without the option they
-// are served.
-func RequireIdentity() ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.requireIdentity = true
-		return nil
-	})
+// AdmissionConfig says which calls a service admits. The zero value is the
+// default.
+type AdmissionConfig struct {
+	// RequireIdentity refuses calls without an identity, which may be copies of
+	// each other: those of callers that are not on a bus. Otherwise they are
+	// served.
+	RequireIdentity bool
+	// MaxSessionsPerPrincipal and MaxSessions are how many callers' sessions a
+	// service remembers: for one TLS identity, or host without TLS, and for all;
+	// 0 is 10,000 and 1,000,000. Each bus has one; those above are refused. A
+	// session that called within the last minute takes some 1.3 KB, an idle one,
+	// for a day, some 60 bytes.
+	MaxSessionsPerPrincipal, MaxSessions int
+	// Ledger is asked before each identified call, which waits for it, and is
+	// shared by the instances of a service, so that they can stand behind a proxy
+	// that picks the instance of each call: package etcdledger has one on etcd.
+	// Without it such calls are refused.
+	Ledger atmostonce.Ledger
 }
 
-// UseLedger has a service ask a ledger, which its instances share, before each
-// identified call, so that it can stand behind a proxy that picks the instance
-// of each call: package etcdledger has one on etcd. Without it such calls are
-// refused. Each call waits for the ledger.
-func UseLedger(ledger atmostonce.Ledger) ServeOption {
+// Admission sets which calls a service admits.
+func Admission(config AdmissionConfig) ServeOption {
 	return serveOption(func(o *serveOptions) error {
-		if ledger == nil {
-			return errors.New("option UseLedger: is nil: leave it out, or open a ledger with etcdledger.Open")
+		perPrincipal, total := config.MaxSessionsPerPrincipal, config.MaxSessions
+		switch {
+		case perPrincipal < 0:
+			return fmt.Errorf("option Admission: MaxSessionsPerPrincipal is %d: give more than zero, or 0 for the default", perPrincipal)
+		case total < 0:
+			return fmt.Errorf("option Admission: MaxSessions is %d: give more than zero, or 0 for the default", total)
+		case perPrincipal > 0 && total > 0 && total < perPrincipal:
+			return fmt.Errorf("option Admission: MaxSessions is %d for all and MaxSessionsPerPrincipal %d for one: give at least as many for all", total, perPrincipal)
 		}
-		o.ledger = ledger
-		return nil
-	})
-}
-
-// MaxSessions sets how many callers' sessions a service remembers: perPrincipal
-// for one TLS identity, or host without TLS, and total for all; both more than
-// zero. The default is 10,000 and 1,000,000. Each bus has one; those above are
-// refused. A session that called within the last minute takes some 1.3 KB, an
-// idle one, for a day, some 60 bytes.
-func MaxSessions(perPrincipal, total int) ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		if perPrincipal <= 0 || total < perPrincipal {
-			return fmt.Errorf("option MaxSessions: %d for one principal and %d for all: give more than zero, and for all at least as many as for one", perPrincipal, total)
-		}
-		o.sessionsPerPrincipal, o.sessions = perPrincipal, total
+		o.admission = config
 		return nil
 	})
 }
@@ -240,7 +240,7 @@ func newServeOptions(options []ServeOption) (serveOptions, error) {
 }
 
 func newBusOptions(options []BusOption) (busOptions, error) {
-	out := busOptions{log: slog.Default(), reissueUnsent: true, reissueRepeatable: true}
+	out := busOptions{log: slog.Default(), balancing: defaultBalancing, reissueUnsent: true, reissueRepeatable: true}
 	for i, option := range options {
 		if option == nil {
 			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)

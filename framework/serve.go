@@ -31,7 +31,8 @@ const (
 //
 // It listens, serves the standard health service beside the APIs, and puts
 // itself into the registry once it accepts connections; when the registry is
-// away it serves all the same and registers when that is back. When ctx ends it
+// away it serves all the same and registers when that is back, which the health
+// service tells of [RegistrationHealth]. When ctx ends it
 // leaves the registry, finishes the calls that are under way, all within
 // [StopWithin], and returns every error it met, joined; nil when there was
 // none. What is wrong with a parameter, an option or an API's .proto is an
@@ -65,10 +66,10 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 	s := &serving{apis: apis, registry: registry, options: read, incarnation: discovery.NewIncarnation(), health: health.NewServer()}
 	if s.guard, err = atmostonce.NewServer(atmostonce.ServerConfig{
 		Incarnation:             s.incarnation,
-		RequireIdentity:         read.requireIdentity,
-		MaxSessionsPerPrincipal: read.sessionsPerPrincipal,
-		MaxSessions:             read.sessions,
-		Ledger:                  read.ledger,
+		RequireIdentity:         read.admission.RequireIdentity,
+		MaxSessionsPerPrincipal: read.admission.MaxSessionsPerPrincipal,
+		MaxSessions:             read.admission.MaxSessions,
+		Ledger:                  read.admission.Ledger,
 		Exempt:                  contract.Infrastructure,
 	}); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)
@@ -139,6 +140,8 @@ func (s *serving) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("onecall: Serve: registering: %w", err), <-served)
 	}
 	s.options.log.Info("serving", "address", address, "apis", names(s.apis.contracts()))
+	stopFollowing := s.follow(registration)
+	defer stopFollowing()
 
 	select {
 	case <-ctx.Done():
@@ -148,6 +151,36 @@ func (s *serving) run(ctx context.Context) error {
 	}
 	s.options.log.Info("stopped", "address", address)
 	return err
+}
+
+// RegistrationHealth is the name by which the health service of [Serve] tells
+// whether its APIs stand in the registry. They are served all the same when they
+// do not, so it is no part of the health of the server itself, the name "".
+const RegistrationHealth = "onecall.registration"
+
+// follow keeps the health of the registration up to date until stop.
+func (s *serving) follow(registration discovery.Registration) (stop func()) {
+	ended := make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		for {
+			status := registration.Status()
+			state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+			if status.Registered {
+				state = grpc_health_v1.HealthCheckResponse_SERVING
+			}
+			s.health.SetServingStatus(RegistrationHealth, state)
+			select {
+			case <-status.Changed:
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		following.Wait()
+	}
 }
 
 // stop leaves the registry and finishes the calls under way, within the budget.
@@ -203,6 +236,7 @@ func (s *serving) instances(address string) []discovery.Instance {
 			Service:     api.Service,
 			State:       discovery.Serving,
 			Version:     programVersion(),
+			Zone:        s.options.zone,
 			Started:     started,
 		})
 	}

@@ -269,6 +269,8 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 // stuck is a registry that takes registrations and then does not answer.
 type stuck struct{ told }
 
+func (stuck) Status() discovery.Status { return discovery.Status{} }
+
 func (s stuck) Register(...discovery.Instance) (discovery.Registration, error) { return s, nil }
 
 func (stuck) Registered() <-chan struct{} { return nil }

@@ -191,10 +191,10 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 
 // firstThatFit gives the first keys that fit into one transaction.
 func firstThatFit(keys []string, desired map[string]entry) []string {
-	bytes := 0
+	size := 0
 	for i, key := range keys {
-		bytes += len(key) + len(desired[key].value)
-		if i > 0 && (bytes > bytesPerTxn || i == keysPerTxn/2) { // an instance takes two operations
+		size += len(key) + len(desired[key].value)
+		if i > 0 && (size > bytesPerTxn || i == keysPerTxn/2) { // an instance takes two operations
 			return keys[:i]
 		}
 	}

@@ -18,8 +18,8 @@ import (
 type Registry struct {
 	// mu guards all fields and is held while observers are told, so that they
 	// are told in order and none after its stop.
-	mu        sync.Mutex
-	apis      map[string][]entry // oldest first
+	mu   sync.Mutex
+	apis map[string][]entry // oldest first
 	// seen holds, of each API that was ever served, when an instance was taken
 	// out last.
 	seen      map[string]time.Time

@@ -1,12 +1,23 @@
 // Package resolver gives grpc-go the instances that a discovery.Registry knows.
 //
-// It does no I/O and starts no goroutine: the registry's watch calls it. So
-// Build, which grpc-go runs inside a call before it looks at the deadline, and
-// Close return at once in every state of the registry.
+// It does no I/O and starts no goroutine but for timers: the registry's watch
+// calls it. So Build, which grpc-go runs inside a call before it looks at the
+// deadline, and Close return at once in every state of the registry.
+//
+// An instance is in use from when the registry tells of it until it drains or
+// the registry tells that it is gone. But when most of an API's instances go
+// within [VanishWindow] without having drained, it is more likely that the
+// registry lost them than that they ended: then they stay in use until they are
+// back, or until they can't be connected to for [Grace].
 package resolver
 
 import (
+	"log/slog"
+	"sync"
+	"time"
+
 	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -15,30 +26,60 @@ import (
 // Scheme is the scheme of targets: "onecall:///auth".
 const Scheme = "onecall"
 
+const (
+	// VanishWindow is the time within which instances count as gone at once.
+	VanishWindow = 30 * time.Second
+	// Grace is how long an instance that vanished may be unreachable before it
+	// is gone for good.
+	Grace = 10 * time.Second
+)
+
 // Target gives the target that the builder resolves to an API's instances.
 func Target(api string) string { return Scheme + ":///" + api }
+
+// Config says which instances connections use, and who is told. The zero value
+// uses all.
+type Config struct {
+	// Observe is told why a connection has no instance, nil when it has one: a
+	// *[NoAnswerError] from Build on and again after Close, else an error of
+	// discovery's or of Accept. It is told before the connection is, so that a
+	// call that fails finds the reason; but that the last instance is gone it is
+	// told after, so that no new call goes to one then. It is quick and calls
+	// neither.
+	Observe func(problem error)
+	// Zone is the one whose instances are preferred: others are in use only
+	// while none of the zone can be connected to. Empty prefers none.
+	Zone string
+	// Accept tells why an instance must not be used, nil when it may. It is
+	// quick; again, which may be called at any time and from any goroutine, has
+	// it asked anew. Nil accepts all.
+	Accept func(instance discovery.Instance, again func()) error
+	// Logger gets a line when the registry lost an API's instances, and when
+	// they are back; nil is [slog.Default].
+	Logger *slog.Logger
+}
 
 // Builder builds resolvers for connections to APIs. Its methods are safe for
 // all goroutines.
 type Builder struct {
 	registry discovery.Registry
-	observe  func(*discovery.Snapshot)
+	config   Config
 }
 
 var _ resolver.Builder = (*Builder)(nil)
 
 // NewBuilder returns a builder that asks registry.
-//
-// When observe is not nil it is told what a connection knows: nil while it
-// knows nothing, which is from Build on and again after Close, else the last
-// snapshot. It is told before the connection is, so that a call that fails
-// finds the reason; but that the last instance is gone it is told after, so
-// that no new call goes to one then. It is quick and calls neither.
-func NewBuilder(registry discovery.Registry, observe func(*discovery.Snapshot)) *Builder {
-	if observe == nil {
-		observe = func(*discovery.Snapshot) {}
+func NewBuilder(registry discovery.Registry, config Config) *Builder {
+	if config.Observe == nil {
+		config.Observe = func(error) {}
 	}
-	return &Builder{registry: registry, observe: observe}
+	if config.Accept == nil {
+		config.Accept = func(discovery.Instance, func()) error { return nil }
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	return &Builder{registry: registry, config: config}
 }
 
 // Scheme implements [resolver.Builder].
@@ -46,54 +87,114 @@ func (b *Builder) Scheme() string { return Scheme }
 
 // Build implements [resolver.Builder]. It never fails.
 func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	b.observe(nil)
-	serving := false // whether the connection has an instance
-	stop := b.registry.Watch(target.Endpoint(), func(snapshot discovery.Snapshot) {
-		had := serving
-		serving = snapshot.Err() == nil
-		if had && !serving {
-			update(conn, snapshot)
-			b.observe(&snapshot)
-			return
-		}
-		b.observe(&snapshot)
-		update(conn, snapshot)
-	})
-	return &watched{stop: stop, observe: b.observe}, nil
+	r := &watched{
+		config:    b.config,
+		api:       target.Endpoint(),
+		conn:      conn,
+		instances: newInstances(b.config, target.Endpoint()),
+	}
+	r.instances.again = r.lookAgain
+	r.timer = time.AfterFunc(time.Hour, r.look)
+	r.timer.Stop()
+	b.config.Observe(NewNoAnswerError(r.api))
+	r.stop = b.registry.Watch(r.api, r.tell)
+	return r, nil
 }
 
-// update tells a connection of a snapshot. Instances that drain are left out;
-// without any other the connection learns why there is none, and keeps what it
-// has if it is only the registry that can't be reached.
-func update(conn resolver.ClientConn, snapshot discovery.Snapshot) {
-	if err := snapshot.Err(); err != nil && snapshot.Unreachable != nil {
-		conn.ReportError(err)
+// watched is the resolver of one connection.
+type watched struct {
+	config Config
+	api    string
+	conn   resolver.ClientConn
+	stop   func()
+	// timer looks at the instances again when one that is kept may go.
+	timer *time.Timer
+
+	// mu guards the fields below, and is held while the connection is told, so
+	// that it is told in order.
+	mu        sync.Mutex
+	closed    bool
+	instances *instances
+	// told is what the connection was told last.
+	told toldOf
+}
+
+// toldOf is what a connection was told.
+type toldOf int
+
+const (
+	toldNothing toldOf = iota
+	toldEndpoints
+	toldNone
+	toldError
+)
+
+// tell is told by the registry.
+func (r *watched) tell(snapshot discovery.Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
 		return
 	}
-	state := resolver.State{Endpoints: make([]resolver.Endpoint, 0, len(snapshot.Instances))}
-	for _, instance := range snapshot.Instances {
-		if instance.State == discovery.Draining {
-			continue
-		}
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{
-			Addresses:  []resolver.Address{address(instance)},
-			Attributes: attributes.New(instanceKey{}, instance),
-		})
-	}
-	// The error says that the balancer has no endpoint. There is nothing to
-	// resolve anew for it: the watch goes on.
-	_ = conn.UpdateState(state)
+	r.instances.take(snapshot, time.Now())
+	r.update()
 }
 
-// address gives the address of an instance. Its incarnation is part of what
-// makes it one: who took over an address is another, with a connection of its
-// own.
-func address(instance discovery.Instance) resolver.Address {
-	out := resolver.Address{Addr: instance.Address}
-	if !instance.Incarnation.IsZero() {
-		out.Attributes = attributes.New(incarnationKey{}, instance.Incarnation)
+// look looks at what is known again.
+func (r *watched) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed && r.instances.known() {
+		r.update()
 	}
-	return out
+}
+
+// lookAgain has a goroutine look: who calls it may be at work for the
+// connection, which look waits for.
+func (r *watched) lookAgain() { r.timer.Reset(0) }
+
+// update tells the connection which instances to use, if they changed; without
+// any it learns why, and keeps what it has if it is only the registry that
+// can't be reached. r.mu is held.
+func (r *watched) update() {
+	found := r.instances.use(time.Now())
+	if found.next > 0 {
+		r.timer.Reset(found.next)
+	}
+	lost := r.told == toldEndpoints && found.problem != nil
+	if !lost {
+		r.config.Observe(found.problem)
+	}
+	kind := toldEndpoints
+	if found.problem != nil {
+		kind = toldNone
+	}
+	switch {
+	case found.problem != nil && found.unreachable && !lost:
+		kind = toldError
+		r.conn.ReportError(found.problem)
+	case found.changed || kind != r.told:
+		// The error says that the balancer has no endpoint. There is nothing to
+		// resolve anew for it: the watch goes on.
+		_ = r.conn.UpdateState(resolver.State{Endpoints: found.endpoints})
+	}
+	if lost {
+		r.config.Observe(found.problem)
+	}
+	r.told = kind
+}
+
+// ResolveNow implements [resolver.Resolver]: the watch is always up to date.
+func (*watched) ResolveNow(resolver.ResolveNowOptions) {}
+
+// Close implements [resolver.Resolver].
+func (r *watched) Close() {
+	r.stop()
+	r.timer.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	r.config.Observe(NewNoAnswerError(r.api))
 }
 
 type incarnationKey struct{}
@@ -109,20 +210,35 @@ type instanceKey struct{}
 
 // InstanceOf gives the instance that an endpoint of this resolver stands for.
 func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
-	instance, ok := endpoint.Attributes.Value(instanceKey{}).(discovery.Instance)
-	return instance, ok
+	instance, ok := endpoint.Attributes.Value(instanceKey{}).(*discovery.Instance)
+	if !ok {
+		return discovery.Instance{}, false
+	}
+	return *instance, true
 }
 
-type watched struct {
-	stop    func()
-	observe func(*discovery.Snapshot)
+type reachKey struct{}
+
+// ObserverOf gives who is to be told of the state of a connection to an address
+// of this resolver, nil of other addresses.
+func ObserverOf(address resolver.Address) func(connectivity.State) {
+	reached, ok := address.Attributes.Value(reachKey{}).(*reach)
+	if !ok {
+		return nil
+	}
+	return reached.observe
 }
 
-// ResolveNow implements [resolver.Resolver]: the watch is always up to date.
-func (*watched) ResolveNow(resolver.ResolveNowOptions) {}
-
-// Close implements [resolver.Resolver].
-func (w *watched) Close() {
-	w.stop()
-	w.observe(nil)
+// endpointOf gives the endpoint of an instance. Its incarnation is part of what
+// makes its address one: who took over an address is another, with a connection
+// of its own. Nothing of it says what name a caller checks in a certificate.
+func endpointOf(instance *discovery.Instance, reached *reach) resolver.Endpoint {
+	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachKey{}, reached)}
+	if !instance.Incarnation.IsZero() {
+		address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation)
+	}
+	return resolver.Endpoint{
+		Addresses:  []resolver.Address{address},
+		Attributes: attributes.New(instanceKey{}, instance),
+	}
 }

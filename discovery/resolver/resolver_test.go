@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"slices"
 	"testing"
@@ -25,6 +26,8 @@ type story struct {
 	events []string
 	last   resolver.State
 	err    error
+	// problem is what was observed last.
+	problem error
 }
 
 func (s *story) Register(...discovery.Instance) (discovery.Registration, error) {
@@ -53,11 +56,12 @@ func (s *story) Descriptors(context.Context, discovery.Instance) (string, error)
 	return "", errors.New("not here")
 }
 
-func (s *story) observe(snapshot *discovery.Snapshot) {
-	if snapshot == nil {
+func (s *story) observe(problem error) {
+	if errors.As(problem, new(*onecall.NoAnswerError)) {
 		s.events = append(s.events, "observed nothing")
 		return
 	}
+	s.problem = problem
 	s.events = append(s.events, "observed")
 }
 
@@ -70,14 +74,19 @@ func (s *story) want(events ...string) {
 	s.events = nil
 }
 
-func build(t *testing.T) (*story, resolver.Resolver) {
+func build(t *testing.T, config ...onecall.Config) (*story, resolver.Resolver) {
 	t.Helper()
 	target, err := url.Parse(onecall.Target("billing.invoices"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &story{t: t}
-	built, err := onecall.NewBuilder(s, s.observe).Build(resolver.Target{URL: *target}, s, resolver.BuildOptions{})
+	with := onecall.Config{}
+	if len(config) > 0 {
+		with = config[0]
+	}
+	with.Observe, with.Logger = s.observe, slog.New(slog.DiscardHandler)
+	built, err := onecall.NewBuilder(s, with).Build(resolver.Target{URL: *target}, s, resolver.BuildOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,10 +148,13 @@ func TestThatTheLastInstanceIsGoneIsToldAfterTheConnectionKnowsIt(t *testing.T) 
 	s, _ := build(t)
 	s.tell(discovery.Snapshot{Known: true, Instances: []discovery.Instance{{Address: "10.0.0.1:1"}}})
 	s.want("observed", "updated")
-	s.tell(discovery.Snapshot{Known: true})
+	s.tell(discovery.Snapshot{Known: true, Instances: []discovery.Instance{{Address: "10.0.0.1:1", State: discovery.Draining}}})
 	s.want("updated", "observed")
 	s.tell(discovery.Snapshot{Known: true})
-	s.want("observed", "updated")
+	s.want("observed") // the connection has no instance already
+	if !errors.As(s.problem, new(*discovery.NoInstanceError)) {
+		t.Errorf("the problem is %v", s.problem)
+	}
 }
 
 func TestLastKnownInstancesStayWhileTheRegistryIsAway(t *testing.T) {
@@ -159,7 +171,7 @@ func TestLastKnownInstancesStayWhileTheRegistryIsAway(t *testing.T) {
 func TestABuilderNeedsNoObserver(t *testing.T) {
 	t.Parallel()
 	s := &story{t: t}
-	builder := onecall.NewBuilder(s, nil)
+	builder := onecall.NewBuilder(s, onecall.Config{})
 	if builder.Scheme() != onecall.Scheme {
 		t.Errorf("the scheme is %q", builder.Scheme())
 	}

@@ -14,6 +14,7 @@ import (
 	_ "google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
@@ -203,7 +204,10 @@ func TestReservedMetadataIsNotPassedOn(t *testing.T) {
 
 func TestThePolicyWrapsAnyOfGRPCs(t *testing.T) {
 	t.Parallel()
-	builder := NewPolicy(func(resolver.Address) discovery.Incarnation { return discovery.Incarnation{} })
+	builder := NewPolicy(
+		func(resolver.Address) discovery.Incarnation { return discovery.Incarnation{} },
+		func(resolver.Address) func(connectivity.State) { return nil },
+	)
 	parser, ok := builder.(balancer.ConfigParser)
 	if !ok || builder.Name() != PolicyName {
 		t.Fatal("the policy reads no configuration")

@@ -23,13 +23,15 @@ const PolicyName = "onecall_at_most_once"
 // policy picks as its child does, which may be any that grpc-go knows, and
 // binds each call that has a [Record] to the instance that was picked.
 // incarnationOf reads the incarnation off an address; zero is an instance that
-// knows nothing of identities.
-func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation) balancer.Builder {
-	return policyBuilder{incarnationOf: incarnationOf}
+// knows nothing of identities. observerOf gives who is told of the state of the
+// connection to an address, nil for nobody.
+func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation, observerOf func(resolver.Address) func(connectivity.State)) balancer.Builder {
+	return policyBuilder{incarnationOf: incarnationOf, observerOf: observerOf}
 }
 
 type policyBuilder struct {
 	incarnationOf func(resolver.Address) discovery.Incarnation
+	observerOf    func(resolver.Address) func(connectivity.State)
 }
 
 // policyConfig is the parsed configuration.
@@ -73,7 +75,7 @@ func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalanc
 
 // Build implements [balancer.Builder].
 func (b policyBuilder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
-	return &policy{ClientConn: conn, options: options, incarnationOf: b.incarnationOf}
+	return &policy{ClientConn: conn, policyBuilder: b, options: options}
 }
 
 // policy is both what grpc-go takes for a balancer and what the child takes for
@@ -81,8 +83,9 @@ func (b policyBuilder) Build(conn balancer.ClientConn, options balancer.BuildOpt
 type policy struct {
 	balancer.ClientConn // the real one; methods of the child's view are overridden below
 
-	options       balancer.BuildOptions
-	incarnationOf func(resolver.Address) discovery.Incarnation
+	policyBuilder
+
+	options balancer.BuildOptions
 
 	child     balancer.Balancer
 	childName string
@@ -136,6 +139,14 @@ func (p *policy) Close() {
 
 // NewSubConn implements [balancer.ClientConn] for the child.
 func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	if len(addresses) > 0 {
+		if observe, told := p.observerOf(addresses[0]), options.StateListener; observe != nil && told != nil {
+			options.StateListener = func(state balancer.SubConnState) {
+				observe(state.ConnectivityState)
+				told(state)
+			}
+		}
+	}
 	conn, err := p.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // there is no other way yet: grpc-go's own policies call it
 	if err != nil {
 		return nil, err

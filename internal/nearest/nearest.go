@@ -55,8 +55,8 @@ func fold(name string) []byte {
 func distance(a, b []byte) int {
 	// Three rows of the table: of a's prefixes that are two shorter, one
 	// shorter, and the present one.
-	var before, last, row [maxLength + 1]int
-	for j := range len(b) + 1 {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
 		last[j] = j
 	}
 	for i := range a {
@@ -71,7 +71,7 @@ func distance(a, b []byte) int {
 				row[j+1] = min(row[j+1], before[j-1]+1)
 			}
 		}
-		before, last = last, row
+		before, last, row = last, row, before
 	}
 	return last[len(b)]
 }

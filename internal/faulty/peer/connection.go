@@ -157,12 +157,20 @@ func (c *Connection) take(ctx context.Context, frame http2.Frame) error {
 	return nil
 }
 
+// healthWatch is the path of gRPC's health service, which a peer does not have:
+// it answers so, and such requests are no part of what arrived.
+const healthWatch = "/grpc.health.v1.Health/Watch"
+
 // begin begins a stream and its script.
 func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
 	if _, ok := c.streams[frame.StreamID]; ok { // trailers, which gRPC's callers have none of
 		return
 	}
 	request := &Request{Connection: c.number, Stream: frame.StreamID, Path: frame.PseudoValue("path"), Metadata: metadata.MD{}, Whole: frame.StreamEnded()}
+	if request.Path == healthWatch {
+		_ = c.writeHeaders(frame.StreamID, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "12")
+		return
+	}
 	for _, field := range frame.RegularFields() {
 		name := strings.ToLower(field.Name)
 		request.Metadata[name] = append(request.Metadata[name], field.Value)

@@ -1,0 +1,255 @@
+package resolver
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// instances are those of one API: what the registry tells of, what it lost, and
+// which of both are in use. Whoever uses them holds the resolver's lock.
+type instances struct {
+	config Config
+	api    string
+	again  func()
+	// attentive is whether it matters which instances can be connected to.
+	attentive atomic.Bool
+
+	// snapshot is what the registry told last; nil before it did.
+	snapshot *discovery.Snapshot
+	// lost are the instances that vanished without having drained, by address.
+	lost map[string]*lost
+	// used are those in use, by address; endpoints are theirs.
+	used      []use
+	endpoints []resolver.Endpoint
+}
+
+// lost is an instance that the registry no longer tells of.
+type lost struct {
+	use
+
+	at time.Time
+	// kept is whether it is in use all the same.
+	kept bool
+}
+
+// use is an instance that is, or was, in use.
+type use struct {
+	instance *discovery.Instance
+	endpoint resolver.Endpoint
+	reach    *reach
+}
+
+func newInstances(config Config, api string) *instances {
+	return &instances{config: config, api: api, lost: make(map[string]*lost)}
+}
+
+// known tells whether the registry has told anything.
+func (i *instances) known() bool { return i.snapshot != nil }
+
+// take takes in what the registry tells.
+func (i *instances) take(snapshot discovery.Snapshot, now time.Time) {
+	i.snapshot = &snapshot
+	present := snapshot.Instances
+	for _, used := range i.used { // both are sorted by address
+		address := used.instance.Address
+		for len(present) > 0 && present[0].Address < address {
+			present = present[1:]
+		}
+		if len(present) > 0 && present[0].Address == address {
+			continue
+		}
+		if i.lost[address] == nil {
+			i.lost[address] = &lost{use: used, at: now}
+		}
+	}
+	if len(i.lost) == 0 {
+		return
+	}
+	for _, instance := range snapshot.Instances {
+		delete(i.lost, instance.Address) // back, draining, or replaced
+	}
+}
+
+// found is which instances are in use.
+type found struct {
+	endpoints []resolver.Endpoint
+	// changed is whether they are others than the last time.
+	changed bool
+	// problem is why there is none, and unreachable whether that is because the
+	// registry can't be asked.
+	problem     error
+	unreachable bool
+	// next is after what time all this may change by itself; 0 is never.
+	next time.Duration
+}
+
+// use decides which instances to use.
+func (i *instances) use(now time.Time) (out found) {
+	out.next = i.keep(now)
+	i.attentive.Store(i.config.Zone != "" || len(i.lost) > 0)
+	wanted := make([]*discovery.Instance, 0, len(i.snapshot.Instances)+len(i.lost))
+	var refused error
+	want := func(instance *discovery.Instance) {
+		if err := i.config.Accept(*instance, i.again); err != nil {
+			refused = cmp.Or(refused, err)
+			return
+		}
+		wanted = append(wanted, instance)
+	}
+	for n := range i.snapshot.Instances {
+		if instance := &i.snapshot.Instances[n]; instance.State != discovery.Draining {
+			want(instance)
+		}
+	}
+	kept := false
+	for _, gone := range i.lost {
+		if gone.kept {
+			want(gone.instance)
+			kept = true
+		}
+	}
+	if kept {
+		slices.SortFunc(wanted, func(a, b *discovery.Instance) int { return cmp.Compare(a.Address, b.Address) })
+	}
+	out.changed = i.settle(i.preferred(wanted))
+	out.endpoints = i.endpoints
+	switch {
+	case len(i.used) > 0:
+	case refused != nil:
+		out.problem = refused
+	default:
+		out.problem = i.snapshot.Err()
+		out.unreachable = i.snapshot.Unreachable != nil
+	}
+	return out
+}
+
+// keep decides which of the lost instances stay in use, and forgets those that
+// are gone for good.
+func (i *instances) keep(now time.Time) (next time.Duration) {
+	if len(i.lost) == 0 {
+		return 0
+	}
+	before, present := i.kept(), i.present()
+	most := len(i.lost) > present
+	until := func(end time.Time) bool { // whether end has come
+		left := end.Sub(now)
+		if left > 0 && (next == 0 || left < next) {
+			next = left
+		}
+		return left <= 0
+	}
+	for address, gone := range i.lost {
+		gone.kept = gone.kept || most
+		since := gone.reach.unreachable()
+		switch {
+		case !since.IsZero() && until(since.Add(Grace)):
+			delete(i.lost, address)
+		case !gone.kept && until(gone.at.Add(VanishWindow)):
+			delete(i.lost, address)
+		}
+	}
+	if kept := i.kept(); before == 0 && kept > 0 {
+		i.config.Logger.Warn("most instances vanished from the registry without having drained; they stay in use while they can be connected to",
+			"api", i.api, "vanished", kept, "left", present)
+	}
+	return next
+}
+
+// present counts the instances that the registry tells of and that serve.
+func (i *instances) present() (present int) {
+	for n := range i.snapshot.Instances {
+		if i.snapshot.Instances[n].State != discovery.Draining {
+			present++
+		}
+	}
+	return present
+}
+
+// reached is told when an instance can be connected to, or no longer.
+func (i *instances) reached() {
+	if i.attentive.Load() {
+		i.again()
+	}
+}
+
+// kept counts the lost instances that stay in use.
+func (i *instances) kept() (kept int) {
+	for _, gone := range i.lost {
+		if gone.kept {
+			kept++
+		}
+	}
+	return kept
+}
+
+// preferred leaves out instances of other zones while one of the caller's can
+// be connected to.
+func (i *instances) preferred(wanted []*discovery.Instance) []*discovery.Instance {
+	if i.config.Zone == "" {
+		return wanted
+	}
+	var near []*discovery.Instance
+	reachable := false
+	for _, instance := range wanted {
+		if instance.Zone != i.config.Zone {
+			continue
+		}
+		near = append(near, instance)
+		used, ok := i.find(instance)
+		reachable = reachable || !ok || used.reach.unreachable().IsZero()
+	}
+	if !reachable {
+		return wanted
+	}
+	return near
+}
+
+// find gives what is in use, or was until it was lost, of an instance.
+func (i *instances) find(instance *discovery.Instance) (use, bool) {
+	n, found := slices.BinarySearchFunc(i.used, instance.Address, func(used use, address string) int {
+		return cmp.Compare(used.instance.Address, address)
+	})
+	if found && i.used[n].instance.Incarnation == instance.Incarnation {
+		return i.used[n], true
+	}
+	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
+		return gone.use, true
+	}
+	return use{}, false
+}
+
+// settle makes the wanted instances those in use, and tells whether that
+// changed anything. What stays as it was stays the same value, so that grpc-go
+// keeps its connection, and an event costs the same however many there are.
+func (i *instances) settle(wanted []*discovery.Instance) (changed bool) {
+	used := make([]use, 0, len(wanted))
+	for _, instance := range wanted {
+		before, ok := i.find(instance)
+		switch {
+		case ok && *before.instance == *instance:
+			used = append(used, before)
+			continue
+		case !ok:
+			before.reach = &reach{changed: i.reached}
+		}
+		own := *instance // the snapshot's own may go
+		used = append(used, use{instance: &own, endpoint: endpointOf(&own, before.reach), reach: before.reach})
+		changed = true
+	}
+	changed = changed || len(used) != len(i.used)
+	if changed {
+		i.endpoints = make([]resolver.Endpoint, len(used))
+		for n := range used {
+			i.endpoints[n] = used[n].endpoint
+		}
+	}
+	i.used = used
+	return changed
+}

@@ -1,0 +1,303 @@
+package resolver_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/onecall-dev/onecall/discovery"
+	onecall "github.com/onecall-dev/onecall/discovery/resolver"
+)
+
+// fleet gives n instances, at 10.0.0.1 and so on.
+func fleet(n int) []discovery.Instance {
+	instances := make([]discovery.Instance, n)
+	for i := range instances {
+		instances[i] = discovery.Instance{
+			API: "billing.invoices", Address: fmt.Sprintf("10.0.%d.%d:1", i/200, 100+i%200), Incarnation: discovery.NewIncarnation(), State: discovery.Serving,
+		}
+	}
+	return instances
+}
+
+// tellOf tells of instances that the registry has.
+func (s *story) tellOf(instances ...discovery.Instance) {
+	s.tell(discovery.Snapshot{API: s.api, Known: true, Instances: instances})
+}
+
+// wantUsed compares the instances in use.
+func (s *story) wantUsed(want ...discovery.Instance) {
+	s.t.Helper()
+	used := make([]discovery.Instance, 0, len(want))
+	for _, endpoint := range s.last.Endpoints {
+		instance, _ := onecall.InstanceOf(endpoint)
+		used = append(used, instance)
+	}
+	if !slices.Equal(used, want) {
+		s.t.Errorf("in use are %d instances, want %d:\n%+v\nwant\n%+v", len(used), len(want), used, want)
+	}
+}
+
+// reach tells of the state of the connection to the endpoint at an index.
+func (s *story) reach(index int, states ...connectivity.State) {
+	observe := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])
+	for _, state := range states {
+		observe(state)
+	}
+}
+
+func TestOneOfSeveralInstancesThatVanishesIsGone(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{2, 3, 10} {
+		s, _ := build(t)
+		all := fleet(size)
+		s.tellOf(all...)
+		s.tellOf(all[1:]...)
+		s.wantUsed(all[1:]...)
+	}
+}
+
+func TestInstancesThatMostlyVanishAtOnceStay(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ size, left int }{{1, 0}, {2, 0}, {3, 1}, {10, 4}, {1000, 0}} {
+		s, _ := build(t)
+		all := fleet(test.size)
+		s.tellOf(all...)
+		s.tellOf(all[:test.left]...)
+		s.wantUsed(all...)
+		if s.problem != nil {
+			t.Errorf("of %d instances %d are left and the rest is kept, but the problem is %v", test.size, test.left, s.problem)
+		}
+	}
+}
+
+func TestInstancesThatVanishOneAfterAnotherWithinTheWindowAreBackWhenMostAreGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		defer built.Close()
+		all := fleet(4)
+		s.tellOf(all...)
+		for i := range 2 {
+			time.Sleep(onecall.VanishWindow / 4)
+			s.tellOf(all[i+1:]...)
+			s.wantUsed(all[i+1:]...)
+		}
+		time.Sleep(onecall.VanishWindow / 4)
+		s.tellOf(all[3])
+		s.wantUsed(all...) // three of four within a window
+	})
+}
+
+func TestInstancesThatVanishSlowlyAreGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		defer built.Close()
+		all := fleet(5)
+		s.tellOf(all...)
+		for i := range 4 {
+			time.Sleep(onecall.VanishWindow + time.Second)
+			s.tellOf(all[i+1:]...)
+			s.wantUsed(all[i+1:]...)
+		}
+	})
+}
+
+func TestAKeptInstanceIsGoneOnceItIsUnreachablePastTheGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		defer built.Close()
+		all := fleet(2)
+		s.tellOf(all...)
+		s.reach(0, connectivity.Connecting, connectivity.Ready)
+		s.reach(1, connectivity.Connecting, connectivity.Ready)
+		s.tellOf()
+		s.wantUsed(all...)
+		time.Sleep(time.Hour) // reachable ones stay for as long as it takes
+		synctest.Wait()
+		s.wantUsed(all...)
+
+		s.reach(0, connectivity.Idle, connectivity.Connecting, connectivity.TransientFailure)
+		time.Sleep(onecall.Grace - time.Second)
+		synctest.Wait()
+		s.wantUsed(all...)
+		s.reach(1, connectivity.Idle) // lost a little later
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		s.wantUsed(all[1])
+		s.reach(0, connectivity.Ready) // and back in time
+		time.Sleep(onecall.Grace)
+		synctest.Wait()
+		s.wantUsed(all[1])
+		s.reach(0, connectivity.TransientFailure)
+		time.Sleep(onecall.Grace)
+		synctest.Wait()
+		s.wantUsed()
+		if !errors.As(s.problem, new(*discovery.NoInstanceError)) {
+			t.Errorf("with all gone the problem is %v", s.problem)
+		}
+	})
+}
+
+func TestAnInstanceThatCrashedIsGoneWithItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		defer built.Close()
+		only := fleet(1)
+		s.tellOf(only...)
+		s.reach(0, connectivity.Ready, connectivity.Idle, connectivity.Connecting, connectivity.TransientFailure)
+		time.Sleep(15 * time.Second) // the default TTL
+		s.tellOf()
+		s.wantUsed()
+	})
+}
+
+func TestKeptInstancesGiveWayToWhatTheRegistryTells(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	all := fleet(3)
+	s.tellOf(all...)
+	s.tellOf()
+	s.wantUsed(all...)
+
+	next := all[1] // another process at the address of one
+	next.Incarnation = discovery.NewIncarnation()
+	s.tellOf(next)
+	s.wantUsed(all[0], next, all[2])
+	draining := all[0]
+	draining.State = discovery.Draining
+	s.tellOf(draining, next)
+	s.wantUsed(next, all[2])
+	s.tellOf(next)
+	s.wantUsed(next, all[2]) // what drained does not come back
+	s.tellOf(next, all[2])
+	s.wantUsed(next, all[2])
+	s.tellOf(next) // one of two, and the others went long ago as far as is known
+	s.wantUsed(next)
+}
+
+func TestADrainedInstanceIsNeverKept(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	all := fleet(2)
+	s.tellOf(all...)
+	for i := range all {
+		all[i].State = discovery.Draining
+	}
+	s.tellOf(all...)
+	s.wantUsed()
+	s.tellOf()
+	s.wantUsed()
+}
+
+func TestInstancesOfTheCallersZoneArePreferred(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t, onecall.Config{Zone: "a"})
+		defer built.Close()
+		all := fleet(4)
+		for i := range all {
+			all[i].Zone = []string{"a", "b"}[i%2]
+		}
+		s.tellOf(all[1], all[3])
+		s.wantUsed(all[1], all[3]) // none in the zone
+		s.tellOf(all...)
+		s.wantUsed(all[0], all[2])
+		s.reach(0, connectivity.Ready, connectivity.Idle, connectivity.Connecting)
+		synctest.Wait()
+		s.wantUsed(all[0], all[2]) // the other one there
+		s.reach(1, connectivity.TransientFailure)
+		synctest.Wait()
+		s.wantUsed(all...)
+		s.reach(2, connectivity.Connecting, connectivity.Ready)
+		synctest.Wait()
+		s.wantUsed(all[0], all[2])
+	})
+}
+
+func TestRefusedInstancesAreNotUsed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := fleet(2)
+		refusal := errors.New("too old")
+		var mu sync.Mutex
+		refused := map[discovery.Incarnation]bool{all[0].Incarnation: true}
+		var lookAgain func()
+		s, built := build(t, onecall.Config{Accept: func(instance discovery.Instance, again func()) error {
+			mu.Lock()
+			defer mu.Unlock()
+			lookAgain = again
+			if refused[instance.Incarnation] {
+				return refusal
+			}
+			return nil
+		}})
+		defer built.Close()
+		s.tellOf(all...)
+		s.wantUsed(all[1])
+		mu.Lock()
+		refused[all[1].Incarnation] = true
+		mu.Unlock()
+		lookAgain()
+		synctest.Wait()
+		s.wantUsed()
+		if !errors.Is(s.problem, refusal) {
+			t.Errorf("the problem is %v, want the refusal", s.problem)
+		}
+		mu.Lock()
+		clear(refused)
+		mu.Unlock()
+		lookAgain()
+		synctest.Wait()
+		s.wantUsed(all...)
+	})
+}
+
+func TestAnEventCostsTheSameHoweverManyInstancesThereAre(t *testing.T) {
+	// Not parallel: it counts allocations.
+	const most = 40
+	for _, size := range []int{1, 100, 1000} {
+		s, _ := build(t)
+		all := fleet(size)
+		s.tellOf(all...)
+		s.events = make([]string, 0, 1<<16)
+		versions := []discovery.Instance{all[0], all[0]}
+		versions[0].Version, versions[1].Version = "1", "2"
+		turn := 0
+		allocations := testing.AllocsPerRun(100, func() {
+			turn++
+			next := slices.Clone(all)
+			next[0] = versions[turn%2]
+			s.tellOf(next...)
+		})
+		if allocations > most {
+			t.Errorf("an event at %d instances makes %v allocations, want %d at most", size, allocations, most)
+		}
+	}
+}
+
+func TestNothingIsToldOfAClosedResolver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		all := fleet(1)
+		s.tellOf(all...)
+		s.reach(0, connectivity.TransientFailure)
+		s.tellOf()
+		built.Close()
+		s.events = nil
+		time.Sleep(time.Hour)
+		s.reach(0, connectivity.Ready)
+		synctest.Wait()
+		s.want()
+	})
+}
