@@ -26,7 +26,7 @@ type Registry struct {
 var _ discovery.Registry = (*Registry)(nil)
 
 // Open returns the registry that config describes, or a *[ConfigError]. It
-// does no I/O: etcd need not be there yet.
+// does no I/O but to read certificate files: etcd need not be there yet.
 func Open(config Config) (*Registry, error) {
 	config, err := config.withDefaults()
 	if err != nil {

@@ -8,15 +8,21 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
@@ -78,7 +84,7 @@ func TestUserAndPasswordOpenEtcd(t *testing.T) {
 func TestTLSAndClientCertificatesReachEtcd(t *testing.T) {
 	t.Parallel()
 	authority := newAuthority(t)
-	endpoint := tlsFront(t, shared, &tls.Config{
+	endpoint, _ := tlsFront(t, shared, &tls.Config{
 		Certificates: []tls.Certificate{authority.issue(t, "127.0.0.1")},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    authority.pool,
@@ -97,6 +103,174 @@ func TestTLSAndClientCertificatesReachEtcd(t *testing.T) {
 	// Without a certificate of its own the client is cut off after its
 	// handshake, in words that depend on who is first.
 	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: []string{endpoint}, TLS: &tls.Config{RootCAs: authority.pool, MinVersion: tls.VersionTLS13}}), "etcd at "+endpoint)
+}
+
+// TestCertificatesAreReplacedWithoutARestart has etcd and its client go over to
+// another authority while they are connected.
+func TestCertificatesAreReplacedWithoutARestart(t *testing.T) {
+	t.Parallel()
+	old, next := newAuthority(t), newAuthority(t)
+	dir := t.TempDir()
+	config := etcd.Config{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	old.write(t, config)
+	var current atomic.Pointer[tls.Config]
+	use := func(a authority) {
+		current.Store(&tls.Config{
+			Certificates: []tls.Certificate{a.issue(t, "127.0.0.1")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool,
+			NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
+		})
+	}
+	use(old)
+	endpoint, cut := tlsFront(t, shared, &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }, MinVersion: tls.VersionTLS13,
+	})
+	config.Endpoints = []string{endpoint}
+	registry := openWith(t, config)
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	watched := discoverytest.Watch(t, registry, "auth")
+	watched.UntilAddresses(t, "10.0.0.1:1")
+
+	use(next)
+	cut()
+	watched.Until(t, "an etcd that nobody trusts any more", func(s discovery.Snapshot) bool {
+		return s.Unreachable != nil && strings.Contains(s.Unreachable.Error(), "unknown authority")
+	})
+	next.write(t, config)
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.2:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
+
+	// A file that is being written is passed over.
+	if err := os.WriteFile(config.CAFile, []byte("-----BEGIN"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cut()
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.3:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
+}
+
+func TestWithFilesTheNameInEtcdsCertificateIsChecked(t *testing.T) {
+	t.Parallel()
+	authority := newAuthority(t)
+	config := etcd.Config{CAFile: filepath.Join(t.TempDir(), "ca.pem")}
+	authority.write(t, config)
+	endpoint, _ := tlsFront(t, shared, &tls.Config{
+		Certificates: []tls.Certificate{authority.issue(t, "127.0.0.2")}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
+	})
+	config.Endpoints = []string{endpoint}
+	wantUnreachable(t, openWith(t, config), "valid for 127.0.0.2, not 127.0.0.1")
+}
+
+func TestBadCertificateFilesAreErrorsThatNameTheField(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	good := etcd.Config{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	newAuthority(t).write(t, good)
+	other := filepath.Join(t.TempDir(), "key.pem")
+	newAuthority(t).write(t, etcd.Config{CAFile: filepath.Join(dir, "other.pem"), CertFile: filepath.Join(dir, "other-cert.pem"), KeyFile: other})
+	for name, test := range map[string]struct {
+		config etcd.Config
+		field  string
+	}{
+		"a certificate alone":     {etcd.Config{CertFile: good.CertFile}, "KeyFile"},
+		"a key alone":             {etcd.Config{KeyFile: good.KeyFile}, "CertFile"},
+		"another's key":           {etcd.Config{CertFile: good.CertFile, KeyFile: other}, "CertFile"},
+		"no such certificate":     {etcd.Config{CertFile: dir + "/none", KeyFile: good.KeyFile}, "CertFile"},
+		"no such authority":       {etcd.Config{CAFile: dir + "/none"}, "CAFile"},
+		"a key for authority":     {etcd.Config{CAFile: good.KeyFile}, "CAFile"},
+		"files and configuration": {etcd.Config{CAFile: good.CAFile, TLS: &tls.Config{MinVersion: tls.VersionTLS13}}, "TLS"},
+		"files for http":          {etcd.Config{CAFile: good.CAFile, Endpoints: []string{"http://127.0.0.1:2379"}}, "CAFile"},
+	} {
+		if test.config.Endpoints == nil {
+			test.config.Endpoints = []string{"https://127.0.0.1:2379"}
+		}
+		registry, err := etcd.Open(test.config)
+		var configError *etcd.ConfigError
+		if !errors.As(err, &configError) || configError.Field != test.field {
+			t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
+		}
+		if registry != nil {
+			_ = registry.Close()
+		}
+	}
+}
+
+// TestARoleForItsOwnAPIIsEnough uses the roles of docs/discovery.md.
+func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
+	t.Parallel()
+	server, err := embed.Start(t.Context(), embed.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	direct := client(t, server)
+	grant := func(role, key, end string, kind clientv3.PermissionType) func() error {
+		return func() error {
+			_, err := direct.RoleGrantPermission(t.Context(), role, key, end, kind)
+			return err
+		}
+	}
+	prefix := clientv3.GetPrefixRangeEnd
+	readWrite, read := clientv3.PermissionType(clientv3.PermReadWrite), clientv3.PermissionType(clientv3.PermRead)
+	for i, step := range []func() error{
+		func() error { _, err := direct.RoleAdd(t.Context(), "serve-auth"); return err },
+		grant("serve-auth", "onecall/apis/auth/", prefix("onecall/apis/auth/"), readWrite),
+		grant("serve-auth", "onecall/schemas/auth/", prefix("onecall/schemas/auth/"), readWrite),
+		grant("serve-auth", "onecall/known/auth", "", readWrite),
+		func() error { _, err := direct.RoleAdd(t.Context(), "call"); return err },
+		grant("call", "onecall/", prefix("onecall/"), read),
+		func() error { _, err := direct.RoleAdd(t.Context(), "root"); return err },
+		func() error { _, err := direct.UserAdd(t.Context(), "root", "pw"); return err },
+		func() error { _, err := direct.UserGrantRole(t.Context(), "root", "root"); return err },
+		func() error { _, err := direct.UserAdd(t.Context(), "auth", "pw"); return err },
+		func() error { _, err := direct.UserGrantRole(t.Context(), "auth", "serve-auth"); return err },
+		func() error { _, err := direct.UserAdd(t.Context(), "caller", "pw"); return err },
+		func() error { _, err := direct.UserGrantRole(t.Context(), "caller", "call"); return err },
+		func() error { _, err := direct.AuthEnable(t.Context()); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	as := func(user string) *etcd.Registry {
+		registry, err := etcd.Open(etcd.Config{
+			Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: 3 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = registry.Close() })
+		return registry
+	}
+	service, caller := as("auth"), as("caller")
+	instance := discoverytest.Instance("auth", "10.0.0.1:1")
+	instance.Descriptors = "compressed"
+	registration := discoverytest.Register(t, service, instance)
+	watched := discoverytest.Watch(t, caller, "auth")
+	found := watched.UntilAddresses(t, "10.0.0.1:1").Instances[0]
+	if descriptors, err := caller.Descriptors(t.Context(), found); descriptors != "compressed" || err != nil {
+		t.Errorf("the descriptors are %q, %v", descriptors, err)
+	}
+	time.Sleep(4 * time.Second) // its lease is kept, and its keys are compared
+	if status := registration.Status(); !status.Registered || status.Err != nil {
+		t.Errorf("after a check the status is %+v", status)
+	}
+	watched.UntilAddresses(t, "10.0.0.1:1")
+	discoverytest.Watch(t, service, "auth").UntilAddresses(t, "10.0.0.1:1") // it may call itself
+
+	foreign, err := service.Register(discoverytest.Instance("billing", "10.0.0.2:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for status := foreign.Status(); status.Err == nil || !strings.Contains(status.Err.Error(), "permission denied"); status = foreign.Status() {
+		select {
+		case <-status.Changed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the status of what must not be registered is %+v", status)
+		}
+	}
+	discoverytest.Close(t, foreign)
+	discoverytest.Close(t, registration)
+	watched.UntilAddresses(t)
 }
 
 // authority issues certificates.
@@ -130,6 +304,27 @@ func newAuthority(t *testing.T) authority {
 	return authority{certificate: certificate, key: key, pool: pool}
 }
 
+// write writes the files of a configuration: the authority's certificate, and
+// one that it issued.
+func (a authority) write(t *testing.T, config etcd.Config) {
+	t.Helper()
+	files := map[string]*pem.Block{config.CAFile: {Type: "CERTIFICATE", Bytes: a.certificate.Raw}}
+	if config.CertFile != "" {
+		pair := a.issue(t, "service")
+		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[config.CertFile] = &pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}
+		files[config.KeyFile] = &pem.Block{Type: "PRIVATE KEY", Bytes: key}
+	}
+	for name, block := range files {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (a authority) issue(t *testing.T, name string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -152,7 +347,8 @@ func (a authority) issue(t *testing.T, name string) tls.Certificate {
 }
 
 // tlsFront speaks TLS in front of an etcd that does not, until the test ends.
-func tlsFront(t *testing.T, server *embed.Server, config *tls.Config) (endpoint string) {
+// cut ends the connections that there are.
+func tlsFront(t *testing.T, server *embed.Server, config *tls.Config) (endpoint string, cut func()) {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
@@ -160,13 +356,18 @@ func tlsFront(t *testing.T, server *embed.Server, config *tls.Config) (endpoint 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	var mu sync.Mutex // guards spell, which is closed when connections are cut
+	spell := make(chan struct{})
 	running.Go(func() {
 		for {
 			outside, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			running.Go(func() { forward(ctx, outside, strings.TrimPrefix(server.Endpoints()[0], "http://")) })
+			mu.Lock()
+			during := spell
+			mu.Unlock()
+			running.Go(func() { forward(ctx, during, outside, strings.TrimPrefix(server.Endpoints()[0], "http://")) })
 		}
 	})
 	t.Cleanup(func() {
@@ -174,11 +375,16 @@ func tlsFront(t *testing.T, server *embed.Server, config *tls.Config) (endpoint 
 		_ = listener.Close()
 		running.Wait()
 	})
-	return "https://" + listener.Addr().String()
+	return "https://" + listener.Addr().String(), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		close(spell)
+		spell = make(chan struct{})
+	}
 }
 
-// forward copies both ways until either side or ctx ends.
-func forward(ctx context.Context, outside net.Conn, address string) {
+// forward copies both ways until either side, ctx or the spell ends.
+func forward(ctx context.Context, spell <-chan struct{}, outside net.Conn, address string) {
 	defer outside.Close()
 	inside, err := net.Dial("tcp", address)
 	if err != nil {
@@ -193,6 +399,13 @@ func forward(ctx context.Context, outside net.Conn, address string) {
 	})
 	defer stop()
 	var copying sync.WaitGroup
+	copying.Go(func() {
+		select {
+		case <-spell:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	for _, pair := range [][2]net.Conn{{outside, inside}, {inside, outside}} {
 		copying.Go(func() {
 			defer cancel()

@@ -27,6 +27,8 @@ type Config struct {
 	Endpoints          []string
 	Namespace          string
 	TLS                *tls.Config
+	CAFile             string
+	CertFile, KeyFile  string
 	Username, Password string
 }
 
@@ -48,6 +50,9 @@ var namespace = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
 // error is nil or one of a field.
 func (c Config) WithDefaults() (Config, *FieldError) {
 	if err := c.checkEndpoints(); err != nil {
+		return Config{}, err
+	}
+	if err := c.checkFiles(); err != nil {
 		return Config{}, err
 	}
 	if c.Namespace == "" {
@@ -88,8 +93,8 @@ func (c Config) checkEndpoints() *FieldError {
 		if !strings.HasPrefix(c.Endpoints[0], parsed.Scheme+":") {
 			return &FieldError{field, fmt.Sprintf("%q is %s, unlike the first: give all endpoints one scheme", endpoint, parsed.Scheme)}
 		}
-		if parsed.Scheme == "http" && c.TLS != nil {
-			return &FieldError{"TLS", fmt.Sprintf("is set though endpoint %q is http, which would not use it: write https, or leave TLS out", endpoint)}
+		if field := c.securityField(); parsed.Scheme == "http" && field != "" {
+			return &FieldError{field, fmt.Sprintf("is set though endpoint %q is http, which would not use it: write https, or leave %s out", endpoint, field)}
 		}
 	}
 	return nil

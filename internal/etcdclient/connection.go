@@ -123,6 +123,13 @@ func (c *Connection) make() (*clientv3.Client, error) {
 	if c.life.Err() != nil {
 		return nil, errClosed
 	}
+	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
+		MinConnectTimeout: connectTimeout,
+	})}
+	if c.config.hasFiles() {
+		options = append(options, grpc.WithTransportCredentials(newFileCredentials(c.config.files())))
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Context:              c.life,
 		Endpoints:            c.config.Endpoints,
@@ -133,10 +140,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 		Username:             c.config.Username,
 		Password:             c.config.Password,
 		Logger:               zap.NewNop(), // what matters is told by those who use it
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
-			MinConnectTimeout: connectTimeout,
-		})},
+		DialOptions:          options,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
