@@ -2,7 +2,9 @@ package framework_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -167,5 +170,41 @@ func TestACallOnASilentEtcdEndsByItsDeadline(t *testing.T) {
 	start = time.Now()
 	if err := bus.Close(); err != nil || time.Since(start) > time.Second {
 		t.Errorf("Close = %v after %v", err, time.Since(start))
+	}
+}
+
+// TestNothingInTheRegistryChoosesTheNameThatACallerChecks has somebody who may
+// write to the registry point an API at a server of their own.
+func TestNothingInTheRegistryChoosesTheNameThatACallerChecks(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, embed.Config{})
+	own, pool := certificate(t, "evil")
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil := grpc.NewServer()
+	testv1.RegisterEchoServiceServer(evil, &echo{})
+	served := make(chan error, 1)
+	go func() { served <- evil.Serve(listener) }()
+	t.Cleanup(func() {
+		evil.Stop()
+		<-served
+	})
+	direct, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = direct.Close() })
+	value := fmt.Sprintf(`{"Op":0,"Addr":%q,"ServerName":"evil","Attributes":{"ServerName":"evil"},"Metadata":{"incarnation":%q,"service":"evil","ServerName":"evil","authority":"evil","zone":"evil"}}`,
+		listener.Addr(), discovery.NewIncarnation())
+	if _, err := direct.Put(t.Context(), "onecall/apis/test.echo/evil", value); err != nil {
+		t.Fatal(err)
+	}
+	bus := newBus(t, openEtcd(t, server.Endpoints()...),
+		framework.DialOptions(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))))
+	_, err = testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
+	if err == nil || !strings.Contains(err.Error(), "certificate is valid for evil, not test.echo") || framework.OutcomeOf(err) != framework.NotSent {
+		t.Errorf("a call of an API that a registry value points elsewhere = %v", err)
 	}
 }

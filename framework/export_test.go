@@ -12,3 +12,6 @@ func ListenWith(listener net.Listener) ServeOption {
 		return nil
 	})
 }
+
+// Policies are those that LoadBalancing's error suggests.
+var Policies = policies

@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if endpoint := os.Getenv(serveEnv); endpoint != "" {
+		os.Exit(serveAlone(endpoint))
+	}
 	code := m.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		_, _ = os.Stderr.WriteString(err.Error())

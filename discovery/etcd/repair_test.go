@@ -1,0 +1,140 @@
+package etcd_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/discovery/etcd"
+)
+
+// withholding stands in front of an etcd and, while it is told to, withholds
+// the events of watches, as a member does that lags.
+type withholding struct {
+	pb.UnimplementedKVServer
+	pb.UnimplementedWatchServer
+
+	etcd     *clientv3.Client
+	withhold atomic.Bool
+	withheld atomic.Int64
+	// lists and comparisons count requests of an API's keys.
+	lists, comparisons atomic.Int64
+}
+
+func (w *withholding) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if request.GetSuccess()[0].GetRequestRange().GetMinModRevision() > 0 {
+		w.comparisons.Add(1)
+	} else {
+		w.lists.Add(1)
+	}
+	return pb.NewKVClient(w.etcd.ActiveConnection()).Txn(ctx, request)
+}
+
+func (w *withholding) Range(ctx context.Context, request *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return pb.NewKVClient(w.etcd.ActiveConnection()).Range(ctx, request)
+}
+
+func (w *withholding) Watch(stream pb.Watch_WatchServer) error {
+	inside, err := pb.NewWatchClient(w.etcd.ActiveConnection()).Watch(stream.Context())
+	if err != nil {
+		return err
+	}
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		for {
+			request, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			_ = inside.Send(request)
+		}
+	})
+	for {
+		response, err := inside.Recv()
+		if err != nil {
+			return err
+		}
+		if len(response.GetEvents()) > 0 && w.withhold.Load() {
+			w.withheld.Add(1)
+			continue
+		}
+		if err := stream.Send(response); err != nil {
+			return err
+		}
+	}
+}
+
+// TestWhatAMemberWithheldIsRepaired withholds a put, a change and a deletion.
+func TestWhatAMemberWithheldIsRepaired(t *testing.T) {
+	t.Parallel()
+	front := &withholding{etcd: client(t, shared)}
+	server := grpc.NewServer()
+	pb.RegisterKVServer(server, front)
+	pb.RegisterWatchServer(server, front)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		<-served
+	})
+	namespace := newNamespace()
+	registry, err := etcd.Open(etcd.Config{
+		Endpoints: []string{"http://" + listener.Addr().String()}, Namespace: namespace, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = registry.Close() })
+	registry.RepairEvery(200 * time.Millisecond)
+
+	direct := open(t, shared, namespace)
+	first := discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.1:1"))
+	second := discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.2:1"))
+	watched := discoverytest.Watch(t, registry, "auth")
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
+	for front.comparisons.Load() < 3 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if lists := front.lists.Load(); lists != 1 {
+		t.Errorf("while nothing changed the API was listed %d times, want once", lists)
+	}
+
+	front.withhold.Store(true)
+	discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.3:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
+	discoverytest.Close(t, first)
+	watched.UntilAddresses(t, "10.0.0.2:1", "10.0.0.3:1")
+	if err := second.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	watched.Until(t, "a draining instance", func(s discovery.Snapshot) bool { return s.Instances[0].State == discovery.Draining })
+	if front.withheld.Load() < 3 {
+		t.Errorf("%d events were withheld, want 3: this test shows nothing", front.withheld.Load())
+	}
+
+	front.withhold.Store(false)
+	discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.4:1"))
+	watched.UntilAddresses(t, "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1")
+	for i, snapshot := range watched.Snapshots() { // nothing older came after
+		for _, instance := range snapshot.Instances {
+			if i > 3 && instance.Address == "10.0.0.1:1" {
+				t.Errorf("snapshot %d has the instance that was gone before", i)
+			}
+		}
+	}
+}

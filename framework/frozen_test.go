@@ -1,0 +1,134 @@
+package framework_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/discovery/etcd"
+	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// serveEnv has the test's program serve the test APIs on the etcd that it names,
+// until it is killed, instead of testing.
+const serveEnv = "ONECALL_TEST_SERVE_ON"
+
+// serveAlone is what a process of its own does.
+func serveAlone(endpoint string) int {
+	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}, TTL: 2 * time.Second})
+	if err == nil {
+		err = framework.Serve(context.Background(), registry, (&echo{}).register, quiet)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// startAlone starts a process that serves, until the test ends.
+func startAlone(t *testing.T, endpoint string) *os.Process {
+	t.Helper()
+	command := exec.CommandContext(context.Background(), os.Args[0])
+	command.Env = append(os.Environ(), serveEnv+"="+endpoint)
+	command.Stderr = os.Stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	return command.Process
+}
+
+// TestAFrozenInstanceIsSpared freezes one of two instances for longer than its
+// lease, under calls that two buses make at the same time.
+func TestAFrozenInstanceIsSpared(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, embed.Config{})
+	registry := openEtcd(t, server.Endpoints()...)
+	watched := discoverytest.Watch(t, registry, "test.echo")
+	instances := func(want int) []discovery.Instance {
+		return watched.Until(t, fmt.Sprintf("%d instances", want), func(s discovery.Snapshot) bool { return len(s.Instances) == want }).Instances
+	}
+	frozen := startAlone(t, server.Endpoints()[0])
+	first := instances(1)[0]
+	startAlone(t, server.Endpoints()[0])
+	both := instances(2)
+
+	buses := map[string]*framework.Bus{
+		"round robin":   newBus(t, registry, framework.LoadBalancing("round_robin", "")),
+		"least request": newBus(t, registry),
+	}
+	lost := make(map[string]*atomic.Int64)
+	for name, bus := range buses {
+		ready(t, bus, "test.echo")
+		reachBoth(t, bus)
+		lost[name] = new(atomic.Int64)
+	}
+	if err := frozen.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	tick := time.NewTicker(time.Second / 200)
+	defer tick.Stop()
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); <-tick.C {
+		for name, bus := range buses {
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				if _, err := testv1.NewEchoServiceClient(bus).Echo(ctx, &testv1.EchoRequest{}); err != nil {
+					lost[name].Add(1)
+				}
+			})
+		}
+	}
+	calls.Wait()
+	alone := instances(1)[0] // its lease ended
+	if alone.Address == first.Address {
+		t.Errorf("left is %s, the frozen one", alone.Address)
+	}
+	t.Logf("of 200 calls a second round robin lost %d, least request %d", lost["round robin"].Load(), lost["least request"].Load())
+	if few, many := lost["least request"].Load(), lost["round robin"].Load(); many < 50 || few > many/10 {
+		t.Errorf("least request lost %d calls, round robin %d: want at most a tenth, of at least 50", few, many)
+	}
+
+	if err := frozen.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	back := instances(2)
+	for i := range both {
+		if back[i].Address != both[i].Address || back[i].Incarnation != both[i].Incarnation {
+			t.Errorf("back is %+v, before it was %+v", back[i], both[i])
+		}
+	}
+	for _, bus := range buses {
+		reachBoth(t, bus)
+	}
+}
+
+// reachBoth calls until two instances have answered.
+func reachBoth(t *testing.T, bus *framework.Bus) {
+	t.Helper()
+	answered := make(map[string]bool)
+	for end := time.Now().Add(20 * time.Second); len(answered) < 2; {
+		if time.Now().After(end) {
+			t.Fatalf("after 20 s only %v answered", answered)
+		}
+		var who peer.Peer
+		if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, grpc.Peer(&who)); err == nil {
+			answered[who.Addr.String()] = true
+		}
+	}
+}
