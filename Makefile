@@ -66,6 +66,10 @@ baseline: $(TOOLS) $(VALIDATE_PROTO) ## Make proto/ as it stands the baseline: o
 bench: ## Measure a call on a bus against plain grpc-go, by turns
 	cd bench && go run . $(BENCHFLAGS)
 
+.PHONY: bench-discovery
+bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle programs, a fleet of 1,000
+	cd bench && go run ./discovery $(BENCHFLAGS)
+
 .PHONY: torture
 torture: ## Restart, kill and replay for 60 s, or FOR: no call runs twice and no outcome is false
 	cd bench && go run ./torture -for $(or $(FOR),60s)

@@ -2,7 +2,7 @@ package framework_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,7 +46,7 @@ func TestCallsStayBoundWhateverThePolicy(t *testing.T) {
 			client := testv1.NewEchoServiceClient(newBus(t, registry, framework.LoadBalancing(policy, config)))
 			const calls = 60
 			for i := range calls {
-				ctx := metadata.AppendToOutgoingContext(t.Context(), "account", fmt.Sprint(i))
+				ctx := metadata.AppendToOutgoingContext(t.Context(), "account", strconv.Itoa(i))
 				if _, err := client.Echo(ctx, &testv1.EchoRequest{}, patient); err != nil {
 					t.Fatal(err)
 				}

@@ -45,6 +45,9 @@ func (a *announcer) Register(instances ...discovery.Instance) (discovery.Registr
 // Watch implements [discovery.Registry]: nobody calls from here.
 func (*announcer) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
 
+// Descriptors implements [discovery.Registry]: nobody calls from here.
+func (*announcer) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
+
 func (a *announcer) tell(what news) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -58,6 +61,9 @@ type announced struct {
 
 // Registered implements [discovery.Registration].
 func (a *announced) Registered() <-chan struct{} { return a.done }
+
+// Status implements [discovery.Registration].
+func (a *announced) Status() discovery.Status { return discovery.Status{Registered: true} }
 
 // Drain implements [discovery.Registration].
 func (a *announced) Drain(context.Context) error { return a.announcer.tell(news{Event: draining}) }

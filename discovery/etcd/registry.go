@@ -55,9 +55,5 @@ func (r *Registry) Close() error {
 	return nil
 }
 
-// Skipped gives how many values of instances could not be used since Open, such
-// as ones that are not JSON or hold an address that nobody can dial.
-func (r *Registry) Skipped() uint64 { return r.watcher.skipped.Load() }
-
 // describe says which etcd this is, in errors.
 func (r *Registry) describe() string { return r.config.client().Describe() }

@@ -229,7 +229,7 @@ func TestEntriesThatCannotBeUsedAreSkippedAndCounted(t *testing.T) {
 	registry := open(t, shared, namespace)
 	watched := discoverytest.Watch(t, registry, "auth")
 	watched.UntilAddresses(t, "10.0.0.7:1", "10.0.0.8:1")
-	if got := registry.Skipped(); got != uint64(len(bad)) {
+	if got := registry.Stats().Skipped; got != uint64(len(bad)) {
 		t.Errorf("%d entries were counted as skipped, want %d", got, len(bad))
 	}
 	// A good entry that turns bad is used no more.

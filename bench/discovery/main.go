@@ -1,0 +1,66 @@
+// Discovery measures what finding instances in etcd costs: how soon a caller
+// learns of an instance, what a caller that knows many APIs holds, how much
+// later than plain grpc-go a program is ready, and what idle programs cost, them
+// and etcd.
+//
+// Etcd, services and callers are processes of their own.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+// measures are what can be measured.
+var measures = map[string]func(b *bench, ctx context.Context) error{
+	"event":  (*bench).event,
+	"memory": (*bench).memory,
+	"start":  (*bench).start,
+	"idle":   (*bench).idle,
+	"fleet":  (*bench).fleet,
+}
+
+// bench is what measures share.
+type bench struct {
+	turns  int
+	length time.Duration
+	size   int
+}
+
+func main() {
+	role := flag.String("role", "", "what a child process is")
+	endpoint := flag.String("etcd", "", "the etcd of a child process")
+	only := flag.String("only", "event,memory,start,idle,fleet", "what to measure, comma-separated")
+	b := &bench{}
+	flag.IntVar(&b.turns, "turns", 15, "turns of what is measured by turns")
+	flag.DurationVar(&b.length, "time", time.Minute, "how long idle programs are watched")
+	flag.IntVar(&b.size, "instances", 1000, "how many instances are a fleet")
+	flag.Parse()
+	if err := b.run(*role, *endpoint, strings.Split(*only, ",")); err != nil {
+		fmt.Fprintln(os.Stderr, "discovery:", err)
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(role, endpoint string, only []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if role != "" {
+		return play(ctx, role, endpoint)
+	}
+	for _, name := range only {
+		measure, ok := measures[name]
+		if !ok {
+			return fmt.Errorf("-only %q: give some of event, memory, start, idle and fleet", name)
+		}
+		if err := measure(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+// Package etcdmetrics tells an OpenTelemetry meter how a registry on etcd
+// stands. It is a package of its own so that only programs that want metrics
+// have OpenTelemetry in their build.
+package etcdmetrics
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/onecall-dev/onecall/discovery/etcd"
+)
+
+// The names of the instruments.
+const (
+	// Registrations counts what this process wants to have registered.
+	Registrations = "onecall.registry.registrations"
+	// Registered counts those of them that stand in etcd.
+	Registered = "onecall.registry.registered"
+	// LeaseLeft is how long they stay if etcd hears no more, in seconds.
+	LeaseLeft = "onecall.registry.lease.left"
+	// Writable and Readable are 1 while etcd can be written to, and read from, as
+	// far as is known, else 0.
+	Writable = "onecall.registry.writable"
+	Readable = "onecall.registry.readable"
+	// APIs counts the APIs that are watched.
+	APIs = "onecall.registry.apis"
+	// Skipped counts values of instances that could not be used.
+	Skipped = "onecall.registry.skipped"
+)
+
+// Observe has meter observe a registry whenever it collects, until what it
+// returns is unregistered. Nothing is done in between. Its errors are the
+// meter's.
+func Observe(meter metric.Meter, registry *etcd.Registry) (metric.Registration, error) {
+	var errs []error
+	gauge := func(name, description string) metric.Int64ObservableGauge {
+		made, err := meter.Int64ObservableGauge(name, metric.WithDescription(description))
+		errs = append(errs, err)
+		return made
+	}
+	registrations := gauge(Registrations, "What this process wants to have registered.")
+	registered := gauge(Registered, "Registrations that stand in etcd.")
+	writable := gauge(Writable, "Whether etcd can be written to.")
+	readable := gauge(Readable, "Whether etcd can be read from.")
+	apis := gauge(APIs, "APIs that are watched.")
+	left, err := meter.Float64ObservableGauge(LeaseLeft, metric.WithUnit("s"), metric.WithDescription("How long registrations stay if etcd hears no more of this process."))
+	errs = append(errs, err)
+	skipped, err := meter.Int64ObservableCounter(Skipped, metric.WithDescription("Values of instances that could not be used."))
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	return meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
+		stats := registry.Stats()
+		observer.ObserveInt64(registrations, int64(stats.Registrations))
+		observer.ObserveInt64(registered, int64(stats.Registered))
+		observer.ObserveInt64(writable, one(stats.WriteError == nil))
+		observer.ObserveInt64(readable, one(stats.ReadError == nil))
+		observer.ObserveInt64(apis, int64(stats.APIs))
+		observer.ObserveFloat64(left, stats.LeaseLeft.Seconds())
+		observer.ObserveInt64(skipped, int64(min(stats.Skipped, 1<<62)))
+		return nil
+	}, registrations, registered, writable, readable, apis, left, skipped)
+}
+
+func one(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
+}
