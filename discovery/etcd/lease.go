@@ -69,13 +69,9 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 	if l.id != 0 && time.Now().Before(l.renewAt) {
 		return nil
 	}
-	client, err := conn.Ready(ctx)
-	if err != nil {
-		return err
-	}
 	if l.id != 0 {
 		asked := time.Now()
-		alive, err := l.renew(ctx, life, client)
+		alive, err := l.renew(ctx, life, conn)
 		if err != nil {
 			return doing("keeping the lease alive", err)
 		}
@@ -85,6 +81,10 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 		}
 		l.log.Warn("the lease has ended in etcd; asking for another", "lease", l.String())
 		l.forget()
+	}
+	client, err := conn.Ready(ctx)
+	if err != nil {
+		return err
 	}
 	asked := time.Now()
 	granted, err := client.Grant(ctx, int64(l.ttl/time.Second))
@@ -105,22 +105,17 @@ func (l *lease) renewed(asked time.Time) {
 }
 
 // renew asks etcd to keep the lease alive, over one stream as long as that
-// works: each new one would cost an authentication. alive is false when the
-// lease has ended.
-func (l *lease) renew(ctx, life context.Context, client *clientv3.Client) (alive bool, err error) {
+// works: each new one would cost an authentication, and a member that is being
+// stopped still serves the streams that it has. alive is false when the lease
+// has ended.
+func (l *lease) renew(ctx, life context.Context, conn *etcdclient.Connection) (alive bool, err error) {
 	defer func() {
 		if err != nil {
 			l.stop()
 		}
 	}()
-	if l.stream == nil {
-		streamCtx, cancel := context.WithCancel(life)
-		l.stopStream = cancel
-		stop := context.AfterFunc(ctx, cancel)
-		defer stop()
-		if l.stream, err = pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(streamCtx); err != nil {
-			return false, err
-		}
+	if err := l.open(ctx, life, conn); err != nil {
+		return false, err
 	}
 	stop := context.AfterFunc(ctx, l.stopStream)
 	defer stop()
@@ -134,6 +129,27 @@ func (l *lease) renew(ctx, life context.Context, client *clientv3.Client) (alive
 		return false, err
 	}
 	return reply.GetTTL() > 0, nil
+}
+
+// open opens the stream of keep-alives, if there is none.
+func (l *lease) open(ctx, life context.Context, conn *etcdclient.Connection) error {
+	if l.stream != nil {
+		return nil
+	}
+	client, err := conn.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	streamCtx, end := context.WithCancel(life)
+	stop := context.AfterFunc(ctx, end)
+	defer stop()
+	stream, err := pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(streamCtx)
+	if err != nil {
+		end()
+		return err
+	}
+	l.stream, l.stopStream = stream, end
+	return nil
 }
 
 // stop ends the stream of keep-alives and the watch.
@@ -296,10 +312,12 @@ func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 	return nil
 }
 
-// watch begins to watch one of the keys, if nobody does: a lease that is
-// revoked takes all its keys along. What goes wrong with it the next check
-// mends.
-func (l *lease) watch(ctx, life context.Context, conn *etcdclient.Connection) {
+// guard opens the stream of keep-alives before it is needed, since a member that
+// is being stopped takes no new one, and begins to watch one of the keys, if
+// nobody does: a lease that is revoked takes all its keys along. What goes wrong
+// with either is mended when keep-alive and check are due.
+func (l *lease) guard(ctx, life context.Context, conn *etcdclient.Connection) {
+	_ = l.open(ctx, life, conn)
 	if l.deleted != nil || len(l.held) == 0 || time.Now().Before(l.watchAt) {
 		return
 	}

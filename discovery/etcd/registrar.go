@@ -166,7 +166,7 @@ func (r *registrar) step(life context.Context) (next time.Time, err error) {
 	if err := r.lease.check(ctx, r.conn); err != nil {
 		return time.Time{}, err
 	}
-	r.lease.watch(ctx, life, r.conn)
+	r.lease.guard(ctx, life, r.conn)
 	return r.lease.due(), nil
 }
 
@@ -200,13 +200,19 @@ func (r *registrar) wrote(version uint64) {
 		close(r.progress)
 		r.progress = make(chan struct{})
 	}
-	r.assess()
+	r.met(nil)
 }
 
-// report keeps what was met last and logs each change between good and bad.
+// report keeps what was met last.
 func (r *registrar) report(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.met(err)
+}
+
+// met keeps what was met last and logs each change between good and bad; r.mu
+// is held, by the goroutine.
+func (r *registrar) met(err error) {
 	before := r.fault
 	r.fault = err
 	switch {

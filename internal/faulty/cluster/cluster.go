@@ -1,0 +1,209 @@
+// Package cluster runs real etcd members for tests, each behind a TCP proxy
+// that can be cut or made silent.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+)
+
+// startLimit is how long members may take until they answer.
+const startLimit = 30 * time.Second
+
+// Cluster is some members of an etcd. A test uses it from one goroutine.
+type Cluster struct {
+	tb      testing.TB
+	members []*Member
+}
+
+// Member is one of them.
+type Member struct {
+	tb     testing.TB
+	config embed.Config
+	server *embed.Server // nil while it is stopped
+	proxy  *toxiproxy.Proxy
+}
+
+// Start starts an etcd of some members, which lasts until the test ends.
+func Start(tb testing.TB, members int) *Cluster {
+	tb.Helper()
+	c := &Cluster{tb: tb}
+	dir := tb.TempDir()
+	ports := freePorts(tb, 2*members)
+	peers := make(map[string]string)
+	for i := range members {
+		peers[name(i)] = ports[2*i]
+	}
+	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	for i := range members {
+		m := &Member{tb: tb, config: embed.Config{
+			Listen: ports[2*i+1], ListenPeers: ports[2*i], Name: name(i), Members: peers, Dir: filepath.Join(dir, name(i)),
+		}}
+		m.proxy = toxiproxy.NewProxy(proxies, name(i), "127.0.0.1:0", m.config.Listen)
+		if err := m.proxy.Start(); err != nil {
+			tb.Fatal(err)
+		}
+		c.members = append(c.members, m)
+	}
+	tb.Cleanup(func() {
+		for _, m := range c.members {
+			m.proxy.Stop()
+			m.Stop()
+		}
+	})
+	var starting sync.WaitGroup
+	for _, m := range c.members {
+		starting.Go(m.Start)
+	}
+	starting.Wait()
+	if tb.Failed() {
+		tb.FailNow()
+	}
+	return c
+}
+
+func name(i int) string { return fmt.Sprintf("member%d", i) }
+
+// freePorts gives addresses that nobody listens on.
+func freePorts(tb testing.TB, count int) []string {
+	tb.Helper()
+	addresses, listeners := make([]string, count), make([]net.Listener, count)
+	for i := range addresses {
+		listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		addresses[i], listeners[i] = listener.Addr().String(), listener
+	}
+	for _, listener := range listeners { // when all are known, so that each is another
+		_ = listener.Close()
+	}
+	return addresses
+}
+
+// Endpoints are the members', behind their proxies.
+func (c *Cluster) Endpoints() []string {
+	endpoints := make([]string, len(c.members))
+	for i, m := range c.members {
+		endpoints[i] = "http://" + m.proxy.Listen
+	}
+	return endpoints
+}
+
+// Member gives one, from 0.
+func (c *Cluster) Member(i int) *Member { return c.members[i] }
+
+// Leader gives the member that leads.
+func (c *Cluster) Leader() *Member {
+	c.tb.Helper()
+	direct := c.Direct()
+	for end := time.Now().Add(startLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for _, m := range c.members {
+			if m.server == nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(c.tb.Context(), time.Second)
+			status, err := direct.Status(ctx, "http://"+m.config.Listen)
+			cancel()
+			if err == nil && status.Leader == status.Header.GetMemberId() {
+				return m
+			}
+		}
+	}
+	c.tb.Fatal("the cluster has no leader")
+	return nil
+}
+
+// Direct gives a client of etcd's own that no fault is in the way of, until the
+// test ends.
+func (c *Cluster) Direct() *clientv3.Client {
+	c.tb.Helper()
+	endpoints := make([]string, len(c.members))
+	for i, m := range c.members {
+		endpoints[i] = "http://" + m.config.Listen
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	c.tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// Start starts the member, with the data that it had.
+func (m *Member) Start() {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	server, err := embed.Start(ctx, m.config)
+	if err != nil {
+		m.tb.Errorf("member %s: %v", m.config.Name, err)
+		return
+	}
+	m.server = server
+}
+
+// Stop stops the member. Its data stay.
+func (m *Member) Stop() {
+	if m.server == nil {
+		return
+	}
+	if err := m.server.Close(); err != nil {
+		m.tb.Errorf("member %s: %v", m.config.Name, err)
+	}
+	m.server = nil
+}
+
+// Cut ends the connections to the member, and lets nobody connect.
+func (m *Member) Cut() { m.proxy.Stop() }
+
+// Heal lets callers connect again after Cut.
+func (m *Member) Heal() {
+	m.tb.Helper()
+	if err := m.proxy.Start(); err != nil {
+		m.tb.Error(err)
+	}
+}
+
+// silent is the proxy's fault by which what is sent goes nowhere.
+const silent = `{"name": "silent", "type": "timeout", "stream": "%s", "toxicity": 1, "attributes": {"timeout": 0}}`
+
+// Silence has the member accept connections and data, and say nothing.
+func (m *Member) Silence() {
+	m.tb.Helper()
+	if _, err := m.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(silent, "downstream"))); err != nil {
+		m.tb.Error(err)
+	}
+}
+
+// Speak ends Silence, and with it the connections that met it.
+func (m *Member) Speak() {
+	m.tb.Helper()
+	if err := m.proxy.Toxics.RemoveToxic(context.Background(), "silent"); err != nil {
+		m.tb.Error(err)
+	}
+}
+
+// Forget restarts the member with no data, as if from a backup that is older
+// than all that it was told. It is for a cluster of one.
+func (m *Member) Forget() {
+	m.tb.Helper()
+	m.Stop()
+	if err := os.RemoveAll(m.config.Dir); err != nil {
+		m.tb.Fatal(err)
+	}
+	m.Start()
+}
