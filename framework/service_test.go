@@ -31,8 +31,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// quiet is the logger of tests that do not read the log.
-var quiet = framework.Logger(slog.New(slog.DiscardHandler))
+// What tests log to that do not read the log.
+var (
+	discard = slog.New(slog.DiscardHandler)
+	quiet   = framework.Logger(discard)
+)
 
 // echo serves the test APIs; its functions, when set, are run by the RPC of
 // their name.

@@ -162,6 +162,16 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "discovery/etcd/embed"},
 		},
 		{
+			"internal/faulty/cluster is imported by tests alone", "cmd/onecall/planted.go",
+			[]string{module + "internal/faulty/cluster"},
+			[]string{module + "discovery/etcd/embed"},
+		},
+		{
+			"internal/faulty/cluster is imported by tests alone", "framework/planted_test.go",
+			nil,
+			[]string{module + "internal/faulty/cluster"},
+		},
+		{
 			"etcd's server is imported by discovery/etcd/embed alone", "cmd/onecall/planted.go",
 			[]string{"go.etcd.io/etcd/server/v3/embed"},
 			[]string{"go.etcd.io/etcd/client/v3"},
