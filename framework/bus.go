@@ -15,6 +15,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
@@ -33,9 +34,10 @@ type Bus struct {
 	// it is replaced, never changed, under mu.
 	routes atomic.Pointer[map[string]*route]
 
-	// mu guards connections, by API.
+	// mu guards connections, by API, and rules, by service and gRPC's path.
 	mu          sync.Mutex
 	connections map[string]*connection
+	rules       map[string]map[string]validate.Method
 }
 
 var _ grpc.ClientConnInterface = (*Bus)(nil)
@@ -49,6 +51,8 @@ type route struct {
 	// holds calls to it.
 	limit      timeout.Limit
 	configured bool
+	// rules are those of the messages.
+	rules validate.Method
 	// repeatable says that the RPC declares that it may run more than once.
 	repeatable bool
 }
@@ -66,7 +70,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err := checkDialOptions(read); err != nil {
 		return nil, err
 	}
-	bus := &Bus{registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection)}
+	bus := &Bus{registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection), rules: make(map[string]map[string]validate.Method)}
 	bus.routes.Store(&map[string]*route{})
 	return bus, nil
 }
@@ -90,7 +94,9 @@ func checkDialOptions(read busOptions) error {
 // did.
 //
 // Errors are gRPC's, and: INVALID_ARGUMENT for a path, context or option that
-// makes no sense, INTERNAL for a fault in the API's .proto, UNIMPLEMENTED with
+// makes no sense, INVALID_ARGUMENT with *validate.Error for a request that breaks
+// the API's rules, which is not sent, INTERNAL with *validate.Error for such a
+// reply, INTERNAL for a fault in the API's .proto, UNIMPLEMENTED with
 // *discovery.UnknownAPIError, UNAVAILABLE with *discovery.NoInstanceError or
 // *discovery.UnreachableError, DEADLINE_EXCEEDED with *timeout.Error, CANCELED
 // with [ErrClosed].
@@ -153,11 +159,15 @@ func (b *Bus) addRoute(method string) (*route, error) {
 	if err != nil {
 		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
 	}
+	rules, err := b.rulesOf(api)
+	if err != nil {
+		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+	}
 	conn, err := b.connect(api.Name)
 	if err != nil {
 		return nil, err
 	}
-	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, limit: timeout.Declared(0, api.Timeout)}
+	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, rules: rules[method], limit: timeout.Declared(0, api.Timeout)}
 	for _, rpc := range api.RPCs {
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
@@ -172,6 +182,25 @@ func (b *Bus) addRoute(method string) (*route, error) {
 	routes[method] = added
 	b.routes.Store(&routes)
 	return added, nil
+}
+
+// rulesOf gives the rules of an API's messages, which are compiled when it is
+// called for the first time.
+func (b *Bus) rulesOf(api *contract.API) (map[string]validate.Method, error) {
+	b.mu.Lock()
+	rules, ok := b.rules[api.Service]
+	b.mu.Unlock()
+	if ok {
+		return rules, nil
+	}
+	rules, err := compileRules(api) // which takes milliseconds; another may do so meanwhile
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules[api.Service] = rules
+	return rules, nil
 }
 
 // connect gives the connections of an API, and makes them if there are none.

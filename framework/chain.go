@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -14,6 +13,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
 // grpc-go knows policies by name, and takes them only before it is used.
@@ -29,28 +29,35 @@ const streamWorkers = 64
 // serverOptions gives the options of a server. THE order of what runs around a
 // handler, from the outside:
 //
-//	recovery → admission → deadline → the service's own interceptors →
-//	note that the handler starts (guard.MarkStarted) → handler
+//	recovery → admission → deadline → rules of the messages → the service's own
+//	interceptors → note that the handler starts (guard.MarkStarted) → handler
 //
 // They are composed here into one interceptor a shape, since grpc-go pays for
 // each.
-func serverOptions(log *slog.Logger, guard *atmostonce.Server, methods map[string]timeout.Method, own []grpc.ServerOption) []grpc.ServerOption {
-	recovered, admitted, timed := recovery.UnaryServerInterceptor(log), guard.UnaryServerInterceptor(), timeout.UnaryServerInterceptor(methods)
+func serverOptions(serve serveOptions, guard *atmostonce.Server, limits map[string]timeout.Method, rules map[string]validate.Method) []grpc.ServerOption {
+	log := serve.log
+	recovered, admitted, timed := recovery.UnaryServerInterceptor(log), guard.UnaryServerInterceptor(), timeout.UnaryServerInterceptor(limits)
+	checked := validate.UnaryServerInterceptor(log, rules, serve.strict)
 	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return recovered(ctx, req, info, func(ctx context.Context, req any) (any, error) {
 			return admitted(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-				return timed(ctx, req, info, handler)
+				return timed(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+					return checked(ctx, req, info, handler)
+				})
 			})
 		})
 	}
 	recoveredStream, admittedStream := recovery.StreamServerInterceptor(log), guard.StreamServerInterceptor()
+	checkedStream := validate.StreamServerInterceptor(log, rules, serve.strict)
 	stream := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		return recoveredStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-			return admittedStream(srv, stream, info, handler)
+			return admittedStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+				return checkedStream(srv, stream, info, handler)
+			})
 		})
 	}
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
-	options = append(options, own...)
+	options = append(options, serve.server...)
 	return append(options,
 		grpc.UnaryInterceptor(unary),
 		grpc.StreamInterceptor(stream))

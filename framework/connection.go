@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -76,14 +77,17 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 
 // invoke makes a unary call. What runs around it, from the outside:
 //
-//	issuing again → deadline → the record that binds it → the program's own
-//	interceptors → reserved metadata → grpc-go
+//	the request's rules → issuing again → deadline → the record that binds it →
+//	the program's own interceptors → reserved metadata → grpc-go
 //
-// and on the way back an error is told in words.
+// and on the way back the reply's rules, or an error is told in words.
 func (c *connection) invoke(ctx context.Context, route *route, method string, args, reply any, opts []grpc.CallOption) error {
 	call, err := timeout.Begin(route.limit, opts)
 	if err != nil {
 		return err
+	}
+	if err := route.rules.CheckRequest(args); err != nil {
+		return failure{route: route, outcome: NotSent, err: err}.told()
 	}
 	ch := c.held
 	if route.configured && call.Longer(route.limit) {
@@ -97,6 +101,9 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0, method, args, reply, opts)
 		if err == nil {
 			again.succeeded()
+			if err := route.rules.CheckReply(reply); err != nil {
+				return failure{route: route, outcome: Executed, err: err}.told()
+			}
 			return nil
 		}
 		failed := failure{route: route, outcome: again.outcome(record), problem: ch.finding.throughout(before), err: err}
@@ -131,7 +138,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	for {
 		before := c.held.finding.now()
 		record := c.bus.caller.NewRecord(ctx)
-		begun, err := c.held.NewStream(record, desc, method, opts...)
+		begun, err := c.begin(record, route, desc, method, opts)
 		if err == nil {
 			return &stream{ClientStream: begun, conn: c, route: route, record: record}, nil
 		}
@@ -140,6 +147,21 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 			return nil, c.explain(ctx, failed)
 		}
 	}
+}
+
+// begin begins a stream whose messages are held to their rules.
+func (c *connection) begin(record *atmostonce.Record, route *route, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	if !route.rules.Checks() {
+		return c.held.NewStream(record, desc, method, opts...)
+	}
+	ctx, cancel := context.WithCancel(record)
+	opts = append(slices.Clip(opts), grpc.OnFinish(func(error) { cancel() }))
+	begun, err := c.held.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return route.rules.ClientStream(begun, cancel), nil
 }
 
 // explain gives the error of a call that failed, in words.

@@ -5,6 +5,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
 // failure is an issue of a call that failed.
@@ -24,8 +25,8 @@ func (f failure) told() error {
 	if f.outcome == Executed && f.problem == nil {
 		return &callError{status: st, text: text, outcome: f.outcome, causes: causes}
 	}
-	switch f.err.(type) { //nolint:errorlint // only of itself: these two name the RPC already
-	case *callError, *timeout.Error:
+	switch f.err.(type) { //nolint:errorlint // only of itself: these name the RPC already
+	case *callError, *timeout.Error, *validate.Error:
 	default:
 		text = f.route.rpc + ": " + st.Message()
 	}

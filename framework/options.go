@@ -43,6 +43,7 @@ type serveOptions struct {
 	server    []grpc.ServerOption
 	admission AdmissionConfig
 	zone      string
+	strict    bool
 }
 
 type busOptions struct {
@@ -51,6 +52,7 @@ type busOptions struct {
 	// balancing is what LoadBalancing sets: a policy and its configuration.
 	balancing map[string]json.RawMessage
 	zone      string
+	strict    bool
 	// reissueUnsent and reissueRepeatable are what Reissue sets.
 	reissueUnsent, reissueRepeatable bool
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
@@ -101,7 +103,15 @@ func (s *serving) newServer() (err error) {
 		}
 	}()
 	contracts := s.apis.contracts()
-	s.server = grpc.NewServer(serverOptions(s.options.log, s.guard, limited(contracts), s.options.server)...)
+	rules := make(map[string]validate.Method)
+	for _, api := range contracts {
+		compiled, fault := compileRules(api)
+		if fault != nil {
+			return fault
+		}
+		maps.Copy(rules, compiled)
+	}
+	s.server = grpc.NewServer(serverOptions(s.options, s.guard, limited(contracts), rules)...)
 	s.apis.serveOn(s.server, s.guard.MarkStarted)
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)

@@ -1,0 +1,165 @@
+package validate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/interceptors/validate"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// service gives the methods of test.rules, by their proto names.
+func service() protoreflect.MethodDescriptors {
+	return testv1.File_onecall_test_v1_rules_proto.Services().ByName("RulesService").Methods()
+}
+
+// compiled gives one method of test.rules.
+func compiled(tb testing.TB, name string) validate.Method {
+	tb.Helper()
+	method, err := validate.Compile("test.rules."+strings.ToLower(name), service().ByName(protoreflect.Name(name)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return method
+}
+
+// methods gives all methods of test.rules by gRPC's path.
+func methods(tb testing.TB) map[string]validate.Method {
+	tb.Helper()
+	all := make(map[string]validate.Method)
+	for i := range service().Len() {
+		name := string(service().Get(i).Name())
+		all["/onecall.test.v1.RulesService/"+name] = compiled(tb, name)
+	}
+	return all
+}
+
+// server answers with what a test gives it. A nil function leaves a method
+// unimplemented.
+type server struct {
+	testv1.UnimplementedRulesServiceServer
+
+	check  func(*testv1.CheckRequest) (*testv1.CheckResponse, error)
+	order  func(*testv1.OrderRequest) (*testv1.OrderResponse, error)
+	keep   func(*testv1.KeepRequest) (*testv1.KeepResponse, error)
+	free   func(*testv1.FreeRequest) (*testv1.FreeResponse, error)
+	follow func(*testv1.FollowRequest, grpc.ServerStreamingServer[testv1.FollowResponse]) error
+	gather func(grpc.ClientStreamingServer[testv1.GatherRequest, testv1.GatherResponse]) error
+	haggle func(grpc.BidiStreamingServer[testv1.HaggleRequest, testv1.HaggleResponse]) error
+}
+
+func (s *server) Check(_ context.Context, req *testv1.CheckRequest) (*testv1.CheckResponse, error) {
+	return s.check(req)
+}
+
+func (s *server) Order(_ context.Context, req *testv1.OrderRequest) (*testv1.OrderResponse, error) {
+	return s.order(req)
+}
+
+func (s *server) Keep(_ context.Context, req *testv1.KeepRequest) (*testv1.KeepResponse, error) {
+	return s.keep(req)
+}
+
+func (s *server) Free(_ context.Context, req *testv1.FreeRequest) (*testv1.FreeResponse, error) {
+	return s.free(req)
+}
+
+func (s *server) Follow(req *testv1.FollowRequest, stream grpc.ServerStreamingServer[testv1.FollowResponse]) error {
+	return s.follow(req, stream)
+}
+
+func (s *server) Gather(stream grpc.ClientStreamingServer[testv1.GatherRequest, testv1.GatherResponse]) error {
+	return s.gather(stream)
+}
+
+func (s *server) Haggle(stream grpc.BidiStreamingServer[testv1.HaggleRequest, testv1.HaggleResponse]) error {
+	return s.haggle(stream)
+}
+
+// journal is a log that a test reads while the server writes.
+type journal struct {
+	mu      sync.Mutex // guards written
+	written strings.Builder
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.written.Write(line)
+}
+
+func (j *journal) text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.written.String()
+}
+
+// line is what the log has of a reply.
+type line struct {
+	Level      string   `json:"level"`
+	Msg        string   `json:"msg"`
+	RPC        string   `json:"rpc"`
+	Violations int      `json:"violations"`
+	Fields     []string `json:"fields"`
+	Rules      []string `json:"rules"`
+}
+
+func (j *journal) lines(tb testing.TB) []line {
+	tb.Helper()
+	var lines []line
+	for decoder := json.NewDecoder(strings.NewReader(j.text())); ; {
+		var read line
+		if err := decoder.Decode(&read); errors.Is(err, io.EOF) {
+			return lines
+		} else if err != nil {
+			tb.Fatal(err)
+		}
+		lines = append(lines, read)
+	}
+}
+
+// serve serves in memory, with every message checked at the server.
+func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *journal) {
+	tb.Helper()
+	log := &journal{}
+	logger := slog.New(slog.NewJSONHandler(log, nil))
+	return serveWith(tb, impl,
+		grpc.UnaryInterceptor(validate.UnaryServerInterceptor(logger, methods(tb), refuseUnknown)),
+		grpc.StreamInterceptor(validate.StreamServerInterceptor(logger, methods(tb), refuseUnknown))), log
+}
+
+// serveWith serves in memory.
+func serveWith(tb testing.TB, impl *server, options ...grpc.ServerOption) *grpc.ClientConn {
+	tb.Helper()
+	listener := bufconn.Listen(1 << 20)
+	host := grpc.NewServer(options...)
+	testv1.RegisterRulesServiceServer(host, impl)
+	served := make(chan error, 1)
+	go func() { served <- host.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///memory",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = conn.Close()
+		host.Stop()
+		if err := <-served; err != nil {
+			tb.Error(err)
+		}
+	})
+	return conn
+}

@@ -1,0 +1,141 @@
+package validate
+
+import (
+	"fmt"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// anyName is the type that may hold any message.
+const anyName = "google.protobuf.Any"
+
+// isHidden tells whether nothing may show a field's value.
+func isHidden(field protoreflect.FieldDescriptor) bool {
+	options, ok := field.Options().(*descriptorpb.FieldOptions)
+	return ok && options.GetDebugRedact()
+}
+
+// viewer tells what may be shown of the violations of one message.
+type viewer struct {
+	root protoreflect.MessageDescriptor
+	// holds tells of types whether a hidden field may be below them.
+	holds map[protoreflect.MessageDescriptor]bool
+}
+
+func newViewer(root protoreflect.MessageDescriptor) *viewer {
+	return &viewer{root: root, holds: make(map[protoreflect.MessageDescriptor]bool)}
+}
+
+// view gives a violation without what may not be shown: as protovalidate's own
+// message, and in words.
+func (v *viewer) view(violation *protovalidate.Violation) (*validate.Violation, Violation) {
+	told := violation.Proto
+	elements, hidden, judged := v.follow(told.GetField().GetElements())
+	shown := Violation{Field: pathOf(elements), Rule: told.GetRuleId(), Message: told.GetMessage(), Hidden: hidden}
+	if !hidden && (told.GetForKey() || !v.mayHold(judged)) {
+		return told, shown
+	}
+	shown.Message = outline(violation)
+	built := validate.Violation_builder{Rule: told.GetRule(), Message: new(shown.Message)}
+	if told.HasField() {
+		built.Field = validate.FieldPath_builder{Elements: elements}.Build()
+	}
+	if told.HasRuleId() {
+		built.RuleId = new(told.GetRuleId())
+	}
+	if told.HasForKey() {
+		built.ForKey = new(told.GetForKey())
+	}
+	return built.Build(), shown
+}
+
+// follow goes along a path from the root. It gives the path without the keys of
+// hidden maps; whether it goes through a hidden field or ends at one; and the
+// type of the message, or of those in the list or map, that it ends at, nil when
+// it ends at anything else.
+func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.FieldPathElement, hidden bool, judged protoreflect.MessageDescriptor) {
+	shown = path
+	judged = v.root
+	for i, element := range path {
+		if judged == nil {
+			return nil, true, nil // no path of the root's: nothing of it is known
+		}
+		field := judged.Fields().ByNumber(protoreflect.FieldNumber(element.GetFieldNumber()))
+		if field == nil { // a oneof
+			return shown, hidden || element.HasFieldNumber(), nil
+		}
+		hidden = hidden || isHidden(field)
+		judged = messageIn(field)
+		if hidden && field.IsMap() {
+			if &shown[0] == &path[0] {
+				shown = append([]*validate.FieldPathElement(nil), path...) // paths share their elements
+			}
+			shown[i] = proto.CloneOf(element)
+			shown[i].ClearSubscript()
+		}
+	}
+	return shown, hidden, judged
+}
+
+// mayHold tells whether a hidden field may be in a message of a type, at any
+// depth. In an Any, and in extensions, may be anything.
+func (v *viewer) mayHold(descriptor protoreflect.MessageDescriptor) bool {
+	if descriptor == nil {
+		return false
+	}
+	known, ok := v.holds[descriptor]
+	if !ok {
+		known = mayHold(descriptor, make(map[protoreflect.MessageDescriptor]bool))
+		v.holds[descriptor] = known
+	}
+	return known
+}
+
+func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
+	if seen[descriptor] {
+		return false // what is below it is looked at already
+	}
+	seen[descriptor] = true
+	if descriptor.FullName() == anyName || descriptor.ExtensionRanges().Len() > 0 {
+		return true
+	}
+	for i := range descriptor.Fields().Len() {
+		field := descriptor.Fields().Get(i)
+		if held := messageIn(field); isHidden(field) || held != nil && mayHold(held, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// sizes are protovalidate's rules about how much there is of a value: what they
+// demand can be told without telling the value, as that of not_in could not.
+var sizes = map[protoreflect.Name]bool{
+	"len": true, "min_len": true, "max_len": true,
+	"len_bytes": true, "min_bytes": true, "max_bytes": true,
+	"min_items": true, "max_items": true,
+	"min_pairs": true, "max_pairs": true,
+}
+
+// outline tells a violation by its rule alone.
+func outline(violation *protovalidate.Violation) string {
+	rule := violation.Proto.GetRuleId()
+	standard := violation.RuleDescriptor != nil && !violation.RuleDescriptor.IsExtension()
+	switch {
+	case violation.Proto.GetMessage() == notEvaluated:
+		return notEvaluated
+	case standard && violation.RuleDescriptor.FullName() == "buf.validate.FieldRules.required":
+		return "value is required"
+	case rule == "":
+		return "breaks a rule; the value is not shown"
+	case standard && sizes[violation.RuleDescriptor.Name()] && violation.RuleValue.IsValid():
+		if size, ok := violation.RuleValue.Interface().(uint64); ok {
+			return fmt.Sprintf("breaks the rule %s = %d; the value is not shown", rule, size)
+		}
+	}
+	return "breaks the rule " + rule + "; the value is not shown"
+}

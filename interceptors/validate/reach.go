@@ -1,0 +1,89 @@
+package validate
+
+import (
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// reached is what can be reached from a type of message through its fields.
+type reached struct {
+	// messages are the types with rules of their own.
+	messages []protoreflect.MessageDescriptor
+	// unbounded says that one message may have any number of parts: it holds
+	// lists, maps or itself.
+	unbounded bool
+
+	seen map[protoreflect.MessageDescriptor]bool
+}
+
+// reach finds what can be reached from a type. Fields that protovalidate is told
+// to ignore lead nowhere.
+func reach(descriptor protoreflect.MessageDescriptor) (reached, error) {
+	r := reached{seen: make(map[protoreflect.MessageDescriptor]bool)}
+	err := r.add(descriptor)
+	return r, err
+}
+
+func (r *reached) add(descriptor protoreflect.MessageDescriptor) error {
+	if r.seen[descriptor] {
+		r.unbounded = true // held by itself, or only by two others
+		return nil
+	}
+	r.seen[descriptor] = true
+	rules, err := protovalidate.ResolveMessageRules(descriptor)
+	if err != nil {
+		return unreadable(descriptor, err)
+	}
+	ruled := rules != nil && proto.Size(rules) > 0
+	for i := range descriptor.Oneofs().Len() {
+		rules, err := protovalidate.ResolveOneofRules(descriptor.Oneofs().Get(i))
+		if err != nil {
+			return unreadable(descriptor.Oneofs().Get(i), err)
+		}
+		ruled = ruled || rules.GetRequired()
+	}
+	for i := range descriptor.Fields().Len() {
+		own, err := r.addField(descriptor.Fields().Get(i))
+		if err != nil {
+			return err
+		}
+		ruled = ruled || own
+	}
+	if ruled {
+		r.messages = append(r.messages, descriptor)
+	}
+	return nil
+}
+
+// addField adds what a field holds, and tells whether it has rules itself.
+func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err error) {
+	rules, err := protovalidate.ResolveFieldRules(field)
+	if err != nil {
+		return false, unreadable(field, err)
+	}
+	if rules.GetIgnore() == validate.Ignore_IGNORE_ALWAYS {
+		return false, nil
+	}
+	if field.Cardinality() == protoreflect.Repeated {
+		r.unbounded = true
+	}
+	if held := messageIn(field); held != nil {
+		err = r.add(held)
+	}
+	return rules != nil && proto.Size(rules) > 0, err
+}
+
+func unreadable(subject protoreflect.Descriptor, err error) error {
+	return &RuleError{Subject: string(subject.FullName()), Problem: "its validation rules cannot be read: " + err.Error(), Cause: err}
+}
+
+// messageIn gives the type of the messages that a field, list or map holds; nil
+// when it holds none.
+func messageIn(field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
+	if field.IsMap() {
+		return field.MapValue().Message()
+	}
+	return field.Message()
+}

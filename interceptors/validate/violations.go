@@ -1,0 +1,126 @@
+package validate
+
+import (
+	"errors"
+	"strings"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxWeight bounds the parts of a message of which all violations are told,
+// each counted as often as it is deep. protovalidate makes some 700 bytes of a
+// violation and a pointer of each step of its path, so that a list of zeros
+// could otherwise be answered with a thousand times its size.
+const maxWeight = 1 << 14
+
+// violations gives all that is wrong with a message, of which a validator has
+// said err; and whether it is only the first, since there may be too much to
+// tell.
+//
+// For types without bounds err comes from a run that ended at the first
+// violation.
+func (c *Checker) violations(message proto.Message, err error) (found []*protovalidate.Violation, partial bool) {
+	if len(c.options) > 0 {
+		if !lighter(message.ProtoReflect(), 1, new(maxWeight)) {
+			return violationsOf(err, nil), true
+		}
+		err = c.validator.Validate(message)
+	}
+	if violated, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
+		return violated.Violations, false
+	}
+	// A rule could not be evaluated, and that ended the run. So each part runs
+	// alone.
+	descriptor := message.ProtoReflect().Descriptor()
+	found = violationsOf(c.validator.Validate(message, only(message, descriptor)), nil)
+	for part := range partsBelow(descriptor) {
+		found = append(found, violationsOf(c.validator.Validate(message, only(message, part)), part)...)
+	}
+	if len(found) == 0 {
+		found = violationsOf(err, nil)
+	}
+	return found, false
+}
+
+// lighter tells whether a message has no more parts than there are left, and
+// takes them away.
+func lighter(message protoreflect.Message, depth int, left *int) bool {
+	*left -= depth
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		held := messageIn(field) != nil
+		switch {
+		case field.IsMap():
+			*left -= value.Map().Len() * depth
+			if held {
+				value.Map().Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
+					return *left >= 0 && lighter(value.Message(), depth+1, left)
+				})
+			}
+		case field.IsList():
+			list := value.List()
+			*left -= list.Len() * depth
+			for i := 0; held && i < list.Len() && *left >= 0; i++ {
+				lighter(list.Get(i).Message(), depth+1, left)
+			}
+		case held:
+			lighter(value.Message(), depth+1, left)
+		}
+		return *left >= 0
+	})
+	return *left >= 0
+}
+
+// notEvaluated says that nothing is known of a rule.
+const notEvaluated = "the rule cannot be evaluated on these values"
+
+// violationsOf gives the violations that an error of a validator holds. A rule
+// of part, when not nil, that could not be evaluated is one too.
+func violationsOf(err error, part protoreflect.Descriptor) []*protovalidate.Violation {
+	if err == nil {
+		return nil
+	}
+	if violated, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
+		return violated.Violations
+	}
+	violation := validate.Violation_builder{Message: new(notEvaluated)}
+	if rule := ruleOf(err); rule != "" {
+		violation.RuleId = new(rule)
+	}
+	if part != nil {
+		violation.Field = validate.FieldPath_builder{Elements: []*validate.FieldPathElement{elementOf(part)}}.Build()
+	}
+	return []*protovalidate.Violation{{Proto: violation.Build()}}
+}
+
+// ruleOf gives the id of the rule that could not be evaluated; "" when it is not
+// known. The id stands in protovalidate's text alone, before the text of the
+// cause, which may hold values.
+func ruleOf(err error) string {
+	var unevaluated *protovalidate.RuntimeError
+	if !errors.As(err, &unevaluated) {
+		return ""
+	}
+	said := unevaluated.Unwrap()
+	cause := errors.Unwrap(said)
+	if cause == nil {
+		return ""
+	}
+	rule, found := strings.CutSuffix(said.Error(), ": "+cause.Error())
+	rule, begun := strings.CutPrefix(rule, "error evaluating ")
+	if !found || !begun {
+		return ""
+	}
+	return rule
+}
+
+// elementOf gives a field or oneof as the element of a path.
+func elementOf(part protoreflect.Descriptor) *validate.FieldPathElement {
+	element := validate.FieldPathElement_builder{FieldName: new(string(part.Name()))}
+	if field, ok := part.(protoreflect.FieldDescriptor); ok {
+		element.FieldNumber = new(int32(field.Number()))
+	}
+	return element.Build()
+}
