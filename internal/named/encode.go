@@ -1,0 +1,309 @@
+package named
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/nearest"
+)
+
+const (
+	// MaxDepth is how many values may lie around a value that is given: messages
+	// in messages, lists and objects in JSON.
+	MaxDepth = 64
+	// MaxBytes is how large a request may be on the wire: what a gRPC server
+	// takes unless it says otherwise.
+	MaxBytes = 4 << 20
+)
+
+// maxCounted bounds the problems that are looked for at all.
+const maxCounted = 1000
+
+// Encode makes a request of args, whose names are the fields'. Args are neither
+// changed nor kept. Its errors are *ArgumentError and tell every problem, not
+// only the first.
+//
+// Values are converted exactly or refused:
+//
+//   - Integers of all Go types fit every integer field that can hold them, and
+//     a float or double that holds them exactly. So does a float without
+//     fraction below 2^53 (float32: 2^24), because JSON makes floats of all
+//     numbers, and a json.Number. A time.Duration is no integer: its unit would
+//     be lost.
+//   - Floats of both Go types fit a double; a float takes the nearest number, so
+//     that 0.1 can be given, unless that is infinite or zero when the given one
+//     is not. NaN and the infinities are numbers here.
+//   - A string is for a string field and must be valid UTF-8; a bool for bool;
+//     a slice or array of bytes for bytes.
+//   - An enum takes the exact name of a value, the number of a declared one, or
+//     a value of its generated Go type.
+//   - A message takes a map with string keys, a struct, a pointer to one (its
+//     fields go by their name in the json tag, else in snake_case; nil ones and
+//     those that omitempty or omitzero leave out are not given), or a message of
+//     the same full name, which is copied as it is.
+//   - Repeated fields take slices and arrays, maps take maps, whose keys are of
+//     the field's type: no "7" for 7.
+//   - google.protobuf.Timestamp takes a time.Time of the years 1 to 9999,
+//     Duration a time.Duration, both also a map of their fields; Struct, Value
+//     and ListValue take what JSON can say; FieldMask a slice of strings; the
+//     wrappers what their value takes; Any a message, or a map with "@type" and
+//     the message's fields (or "value" where the message has a Go value of its
+//     own, or the type is not known and the value bytes).
+//
+// Types that are named, such as type UserID int64, and pointers are looked
+// through. A nil is refused wherever it stands, but for a Value, whose null it
+// is; a nil slice or map that has a type is an empty one.
+func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
+	e := encoder{plan: p}
+	request := p.new()
+	if !e.message(p.request, request, args) {
+		return nil, p.explain(args, e.large)
+	}
+	if size := proto.Size(request.Interface()); size > MaxBytes {
+		return nil, p.tooLarge()
+	}
+	return request.Interface(), nil
+}
+
+// explain encodes args once more, in the order of the .proto, to tell all that
+// is wrong with them: the first time stops at once and formats nothing. Of
+// arguments that are too large only that is told.
+func (p *Plan) explain(args map[string]any, large bool) error {
+	e := encoder{plan: p, explain: true, large: large}
+	if !large {
+		e.message(p.request, p.new(), args)
+	}
+	if e.large {
+		return p.tooLarge()
+	}
+	if len(e.problems) == 0 {
+		// Somebody changed the arguments in the meantime.
+		e.fail(WrongType, "was changed by another goroutine while it was read")
+	}
+	return &ArgumentError{RPC: p.rpc, Problems: e.problems, More: e.more, Usage: p.Usage()}
+}
+
+func (p *Plan) tooLarge() error {
+	return &ArgumentError{RPC: p.rpc, Problems: []Problem{{Text: tooLargeText, Kind: TooLarge}}}
+}
+
+var tooLargeText = fmt.Sprintf("takes at most %d MiB of parameters by name: send less, or part it over several calls", MaxBytes>>20)
+
+// encoder fills one request.
+type encoder struct {
+	plan *Plan
+	// explain says that all problems are wanted, with texts.
+	explain  bool
+	problems []Problem
+	more     int
+	// stop says that nothing more is to be looked at.
+	stop bool
+	path path
+	// hidden is how many of the fields around are redacted.
+	hidden int
+	depth  int
+	// size is at most the bytes that what was read so far has on the wire. It
+	// bounds the work when values hold one another many times over.
+	size int
+	// large says that the request would be too large.
+	large bool
+}
+
+// fail notes a problem of the value at hand. It always gives false.
+func (e *encoder) fail(kind Kind, format string, args ...any) bool {
+	switch {
+	case !e.explain:
+	case len(e.problems) < maxProblems:
+		e.problems = append(e.problems, Problem{Path: e.path.String(), Text: fmt.Sprintf(format, args...), Kind: kind})
+	default:
+		e.more++
+		e.stop = e.stop || e.more >= maxCounted
+	}
+	return false
+}
+
+// full tells whether the next problem is only counted.
+func (e *encoder) full() bool { return !e.explain || len(e.problems) >= maxProblems }
+
+// halt tells, after a problem, whether to look no further.
+func (e *encoder) halt() bool { return !e.explain || e.stop }
+
+// push takes a step down; the path is only for those who will tell it.
+func (e *encoder) push(at step) {
+	if e.explain {
+		e.path = append(e.path, at)
+	}
+}
+
+// pop takes the last step back.
+func (e *encoder) pop() {
+	if e.explain {
+		e.path = e.path[:len(e.path)-1]
+	}
+}
+
+// enter goes into a value that holds others; leave comes back.
+func (e *encoder) enter() bool {
+	if e.depth > MaxDepth {
+		e.fail(TooDeep, "lies within more than %d other values: does a value hold itself?", MaxDepth)
+		e.stop = true
+		return false
+	}
+	e.depth++
+	return true
+}
+
+func (e *encoder) leave() { e.depth-- }
+
+// charge counts bytes that the request has at least.
+func (e *encoder) charge(bytes int) bool {
+	e.size += bytes
+	if e.size <= MaxBytes {
+		return true
+	}
+	e.large, e.stop = true, true
+	return false
+}
+
+// message fills a message with the named values.
+func (e *encoder) message(m *message, into protoreflect.Message, args map[string]any) bool {
+	if !e.enter() {
+		return false
+	}
+	defer e.leave()
+	if e.explain {
+		return e.explainMessage(m, into, args)
+	}
+	required := 0
+	var chosen map[int]bool
+	for name, value := range args {
+		f := m.byName[name]
+		if f == nil {
+			return false
+		}
+		if f.required {
+			required++
+		}
+		if f.oneof >= 0 {
+			if chosen[f.oneof] {
+				return false
+			}
+			if chosen == nil {
+				chosen = make(map[int]bool, 1)
+			}
+			chosen[f.oneof] = true
+		}
+		if !e.field(f, into, value) {
+			return false
+		}
+	}
+	return required == m.required
+}
+
+// explainMessage is message for those who want to know all that is wrong.
+func (e *encoder) explainMessage(m *message, into protoreflect.Message, args map[string]any) bool {
+	ok := true
+	chosen := make(map[int]*field)
+	for _, f := range m.fields {
+		value, given := args[f.name]
+		if given && f.oneof >= 0 {
+			if first := chosen[f.oneof]; first != nil {
+				ok = e.failAt(f.name, Doubled, "cannot be given together with %s: the two are members of oneof %s, which holds one at most",
+					first.name, f.desc.ContainingOneof().Name())
+			} else {
+				chosen[f.oneof] = f
+			}
+		}
+		switch {
+		case given:
+			ok = e.field(f, into, value) && ok
+		case f.required:
+			ok = e.failAt(f.name, Missing, "is missing: it takes %s", f.wants())
+		}
+		if e.stop {
+			return false
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(args)) {
+		if m.byName[name] != nil {
+			continue
+		}
+		if ok = false; !e.charge(1) {
+			return false
+		}
+		e.unknown(m, name)
+	}
+	return ok
+}
+
+// unknown tells of a name that no field has.
+func (e *encoder) unknown(m *message, name string) {
+	shown := plainName(name)
+	switch {
+	case e.full():
+		e.fail(Unknown, "")
+		return
+	case e.hidden > 0:
+		// What stands inside a redacted field is told by nothing, names included.
+		e.fail(Unknown, "has a member that %s has not", m.desc.Name())
+		return
+	case len(m.fields) == 0:
+		e.failAt(shown, Unknown, "is no parameter: there are none")
+		return
+	}
+	if f := m.byJSONName(name); f != nil {
+		e.failAt(shown, Unknown, "is no parameter but the JSON name of one: write %s", f.name)
+		return
+	}
+	if near := nearest.Names(name, m.names(), 1); len(near) > 0 {
+		e.failAt(shown, Unknown, "is no parameter: did you mean %s?", near[0])
+		return
+	}
+	e.failAt(shown, Unknown, "is no parameter: there are %s", clip(strings.Join(m.names(), ", "), maxPath))
+}
+
+// failAt is fail for a field of the message at hand.
+func (e *encoder) failAt(name string, kind Kind, format string, args ...any) bool {
+	e.push(step{field: name})
+	e.fail(kind, format, args...)
+	e.pop()
+	return false
+}
+
+// field sets one field of a message.
+func (e *encoder) field(f *field, into protoreflect.Message, value any) bool {
+	e.push(step{field: f.name})
+	if f.redacted {
+		e.hidden++
+	}
+	ok := e.set(f, into, value)
+	if f.redacted {
+		e.hidden--
+	}
+	e.pop()
+	return ok
+}
+
+func (e *encoder) set(f *field, into protoreflect.Message, value any) bool {
+	switch f.shape {
+	case list:
+		return e.list(f, into, value)
+	case dict:
+		return e.dict(f, into, value)
+	case single:
+	}
+	var slot protoreflect.Value
+	if f.value.message != nil {
+		slot = into.NewField(f.desc)
+	}
+	set, ok := e.value(f.value, value, slot)
+	if ok {
+		into.Set(f.desc, set)
+	}
+	return ok
+}

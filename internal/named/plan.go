@@ -1,0 +1,181 @@
+package named
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// Resolver finds the Go types of messages. *protoregistry.Types and
+// *dynamicpb.Types are resolvers.
+type Resolver interface {
+	protoregistry.MessageTypeResolver
+	protoregistry.ExtensionTypeResolver
+}
+
+// Plan makes requests of one RPC out of named values. It is read once from the
+// descriptor of the request, never changes, and may be used by any number of
+// goroutines.
+type Plan struct {
+	rpc     string
+	types   Resolver
+	request *message
+	new     func() protoreflect.Message
+}
+
+// NewPlan reads the request desc of the RPC with the bus name rpc. Types finds
+// the Go types of messages; nil stands for those that are linked into the
+// program. A request is of the generated Go type when types has it for this very
+// descriptor, else a *dynamicpb.Message.
+func NewPlan(rpc string, desc protoreflect.MessageDescriptor, types Resolver) *Plan {
+	if types == nil {
+		types = protoregistry.GlobalTypes
+	}
+	plan := &Plan{rpc: rpc, types: types, request: compile(desc)}
+	plan.new = func() protoreflect.Message { return dynamicpb.NewMessage(desc) }
+	if goType, err := types.FindMessageByName(desc.FullName()); err == nil && goType.Descriptor() == desc {
+		plan.new = goType.New
+	}
+	return plan
+}
+
+// RPC gives the bus name of the plan's RPC.
+func (p *Plan) RPC() string { return p.rpc }
+
+// Encode makes a request in one go: see [Plan.Encode]. Who calls an RPC more
+// than once keeps a [Plan].
+func Encode(rpc string, desc protoreflect.MessageDescriptor, types Resolver, args map[string]any) (proto.Message, error) {
+	return NewPlan(rpc, desc, types).Encode(args)
+}
+
+// message is what a plan knows of a message.
+type message struct {
+	desc    protoreflect.MessageDescriptor
+	special special
+	fields  []*field
+	byName  map[string]*field
+	// required is how many of the fields are.
+	required int
+	oneofs   int
+}
+
+// field is what a plan knows of a field.
+type field struct {
+	desc     protoreflect.FieldDescriptor
+	name     string
+	required bool
+	redacted bool
+	// oneof is the index of the oneof that the field is in, or -1.
+	oneof int
+	// value is the type of the field, of its elements, or of a map's values.
+	value *valueType
+	key   *valueType
+	shape shapeOf
+}
+
+type shapeOf int
+
+const (
+	single shapeOf = iota
+	list
+	dict
+)
+
+// valueType is the type of one value.
+type valueType struct {
+	kind protoreflect.Kind
+	enum protoreflect.EnumDescriptor
+	// message is set when the kind is of messages.
+	message *message
+}
+
+// compile reads a message and all that it may hold.
+func compile(desc protoreflect.MessageDescriptor) *message {
+	return compileOnce(desc, make(map[protoreflect.MessageDescriptor]*message))
+}
+
+func compileOnce(desc protoreflect.MessageDescriptor, seen map[protoreflect.MessageDescriptor]*message) *message {
+	if known := seen[desc]; known != nil {
+		return known
+	}
+	fields := desc.Fields()
+	out := &message{desc: desc, special: specialOf(desc), byName: make(map[string]*field, fields.Len()), oneofs: desc.Oneofs().Len()}
+	seen[desc] = out
+	for i := range fields.Len() {
+		read := compileField(fields.Get(i), seen)
+		out.fields = append(out.fields, read)
+		out.byName[read.name] = read
+		if read.required {
+			out.required++
+		}
+	}
+	return out
+}
+
+func compileField(desc protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]*message) *field {
+	out := &field{desc: desc, name: string(desc.Name()), required: Required(desc), redacted: redacted(desc), oneof: -1}
+	if oneof := desc.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
+		out.oneof = oneof.Index()
+	}
+	switch {
+	case desc.IsMap():
+		out.shape = dict
+		out.key = compileValue(desc.MapKey(), seen)
+		out.value = compileValue(desc.MapValue(), seen)
+	case desc.IsList():
+		out.shape = list
+		out.value = compileValue(desc, seen)
+	default:
+		out.value = compileValue(desc, seen)
+	}
+	return out
+}
+
+func compileValue(desc protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]*message) *valueType {
+	out := &valueType{kind: desc.Kind(), enum: desc.Enum()}
+	if inner := desc.Message(); inner != nil {
+		out.message = compileOnce(inner, seen)
+	}
+	return out
+}
+
+// redacted tells whether no error may tell the field's value.
+func redacted(desc protoreflect.FieldDescriptor) bool {
+	options, ok := desc.Options().(*descriptorpb.FieldOptions)
+	return ok && options.GetDebugRedact()
+}
+
+// names gives the names of the message's fields.
+func (m *message) names() []string {
+	names := make([]string, 0, len(m.fields))
+	for _, f := range m.fields {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// byJSONName finds the field whose name in JSON is name.
+func (m *message) byJSONName(name string) *field {
+	for _, f := range m.fields {
+		if f.desc.JSONName() == name {
+			return f
+		}
+	}
+	return nil
+}
+
+// text says in protobuf's words what the type is.
+func (t *valueType) text() string {
+	switch {
+	case t.message != nil:
+		return clip(strings.TrimPrefix(string(t.message.desc.FullName()), "."), maxTypeEcho)
+	case t.enum != nil:
+		return clip(string(t.enum.FullName()), maxTypeEcho)
+	default:
+		return t.kind.String()
+	}
+}

@@ -1,0 +1,234 @@
+package named
+
+import (
+	"encoding/json"
+	"reflect"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxPointers bounds the pointers that one value is looked for behind: a
+// pointer may lead to itself.
+const maxPointers = 16
+
+// value converts one value to type t. Slot is an empty message of the type to
+// fill, when it is one.
+func (e *encoder) value(t *valueType, v any, slot protoreflect.Value) (protoreflect.Value, bool) {
+	if text, ok := v.(string); ok && t.kind == protoreflect.StringKind {
+		return e.text(text)
+	}
+	v, ok := e.follow(t, v)
+	if !ok {
+		return protoreflect.Value{}, false
+	}
+	switch t.kind {
+	case protoreflect.MessageKind, protoreflect.GroupKind:
+		return slot, e.inner(t, v, slot.Message())
+	case protoreflect.EnumKind:
+		return e.enum(t, v)
+	case protoreflect.BytesKind:
+		return e.bytes(t, v)
+	case protoreflect.StringKind:
+		if text, ok := basic(v).(string); ok {
+			return e.text(text)
+		}
+	case protoreflect.BoolKind:
+		if flag, ok := basic(v).(bool); ok {
+			return protoreflect.ValueOfBool(flag), true
+		}
+	case protoreflect.FloatKind, protoreflect.DoubleKind:
+		return e.float(t, v)
+	default:
+		return e.integer(t, v)
+	}
+	return protoreflect.Value{}, e.wrongType(t, v)
+}
+
+// follow gives what pointers lead to; a message is not looked into. Only a
+// Value takes nil.
+func (e *encoder) follow(t *valueType, v any) (any, bool) {
+	for range maxPointers {
+		if v == nil {
+			if t.message != nil && t.message.special == jsonValue {
+				return nil, true
+			}
+			return nil, e.isNil()
+		}
+		at := reflect.ValueOf(v)
+		if at.Kind() != reflect.Pointer {
+			return v, true
+		}
+		if at.IsNil() {
+			return nil, e.isNil()
+		}
+		if _, ok := v.(proto.Message); ok {
+			return v, true
+		}
+		if v = at.Elem().Interface(); v == nil {
+			return nil, e.isNil()
+		}
+	}
+	return nil, e.fail(TooDeep, "lies behind more than %d pointers: give the value itself", maxPointers)
+}
+
+func (e *encoder) isNil() bool {
+	return e.fail(Nil, "is nil: leave it out, or give a value")
+}
+
+// basic gives a value of a named type, such as type UserID int64, as int64,
+// uint64, float32, float64, string or bool. All else stays as it is.
+func basic(v any) any {
+	switch v := v.(type) {
+	case string, bool, float64, float32, int64, uint64, json.Number, time.Duration:
+		return v
+	case int:
+		return int64(v)
+	case int32:
+		return int64(v)
+	}
+	at := reflect.ValueOf(v)
+	switch {
+	case at.CanInt():
+		return at.Int()
+	case at.CanUint() && at.Kind() != reflect.Uintptr:
+		return at.Uint()
+	}
+	switch at.Kind() {
+	case reflect.Float32:
+		return float32(at.Float())
+	case reflect.Float64:
+		return at.Float()
+	case reflect.String:
+		return at.String()
+	case reflect.Bool:
+		return at.Bool()
+	default:
+		return v
+	}
+}
+
+func (e *encoder) text(text string) (protoreflect.Value, bool) {
+	if !e.validText(text) {
+		return protoreflect.Value{}, false
+	}
+	return protoreflect.ValueOfString(text), true
+}
+
+func (e *encoder) validText(text string) bool {
+	if !e.charge(len(text)) {
+		return false
+	}
+	if !utf8.ValidString(text) {
+		return e.fail(BadText, "is not valid UTF-8%s: a string is text, bytes are for all else", e.shown(": ", text))
+	}
+	return true
+}
+
+func (e *encoder) bytes(t *valueType, v any) (protoreflect.Value, bool) {
+	data, ok := v.([]byte)
+	if !ok {
+		at := reflect.ValueOf(v)
+		switch {
+		case at.Kind() == reflect.Slice && at.Type().Elem().Kind() == reflect.Uint8:
+			data = at.Bytes()
+		case at.Kind() == reflect.Array && at.Type().Elem().Kind() == reflect.Uint8:
+			data = make([]byte, at.Len())
+			for i := range data {
+				data[i] = byte(at.Index(i).Uint()) //nolint:gosec // of kind uint8
+			}
+		default:
+			return protoreflect.Value{}, e.wrongType(t, v)
+		}
+	}
+	if !e.charge(len(data)) {
+		return protoreflect.Value{}, false
+	}
+	// A copy, so that the caller may use its own again.
+	return protoreflect.ValueOfBytes(append([]byte{}, data...)), true
+}
+
+// enum takes a name, a declared number, or a value of the generated Go type.
+func (e *encoder) enum(t *valueType, v any) (protoreflect.Value, bool) {
+	if given, ok := v.(protoreflect.Enum); ok {
+		return e.sameEnum(t, v, given)
+	}
+	read := basic(v)
+	if name, ok := read.(string); ok {
+		value := t.enum.Values().ByName(protoreflect.Name(name))
+		if value == nil {
+			return protoreflect.Value{}, e.noSuchName(t, name)
+		}
+		return protoreflect.ValueOfEnum(value.Number()), true
+	}
+	n, problem := integerOf(read)
+	if problem == WrongType {
+		return protoreflect.Value{}, e.wrongType(t, v)
+	}
+	if number, ok := n.signed(32); problem == "" && ok {
+		number := protoreflect.EnumNumber(number) //nolint:gosec // it fits
+		if t.enum.Values().ByNumber(number) != nil {
+			return protoreflect.ValueOfEnum(number), true
+		}
+	}
+	return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s does not declare: write the name of a value, such as %q",
+		e.shown(" ", read), t.text(), anyName(t.enum))
+}
+
+// sameEnum takes a value of a Go type of an enum: any number that the enum may
+// hold on the wire.
+func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protoreflect.Value, bool) {
+	desc, number, ok := enumOf(given)
+	if !ok || desc.FullName() != t.enum.FullName() {
+		return protoreflect.Value{}, e.wrongType(t, v)
+	}
+	if t.enum.IsClosed() && t.enum.Values().ByNumber(number) == nil {
+		return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s does not declare, and the enum is closed",
+			e.shown(" ", int64(number)), t.text())
+	}
+	return protoreflect.ValueOfEnum(number), true
+}
+
+// enumOf reads an enum. Its methods may be anybody's: a struct that embeds an
+// enum which is nil is an enum to Go, and cannot be told from one but by asking.
+func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	desc = given.Descriptor()
+	return desc, given.Number(), desc != nil
+}
+
+// shown gives a value, cut and printable, after a text; nothing when no error
+// may tell it.
+func (e *encoder) shown(before string, v any) string {
+	if e.hidden > 0 {
+		return ""
+	}
+	return before + valueText(v)
+}
+
+// valueText prints a basic value.
+func valueText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return quote(v, maxValueEcho)
+	case json.Number:
+		return quote(string(v), maxValueEcho)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	case float32:
+		return strconv.FormatFloat(float64(v), 'g', -1, 32)
+	default:
+		return "of type " + goType(v)
+	}
+}
