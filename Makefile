@@ -46,6 +46,7 @@ lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 .PHONY: generate
 generate: $(TOOLS) $(VALIDATE_PROTO) ## Generate Go from the .proto files
 	find $(GENERATED) -name '*.pb.go' -delete
+	go build -o $(BIN) ./cmd/protoc-gen-onecall
 	buf generate
 
 .PHONY: check-generate

@@ -34,10 +34,16 @@ type Bus struct {
 	// it is replaced, never changed, under mu.
 	routes atomic.Pointer[map[string]*route]
 
+	// byName are the RPCs that were called by name, by that name.
+	byName sync.Map // of *namedRPC
+	// incompatible counts schemas that are incompatible with the program's own.
+	incompatible atomic.Uint64
+
 	// mu guards connections, by API, and rules, by service and gRPC's path.
 	mu          sync.Mutex
 	connections map[string]*connection
 	rules       map[string]map[string]validate.Method
+	published   map[string]*published // by API
 }
 
 var _ grpc.ClientConnInterface = (*Bus)(nil)
@@ -70,7 +76,9 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err := checkDialOptions(read); err != nil {
 		return nil, err
 	}
-	bus := &Bus{registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection), rules: make(map[string]map[string]validate.Method)}
+	bus := &Bus{
+		registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection), rules: make(map[string]map[string]validate.Method), published: make(map[string]*published),
+	}
 	bus.routes.Store(&map[string]*route{})
 	return bus, nil
 }
@@ -129,6 +137,10 @@ func (b *Bus) Close() error {
 		errs = append(errs, conn.close())
 	}
 	clear(b.connections)
+	for _, p := range b.published {
+		p.stop()
+	}
+	clear(b.published)
 	return errors.Join(errs...)
 }
 
@@ -145,7 +157,7 @@ func (b *Bus) route(ctx context.Context, method string) (*route, error) {
 
 // addRoute reads the contract of a method that is called for the first time.
 func (b *Bus) addRoute(method string) (*route, error) {
-	service, name, ok := contract.SplitMethod(method)
+	service, _, ok := contract.SplitMethod(method)
 	if !ok {
 		return nil, invalid(`method %q is not of gRPC's form "/package.Service/Method"`, method)
 	}
@@ -167,7 +179,19 @@ func (b *Bus) addRoute(method string) (*route, error) {
 	if err != nil {
 		return nil, err
 	}
-	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, rules: rules[method], limit: timeout.Declared(0, api.Timeout)}
+	added := newRoute(api, method, conn, rules[method])
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	routes := maps.Clone(*b.routes.Load())
+	routes[method] = added
+	b.routes.Store(&routes)
+	return added, nil
+}
+
+// newRoute makes the route of a method of an API.
+func newRoute(api *contract.API, method string, conn *connection, rules validate.Method) *route {
+	_, name, _ := contract.SplitMethod(method)
+	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, rules: rules, limit: timeout.Declared(0, api.Timeout)}
 	for _, rpc := range api.RPCs {
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
@@ -175,13 +199,7 @@ func (b *Bus) addRoute(method string) (*route, error) {
 		}
 	}
 	_, added.configured = conn.limits[method]
-
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	routes := maps.Clone(*b.routes.Load())
-	routes[method] = added
-	b.routes.Store(&routes)
-	return added, nil
+	return added
 }
 
 // rulesOf gives the rules of an API's messages, which are compiled when it is

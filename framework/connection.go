@@ -41,6 +41,14 @@ type channel struct {
 	*grpc.ClientConn
 
 	finding finding
+	drift   *drift
+}
+
+// Close ends the connection.
+func (c *channel) Close() error {
+	err := c.ClientConn.Close()
+	c.drift.close()
+	return err
 }
 
 // newConnection makes the connections of an API, without I/O.
@@ -59,11 +67,12 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{}
+	ch := &channel{drift: newDrift(c.bus, c.api)}
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
 	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, resolver.Config{
 		Observe: ch.finding.observe,
 		Zone:    c.bus.options.zone,
+		Accept:  ch.drift.accept,
 		Logger:  c.bus.options.log,
 	})))
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/schema"
 )
 
 const (
@@ -239,6 +240,7 @@ func (s *serving) instances(address string) []discovery.Instance {
 	started := time.Now()
 	var instances []discovery.Instance
 	for _, api := range s.apis.contracts() {
+		digest, descriptors := s.published(api)
 		instances = append(instances, discovery.Instance{
 			API:         api.Name,
 			Address:     address,
@@ -247,10 +249,30 @@ func (s *serving) instances(address string) []discovery.Instance {
 			State:       discovery.Serving,
 			Version:     programVersion(),
 			Zone:        s.options.zone,
+			Schema:      digest,
+			Descriptors: descriptors,
 			Started:     started,
 		})
 	}
 	return instances
+}
+
+// published gives what is published of an API's schema: nothing of one that
+// cannot be, which callers with generated code do not need.
+func (s *serving) published(api *contract.API) (digest, descriptors string) {
+	service := serviceNamed(api.Service)
+	if service == nil {
+		return "", ""
+	}
+	digest, err := schema.Digest(service)
+	if err == nil {
+		descriptors, err = schema.Of(service).Pack()
+	}
+	if err != nil {
+		s.options.log.Warn("the schema of an API is not published: callers need its generated code", "api", api.Name, "error", err)
+		return "", ""
+	}
+	return digest, descriptors
 }
 
 // programVersion gives the version of the program's main module, "" when it was

@@ -1,9 +1,13 @@
 package resolver
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
+
+// ErrPending says that it is not known yet whether an instance may be used.
+var ErrPending = errors.New("the instance is being looked at")
 
 // NoAnswerError says that the registry has not answered yet.
 type NoAnswerError struct {

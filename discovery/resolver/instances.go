@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,8 @@ type found struct {
 	// registry can't be asked.
 	problem     error
 	unreachable bool
+	// pending is whether there is none because that is being found out.
+	pending bool
 	// next is after what time all this may change by itself; 0 is never.
 	next time.Duration
 }
@@ -97,7 +100,9 @@ func (i *instances) use(now time.Time) (out found) {
 	var refused error
 	want := func(instance *discovery.Instance) {
 		if err := i.config.Accept(*instance, i.again); err != nil {
-			refused = cmp.Or(refused, err)
+			if refused == nil || errors.Is(refused, ErrPending) {
+				refused = err
+			}
 			return
 		}
 		wanted = append(wanted, instance)
@@ -123,6 +128,7 @@ func (i *instances) use(now time.Time) (out found) {
 	case len(i.used) > 0:
 	case refused != nil:
 		out.problem = refused
+		out.pending = errors.Is(refused, ErrPending)
 	default:
 		out.problem = i.snapshot.Err()
 		out.unreachable = i.snapshot.Unreachable != nil

@@ -50,9 +50,10 @@ type Config struct {
 	// Zone is the one whose instances are preferred: others are in use only
 	// while none of the zone can be connected to. Empty prefers none.
 	Zone string
-	// Accept tells why an instance must not be used, nil when it may. It is
-	// quick; again, which may be called at any time and from any goroutine, has
-	// it asked anew. Nil accepts all.
+	// Accept tells why an instance must not be used, nil when it may, and
+	// [ErrPending] while that is being found out. It is quick; again, which may be
+	// called at any time and from any goroutine but Accept's, has it asked anew.
+	// Nil accepts all.
 	Accept func(instance discovery.Instance, again func()) error
 	// Logger gets a line when the registry lost an API's instances, and when
 	// they are back; nil is [slog.Default].
@@ -164,6 +165,9 @@ func (r *watched) update() {
 	lost := r.told == toldEndpoints && found.problem != nil
 	if !lost {
 		r.config.Observe(found.problem)
+	}
+	if found.pending && r.told == toldNothing {
+		return // calls wait
 	}
 	kind := toldEndpoints
 	if found.problem != nil {

@@ -1,0 +1,251 @@
+package framework
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/nearest"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// Args are the parameters of a call by name: the names are those of the
+// request's fields in the .proto. A value is converted to the field's type
+// exactly or refused; docs/named-parameters.md has the table.
+type Args map[string]any
+
+// Call makes a unary call by name, without generated code:
+//
+//	reply, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": "adam", "password": "secr3t"})
+//
+// The schema is the program's own where the API's generated code is linked in,
+// else what an instance published in the registry. After the parameters there
+// may be options of the call, such as [Timeout]. Parameters go by name only, and
+// all that are not optional must be given.
+//
+// Errors are those of [Bus.Invoke], and INVALID_ARGUMENT with google.rpc.BadRequest
+// for a name that is none, positional, unknown, missing and unfit parameters,
+// all at once and before anything is sent, with the right call in the text;
+// UNIMPLEMENTED for an RPC that the API does not have.
+func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error) {
+	if ctx == nil {
+		return nil, invalid("call of %.60q: the context is nil: give context.Background() if there is no other", name)
+	}
+	parameters, options, given := sortArgs(args)
+	rpc, err := b.named(ctx, name, given)
+	if err != nil {
+		return nil, err
+	}
+	request, err := rpc.plan.Encode(parameters)
+	if err != nil {
+		return nil, notSentBecause(err)
+	}
+	reply := rpc.newReply()
+	if err := rpc.route.conn.invoke(ctx, rpc.route, rpc.method, request, reply, options); err != nil {
+		return nil, err
+	}
+	return &Reply{message: reply, types: rpc.types}, nil
+}
+
+// sortArgs parts what a call was given. positional are the values when they are
+// not what they should be.
+func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positional []any) {
+	rest := args
+	if len(rest) > 0 {
+		switch first := rest[0].(type) {
+		case Args:
+			parameters, rest = first, rest[1:]
+		case map[string]any:
+			parameters, rest = first, rest[1:]
+		}
+	}
+	for _, arg := range rest {
+		option, ok := arg.(grpc.CallOption)
+		if !ok {
+			return nil, nil, args
+		}
+		options = append(options, option)
+	}
+	return parameters, options, nil
+}
+
+// notSentBecause gives the error of a call that misuse kept from being sent.
+func notSentBecause(err error) error {
+	if st, ok := status.FromError(err); ok { // which has details
+		return &callError{status: st, text: err.Error(), outcome: NotSent, causes: []error{err}}
+	}
+	return notSent(codes.InvalidArgument, err.Error(), err)
+}
+
+// namedRPC is what a call by name needs.
+type namedRPC struct {
+	route  *route
+	method string
+	plan   *named.Plan
+	types  schema.Types
+	output protoreflect.MessageDescriptor
+	// digest is that of a schema from the registry, "" of the program's own.
+	digest string
+}
+
+// newReply gives a message for the reply.
+func (r *namedRPC) newReply() proto.Message {
+	if found, err := r.types.FindMessageByName(r.output.FullName()); err == nil {
+		return found.New().Interface()
+	}
+	return dynamicpb.NewMessage(r.output)
+}
+
+// named finds the RPC of a bus name. positional are values that a call must not
+// have: it ends here then, with what is known without asking anybody.
+func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedRPC, error) {
+	known, ok := b.byName.Load(name)
+	if rpc, _ := known.(*namedRPC); ok && positional == nil && b.current(rpc) {
+		return rpc, nil
+	}
+	api, rpc, err := named.SplitName(name)
+	if err != nil {
+		return nil, notSentBecause(err)
+	}
+	if b.closed.Load() {
+		return nil, ErrClosed
+	}
+	own := ownSchema(api, rpc)
+	if positional != nil {
+		var input protoreflect.MessageDescriptor
+		if own != nil {
+			if method := methodNamed(own.Service, api, rpc); method != nil {
+				input = method.Input()
+			}
+		}
+		return nil, notSentBecause(named.Positional(name, input, positional))
+	}
+	found, digest := own, ""
+	if own == nil {
+		if found, digest, err = b.publishedSchema(ctx, api, name); err != nil {
+			return nil, err
+		}
+	}
+	added, err := b.newNamed(found, api, name, rpc)
+	if err != nil {
+		return nil, err
+	}
+	added.digest = digest
+	b.byName.Store(name, added)
+	return added, nil
+}
+
+// ownSchema gives the schema of an API as it is linked into the program, nil
+// when it is not: of several services of that name the one that has the RPC.
+func ownSchema(api, rpc string) *schema.Schema {
+	var first *schema.Schema
+	for _, candidate := range contract.Named(protoregistry.GlobalFiles, api) {
+		service := serviceNamed(candidate.Service)
+		if service == nil {
+			continue
+		}
+		if methodNamed(service, api, rpc) != nil {
+			return schema.Of(service)
+		}
+		if first == nil {
+			first = schema.Of(service)
+		}
+	}
+	if service := serviceNamed(api); first == nil && service != nil { // by its full proto name
+		return schema.Of(service)
+	}
+	return first
+}
+
+// methodNamed gives the method of an RPC's own name, nil when there is none.
+func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protoreflect.MethodDescriptor {
+	for i := range service.Methods().Len() {
+		if method := service.Methods().Get(i); contract.RPCName(api, string(method.Name())) == api+"."+rpc {
+			return method
+		}
+	}
+	return nil
+}
+
+// newNamed makes what calls of an RPC need.
+func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, error) {
+	method := methodNamed(found.Service, api, rpc)
+	if method == nil {
+		err := noSuchRPC(found.Service, api, name)
+		return nil, notSent(codes.Unimplemented, err.Error(), err)
+	}
+	if method.IsStreamingClient() || method.IsStreamingServer() {
+		return nil, invalid("%s is a stream, which cannot be called by name: use its generated client", name)
+	}
+	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
+	out := &namedRPC{method: path, plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
+	if serviceNamed(string(found.Service.FullName())) == found.Service {
+		var err error
+		out.route, err = b.addRoute(path)
+		return out, err
+	}
+	described, err := contract.FromDescriptor(found.Service)
+	if err != nil {
+		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+	}
+	rules, err := validate.NewCompiler(found.Types).Compile(name, method)
+	if err != nil {
+		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+	}
+	conn, err := b.connect(api)
+	if err != nil {
+		return nil, err
+	}
+	out.route = newRoute(described, path, conn, rules)
+	return out, nil
+}
+
+// noSuchRPC says that an API does not have an RPC.
+func noSuchRPC(service protoreflect.ServiceDescriptor, api, name string) error {
+	all := make([]string, service.Methods().Len())
+	for i := range all {
+		all[i] = contract.RPCName(api, string(service.Methods().Get(i).Name()))
+	}
+	const few = 3
+	near := nearest.Names(name, all, few)
+	if len(near) > 0 {
+		return fmt.Errorf("%s: API %q has no such RPC: did you mean %s?", name, api, strings.Join(near, " or "))
+	}
+	return fmt.Errorf("%s: API %q has no such RPC: it has %s", name, api, strings.Join(all, ", "))
+}
+
+// Reply is the reply of a call by name. Its methods are safe for all goroutines.
+type Reply struct {
+	message proto.Message
+	types   schema.Types
+}
+
+// Message gives the reply itself: of the generated type where that is linked
+// in, else a dynamic one. It must not be changed.
+func (r *Reply) Message() proto.Message { return r.message }
+
+// Map gives the reply as plain Go values, by the names of its fields:
+// docs/named-parameters.md has the table.
+func (r *Reply) Map() map[string]any { return named.ToMap(r.message, r.types) }
+
+// Into puts the reply into dest: a pointer to a map[string]any, to a struct
+// whose fields go by their json tags or in snake_case, or to what the reply's
+// only field fits into; or a message of the reply's type. A value fits exactly
+// or is an error that names the field.
+func (r *Reply) Into(dest any) error {
+	if err := named.Decode(r.message, r.types, dest); err != nil {
+		return fmt.Errorf("onecall: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// SchemaError says that an instance has a schema with which calls of this
+// program may go wrong. Under [StrictSchema] it is not called.
+type SchemaError struct {
+	// API is the bus name, Address and Version are the instance's.
+	API, Address, Version string
+	// Differences say each what it is here and there.
+	Differences []string
+}
+
+// shownDifferences is how many a text shows.
+const shownDifferences = 10
+
+// Error implements error.
+func (e *SchemaError) Error() string {
+	shown := strings.Join(e.Differences[:min(len(e.Differences), shownDifferences)], "; ")
+	if more := len(e.Differences) - shownDifferences; more > 0 {
+		shown += fmt.Sprintf("; and %d more", more)
+	}
+	return fmt.Sprintf("API %q: the instance at %s (version %q) has a schema that is incompatible with the one of this program: %s; "+
+		"build both from compatible .proto files, or leave StrictSchema out", e.API, e.Address, e.Version, shown)
+}
+
+// fetchBackoff spaces out attempts to get a schema.
+var fetchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 10 * time.Second}
+
+// fetchLimit bounds one.
+const fetchLimit = 5 * time.Second
+
+// drift judges instances of one API by their schema, each schema once. Its
+// methods are safe for all goroutines.
+type drift struct {
+	bus *Bus
+	api string
+	end context.CancelFunc
+	//nolint:containedctx // it is a running thing
+	life    context.Context
+	judging sync.WaitGroup
+
+	mu sync.Mutex // guards verdicts and closed
+	// verdicts are by digest; a nil one is still being found.
+	verdicts map[string]*verdict
+	closed   bool
+}
+
+// verdict is what was found of a schema.
+type verdict struct {
+	// err is nil of one that is compatible.
+	err *SchemaError
+}
+
+func newDrift(bus *Bus, api string) *drift {
+	life, end := context.WithCancel(context.Background())
+	return &drift{bus: bus, api: api, life: life, end: end, verdicts: make(map[string]*verdict)}
+}
+
+// close ends what is being found and waits for it.
+func (d *drift) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.end()
+	d.judging.Wait()
+}
+
+// accept is [resolver.Config]'s. Without StrictSchema every instance is.
+func (d *drift) accept(instance discovery.Instance, again func()) error {
+	if instance.Schema == "" {
+		return nil // another program's, or too large to publish
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	found, known := d.verdicts[instance.Schema]
+	switch {
+	case known && found != nil && found.err != nil && d.bus.options.strict:
+		refused := *found.err
+		refused.Address, refused.Version = instance.Address, instance.Version
+		return &refused
+	case known && found != nil, known && !d.bus.options.strict:
+		return nil
+	case known:
+		return resolver.ErrPending
+	}
+	own := d.own(instance)
+	if own == nil {
+		return nil // called by name alone
+	}
+	if digest, err := schema.Digest(own); err == nil && digest == instance.Schema {
+		d.verdicts[instance.Schema] = &verdict{}
+		return nil
+	}
+	d.verdicts[instance.Schema] = nil
+	d.judging.Go(func() { d.judge(own, instance, again) })
+	if d.bus.options.strict {
+		return resolver.ErrPending
+	}
+	return nil
+}
+
+// own gives the program's own descriptor of what an instance serves.
+func (d *drift) own(instance discovery.Instance) protoreflect.ServiceDescriptor {
+	if service := serviceNamed(instance.Service); service != nil {
+		return service
+	}
+	for _, api := range contract.Named(protoregistry.GlobalFiles, d.api) {
+		return serviceNamed(api.Service)
+	}
+	return nil
+}
+
+// judge compares an instance's schema with the program's own, once it has it.
+func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Instance, again func()) {
+	for failures := 0; ; {
+		ctx, cancel := context.WithTimeout(d.life, fetchLimit)
+		served, err := fetchSchema(ctx, d.bus.registry, instance)
+		cancel()
+		if err == nil || errors.Is(err, errNoSchema) {
+			d.decide(own, served, instance)
+			again()
+			return
+		}
+		failures++
+		d.bus.options.log.Debug("cannot get the schema of an instance; trying again", "api", d.api, "address", instance.Address, "error", err)
+		if fetchBackoff.Wait(d.life, failures) != nil {
+			return
+		}
+	}
+}
+
+// decide keeps the verdict on a schema and tells of an incompatible one, once.
+func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema, instance discovery.Instance) {
+	found := &verdict{}
+	if served != nil {
+		for _, difference := range schema.Compare(d.api, own, served.Service) {
+			if found.err == nil {
+				found.err = &SchemaError{API: d.api, Address: instance.Address, Version: instance.Version}
+			}
+			found.err.Differences = append(found.err.Differences, difference.String())
+		}
+	}
+	d.mu.Lock()
+	d.verdicts[instance.Schema] = found
+	d.mu.Unlock()
+	if found.err != nil {
+		d.bus.incompatible.Add(1)
+		d.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", d.api, "address", instance.Address,
+			"version", instance.Version, "refused", d.bus.options.strict, "differences", found.err.Differences)
+	}
+}
+
+// IncompatibleSchemas gives how many schemas of instances were found that are
+// incompatible with the program's own, each counted once for each API's
+// connections. The log says how they differ.
+func (b *Bus) IncompatibleSchemas() uint64 { return b.incompatible.Load() }
+
+// StrictSchema has a program keep to its schemas. A bus does not call instances
+// whose schema is incompatible with the one that it was built with, by a
+// *[SchemaError]; without the option it logs the difference once and calls them.
+// A service refuses requests with fields that its schema does not know, by
+// INVALID_ARGUMENT; without the option it passes them over.
+func StrictSchema() Option {
+	return bothOption{
+		serveOption: func(o *serveOptions) error {
+			o.strict = true
+			return nil
+		},
+		busOption: func(o *busOptions) error {
+			o.strict = true
+			return nil
+		},
+	}
+}

@@ -1,0 +1,190 @@
+package schema
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/named"
+)
+
+// Difference is one thing by which a caller's calls may go wrong.
+type Difference struct {
+	// Part is what differs, such as "auth.check_password: request.username".
+	Part string
+	// Built is what the caller was built with, and Served what the instance has;
+	// "" when it has none.
+	Built, Served string
+}
+
+// String says it in words.
+func (d Difference) String() string {
+	switch {
+	case d.Served == "":
+		return fmt.Sprintf("%s is %s here and gone there", d.Part, d.Built)
+	case d.Built == "":
+		return fmt.Sprintf("%s is %s there and unknown here", d.Part, d.Served)
+	default:
+		return fmt.Sprintf("%s is %s here and %s there", d.Part, d.Built, d.Served)
+	}
+}
+
+// Compare tells how the schema of an instance is incompatible with the one that
+// a caller of api was built with: an RPC that is gone or of another shape; a
+// field whose name, number, type, cardinality or presence changed; a required
+// field that is gone, or of requests that is new; a value of an enum that is gone
+// or has another number. What else differs does no harm.
+func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
+	c := &comparison{seen: make(map[pair]bool)}
+	methods := built.Methods()
+	for i := range methods.Len() {
+		here := methods.Get(i)
+		name := contract.RPCName(api, string(here.Name()))
+		there := served.Methods().ByName(here.Name())
+		switch {
+		case built.FullName() != served.FullName():
+			c.add(name, "/"+string(built.FullName()), "/"+string(served.FullName()))
+			return c.found
+		case there == nil:
+			c.add(name, "an RPC", "")
+			continue
+		case shape(here) != shape(there):
+			c.add(name, shape(here), shape(there))
+			continue
+		}
+		c.messages(name+": request", here.Input(), there.Input(), true)
+		c.messages(name+": reply", here.Output(), there.Output(), false)
+	}
+	return c.found
+}
+
+func shape(method protoreflect.MethodDescriptor) string {
+	word := func(stream bool) string {
+		if stream {
+			return "a stream"
+		}
+		return "one message"
+	}
+	return word(method.IsStreamingClient()) + " to " + word(method.IsStreamingServer())
+}
+
+type comparison struct {
+	found []Difference
+	// seen are the pairs of messages that were compared, or are being.
+	seen map[pair]bool
+}
+
+type pair struct {
+	built, served protoreflect.FullName
+	request       bool
+}
+
+func (c *comparison) add(part, built, served string) {
+	c.found = append(c.found, Difference{Part: part, Built: built, Served: served})
+}
+
+func (c *comparison) messages(part string, built, served protoreflect.MessageDescriptor, request bool) {
+	if wellKnown(built) || wellKnown(served) {
+		if built.FullName() != served.FullName() {
+			c.add(part, string(built.FullName()), string(served.FullName()))
+		}
+		return
+	}
+	key := pair{built.FullName(), served.FullName(), request}
+	if c.seen[key] {
+		return
+	}
+	c.seen[key] = true
+	fields := built.Fields()
+	for i := range fields.Len() {
+		here := fields.Get(i)
+		at := part + "." + string(here.Name())
+		there := served.Fields().ByName(here.Name())
+		switch {
+		case there != nil:
+			c.fields(at, here, there, request)
+		case served.Fields().ByNumber(here.Number()) != nil:
+			c.add(at, number(here), "named "+string(served.Fields().ByNumber(here.Number()).Name()))
+		case named.Required(here):
+			c.add(at, "required", "")
+		}
+	}
+	fields = served.Fields()
+	for i := range fields.Len() {
+		there := fields.Get(i)
+		if request && named.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
+			c.add(part+"."+string(there.Name()), "", "required")
+		}
+	}
+}
+
+func (c *comparison) fields(part string, here, there protoreflect.FieldDescriptor, request bool) {
+	for _, aspect := range []func(protoreflect.FieldDescriptor) string{number, cardinality, kind, presence} {
+		if aspect(here) != aspect(there) {
+			c.add(part, aspect(here), aspect(there))
+			return
+		}
+	}
+	if here.IsMap() {
+		c.fields(part+"[key]", here.MapKey(), there.MapKey(), request)
+		c.fields(part+"[value]", here.MapValue(), there.MapValue(), request)
+		return
+	}
+	switch {
+	case here.Enum() != nil:
+		c.enums(part, here.Enum(), there.Enum())
+	case here.Message() != nil:
+		c.messages(part, here.Message(), there.Message(), request)
+	}
+}
+
+func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor) {
+	values := here.Values()
+	for i := range values.Len() {
+		value := values.Get(i)
+		other := there.Values().ByName(value.Name())
+		switch {
+		case other == nil:
+			c.add(part+" "+string(value.Name()), fmt.Sprintf("number %d", value.Number()), "")
+		case other.Number() != value.Number():
+			c.add(part+" "+string(value.Name()), fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
+		}
+	}
+}
+
+func number(field protoreflect.FieldDescriptor) string {
+	return fmt.Sprintf("number %d", field.Number())
+}
+
+func kind(field protoreflect.FieldDescriptor) string { return field.Kind().String() }
+
+func cardinality(field protoreflect.FieldDescriptor) string {
+	switch {
+	case field.IsMap():
+		return "a map"
+	case field.IsList():
+		return "repeated"
+	default:
+		return "one value"
+	}
+}
+
+func presence(field protoreflect.FieldDescriptor) string {
+	oneof := field.ContainingOneof()
+	switch {
+	case oneof != nil && !oneof.IsSynthetic():
+		return "in oneof " + string(oneof.Name())
+	case field.HasOptionalKeyword():
+		return "optional"
+	case field.HasPresence():
+		return "with presence"
+	default:
+		return "without presence"
+	}
+}
+
+func wellKnown(message protoreflect.MessageDescriptor) bool {
+	return strings.HasPrefix(string(message.FullName()), "google.protobuf.")
+}

@@ -1,0 +1,268 @@
+// Package schema handles descriptors of APIs as values: it packs them for a
+// registry, reads them back, and tells how two of them differ.
+package schema
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/onecall-dev/onecall/proto/sourceinfo"
+)
+
+const (
+	// MaxBytes is the most that packed descriptors may have: etcd takes little
+	// more in one value.
+	MaxBytes = 1 << 20
+	// maxUnpacked bounds what packed descriptors may unpack to.
+	maxUnpacked = 16 << 20
+	// digestBytes is how much of a hash is a digest.
+	digestBytes = 16
+)
+
+// Schema is an API's descriptor, and the comments of its .proto. It never
+// changes, and is safe for all goroutines.
+type Schema struct {
+	// Service is the descriptor.
+	Service protoreflect.ServiceDescriptor
+	// Types makes messages of the descriptor's types.
+	Types Types
+
+	comments func(path string) *descriptorpb.SourceCodeInfo
+}
+
+// Types finds types of messages and of extensions.
+type Types interface {
+	protoregistry.MessageTypeResolver
+	protoregistry.ExtensionTypeResolver
+}
+
+// Of gives the schema of a service that is linked into the program.
+func Of(service protoreflect.ServiceDescriptor) *Schema {
+	return &Schema{Service: service, Types: protoregistry.GlobalTypes, comments: sourceinfo.Find}
+}
+
+// Comment gives the comment of a part of the schema, "" when there is none.
+func (s *Schema) Comment(part protoreflect.Descriptor) string {
+	file := part.ParentFile()
+	info := s.comments(file.Path())
+	if info == nil {
+		return ""
+	}
+	path := pathOf(part)
+	for _, location := range info.GetLocation() {
+		if equal(location.GetPath(), path) {
+			return strings.TrimSpace(location.GetLeadingComments() + "\n" + location.GetTrailingComments())
+		}
+	}
+	return ""
+}
+
+func equal(a, b []int32) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// The numbers of descriptor.proto by which a location is addressed.
+const (
+	fileMessages, fileEnums, fileServices          = 4, 5, 6
+	messageFields, messageMessages, messageEnums   = 2, 3, 4
+	messageOneofs, messageExtensions               = 8, 6
+	serviceMethods, enumValues, fileExtensionsPart = 2, 2, 7
+)
+
+// pathOf gives the address of a part in its file.
+func pathOf(part protoreflect.Descriptor) []int32 {
+	parent := part.Parent()
+	if parent == nil {
+		return nil
+	}
+	_, inMessage := parent.(protoreflect.MessageDescriptor)
+	kind := int32(0)
+	switch part.(type) {
+	case protoreflect.ServiceDescriptor:
+		kind = fileServices
+	case protoreflect.MethodDescriptor:
+		kind = serviceMethods
+	case protoreflect.MessageDescriptor:
+		kind = fileMessages
+		if inMessage {
+			kind = messageMessages
+		}
+	case protoreflect.EnumDescriptor:
+		kind = fileEnums
+		if inMessage {
+			kind = messageEnums
+		}
+	case protoreflect.EnumValueDescriptor:
+		kind = enumValues
+	case protoreflect.OneofDescriptor:
+		kind = messageOneofs
+	case protoreflect.FieldDescriptor:
+		kind = messageFields
+	}
+	return append(pathOf(parent), kind, int32(part.Index())) //nolint:gosec // an index in a file
+}
+
+// closure gives a file and all that it imports, in the order in which they can
+// be read, but for those that every program of this module links.
+func closure(file protoreflect.FileDescriptor) []protoreflect.FileDescriptor {
+	var files []protoreflect.FileDescriptor
+	seen := make(map[string]bool)
+	var add func(file protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		if seen[file.Path()] || linked(file.Path()) {
+			return
+		}
+		seen[file.Path()] = true
+		imports := file.Imports()
+		for i := range imports.Len() {
+			add(imports.Get(i).FileDescriptor)
+		}
+		files = append(files, file)
+	}
+	add(file)
+	return files
+}
+
+// linked tells whether every program of this module links a file.
+func linked(path string) bool {
+	return strings.HasPrefix(path, "google/protobuf/") || path == "buf/validate/validate.proto" || path == "onecall/v1/options.proto"
+}
+
+// Digest gives a text that is equal for equal definitions, whatever their
+// comments: 22 characters of base64url.
+func Digest(service protoreflect.ServiceDescriptor) (string, error) {
+	hash := sha256.New()
+	for _, file := range closure(service.ParentFile()) {
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(protodesc.ToFileDescriptorProto(file))
+		if err != nil {
+			return "", err
+		}
+		_, _ = fmt.Fprintf(hash, "%d:", len(data)) // a hash's Write never fails
+		_, _ = hash.Write(data)
+	}
+	_, _ = io.WriteString(hash, string(service.FullName()))
+	return base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:digestBytes]), nil
+}
+
+// Pack gives the descriptors, with their comments, compressed; without comments
+// when they would be too many bytes with them.
+func (s *Schema) Pack() (string, error) {
+	packed, err := s.pack(true)
+	if err == nil && len(packed) > MaxBytes {
+		packed, err = s.pack(false)
+	}
+	if err == nil && len(packed) > MaxBytes {
+		return "", fmt.Errorf("the descriptors of %s have %d bytes, compressed: %d fit into a registry; part its .proto files", s.Service.FullName(), len(packed), MaxBytes)
+	}
+	return string(packed), err
+}
+
+func (s *Schema) pack(comments bool) ([]byte, error) {
+	set := &descriptorpb.FileDescriptorSet{}
+	for _, file := range closure(s.Service.ParentFile()) {
+		if file.IsPlaceholder() {
+			return nil, fmt.Errorf("%s is imported and not linked into the program", file.Path())
+		}
+		described := protodesc.ToFileDescriptorProto(file)
+		if comments {
+			described.SourceCodeInfo = s.comments(file.Path())
+		}
+		set.File = append(set.File, described)
+	}
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(set)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	compressor, err := flate.NewWriter(&out, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := compressor.Write(data); err != nil {
+		return nil, err
+	}
+	err = compressor.Close()
+	return out.Bytes(), err
+}
+
+// Unpack reads what Pack gave of a service. What it is given may be anything.
+func Unpack(packed, service string) (*Schema, error) {
+	if len(packed) > MaxBytes {
+		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", service, len(packed), MaxBytes)
+	}
+	data, err := io.ReadAll(io.LimitReader(flate.NewReader(strings.NewReader(packed)), maxUnpacked+1))
+	if err != nil || len(data) > maxUnpacked {
+		return nil, fmt.Errorf("descriptors of %s: cannot be unpacked to at most %d bytes: %w", service, maxUnpacked, err)
+	}
+	set := &descriptorpb.FileDescriptorSet{}
+	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
+		return nil, fmt.Errorf("descriptors of %s: %w", service, err)
+	}
+	files := new(protoregistry.Files)
+	comments := make(map[string]*descriptorpb.SourceCodeInfo)
+	for _, described := range set.GetFile() {
+		comments[described.GetName()] = described.GetSourceCodeInfo()
+		described.SourceCodeInfo = nil // ours has no spans, which NewFile would want
+		file, err := protodesc.NewFile(described, both{files})
+		if err != nil {
+			return nil, fmt.Errorf("descriptors of %s: %w", service, err)
+		}
+		if err := files.RegisterFile(file); err != nil {
+			return nil, fmt.Errorf("descriptors of %s: %w", service, err)
+		}
+	}
+	found, err := files.FindDescriptorByName(protoreflect.FullName(service))
+	descriptor, ok := found.(protoreflect.ServiceDescriptor)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("descriptors of %s: the service is not among them", service)
+	}
+	return &Schema{
+		Service:  descriptor,
+		Types:    dynamicpb.NewTypes(files),
+		comments: func(path string) *descriptorpb.SourceCodeInfo { return comments[path] },
+	}, nil
+}
+
+// both finds files among those that were unpacked, and those that every program
+// links.
+type both struct{ *protoregistry.Files }
+
+// FindFileByPath implements [protodesc.Resolver].
+func (b both) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	if linked(path) {
+		return protoregistry.GlobalFiles.FindFileByPath(path)
+	}
+	return b.Files.FindFileByPath(path)
+}
+
+// FindDescriptorByName implements [protodesc.Resolver].
+func (b both) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	if found, err := b.Files.FindDescriptorByName(name); err == nil {
+		return found, nil
+	}
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+	if err != nil || !linked(found.ParentFile().Path()) {
+		return nil, protoregistry.NotFound
+	}
+	return found, nil
+}
