@@ -77,7 +77,12 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 		return nil, err
 	}
 	bus := &Bus{
-		registry: registry, options: read, caller: atmostonce.NewCaller(), connections: make(map[string]*connection), rules: make(map[string]map[string]validate.Method), published: make(map[string]*published),
+		registry:    registry,
+		options:     read,
+		caller:      atmostonce.NewCaller(),
+		connections: make(map[string]*connection),
+		rules:       make(map[string]map[string]validate.Method),
+		published:   make(map[string]*published),
 	}
 	bus.routes.Store(&map[string]*route{})
 	return bus, nil

@@ -182,7 +182,7 @@ func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protor
 func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, error) {
 	method := methodNamed(found.Service, api, rpc)
 	if method == nil {
-		err := noSuchRPC(found.Service, api, name)
+		err := noSuchRPC(found.Service, api, rpc)
 		return nil, notSent(codes.Unimplemented, err.Error(), err)
 	}
 	if method.IsStreamingClient() || method.IsStreamingServer() {
@@ -212,17 +212,16 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 }
 
 // noSuchRPC says that an API does not have an RPC.
-func noSuchRPC(service protoreflect.ServiceDescriptor, api, name string) error {
-	all := make([]string, service.Methods().Len())
-	for i := range all {
-		all[i] = contract.RPCName(api, string(service.Methods().Get(i).Name()))
+func noSuchRPC(service protoreflect.ServiceDescriptor, api, rpc string) error {
+	own := make([]string, service.Methods().Len())
+	for i := range own {
+		own[i] = strings.TrimPrefix(contract.RPCName(api, string(service.Methods().Get(i).Name())), api+".")
 	}
 	const few = 3
-	near := nearest.Names(name, all, few)
-	if len(near) > 0 {
-		return fmt.Errorf("%s: API %q has no such RPC: did you mean %s?", name, api, strings.Join(near, " or "))
+	if near := nearest.Names(rpc, own, few); len(near) > 0 {
+		return fmt.Errorf("%s.%s: API %q has no such RPC: did you mean %s.%s?", api, rpc, api, api, strings.Join(near, " or "+api+"."))
 	}
-	return fmt.Errorf("%s: API %q has no such RPC: it has %s", name, api, strings.Join(all, ", "))
+	return fmt.Errorf("%s.%s: API %q has no such RPC: it has %s", api, rpc, api, strings.Join(own, ", "))
 }
 
 // Reply is the reply of a call by name. Its methods are safe for all goroutines.

@@ -198,7 +198,6 @@ func (s *serving) follow(registration discovery.Registration) (stop func()) {
 func (s *serving) stop(registration discovery.Registration) error {
 	var errs []error
 	end := time.Now().Add(s.options.budget)
-	s.health.Shutdown()
 	leaving, cancel := context.WithTimeout(context.Background(), s.options.budget/leaveShare)
 	defer cancel()
 	if err := registration.Drain(leaving); err != nil {
@@ -206,6 +205,9 @@ func (s *serving) stop(registration discovery.Registration) error {
 	} else {
 		pause(leaving, drainTime)
 	}
+	// Not before callers know that the instance drains: to them one that is
+	// unhealthy is a fault.
+	s.health.Shutdown()
 	if err := registration.Close(leaving); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
 	}

@@ -152,8 +152,8 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 		return left <= 0
 	}
 	for address, gone := range i.lost {
-		gone.kept = gone.kept || most
 		since := gone.reach.unreachable()
+		gone.kept = gone.kept || most && (since.IsZero() || now.Sub(since) < Flap)
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
 			delete(i.lost, address)

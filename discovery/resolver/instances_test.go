@@ -155,7 +155,7 @@ func TestAnInstanceThatCrashedIsGoneWithItsLease(t *testing.T) {
 		only := fleet(1)
 		s.tellOf(only...)
 		s.reach(0, connectivity.Ready, connectivity.Idle, connectivity.Connecting, connectivity.TransientFailure)
-		time.Sleep(15 * time.Second) // the default TTL
+		time.Sleep(2 * time.Second) // the shortest TTL
 		s.tellOf()
 		s.wantUsed()
 	})

@@ -7,8 +7,8 @@
 // An instance is in use from when the registry tells of it until it drains or
 // the registry tells that it is gone. But when most of an API's instances go
 // within [VanishWindow] without having drained, it is more likely that the
-// registry lost them than that they ended: then they stay in use until they are
-// back, or until they can't be connected to for [Grace].
+// registry lost them than that they ended: then those that can be connected to
+// stay in use until they are back, or until they can't be for [Grace].
 package resolver
 
 import (
@@ -32,6 +32,9 @@ const (
 	// Grace is how long an instance that vanished may be unreachable before it
 	// is gone for good.
 	Grace = 10 * time.Second
+	// Flap is how long an instance may be unreachable when it vanishes, and still
+	// be taken for one that the registry lost.
+	Flap = time.Second
 )
 
 // Target gives the target that the builder resolves to an API's instances.

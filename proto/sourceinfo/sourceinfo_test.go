@@ -12,7 +12,7 @@ import (
 
 func TestCommentsAreFoundByTheirFile(t *testing.T) {
 	t.Parallel()
-	info := &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{{Path: []int32{6, 0}, LeadingComments: proto.String("Says.")}}}
+	info := &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{{Path: []int32{6, 0}, LeadingComments: new("Says.")}}}
 	data, err := proto.Marshal(info)
 	if err != nil {
 		t.Fatal(err)

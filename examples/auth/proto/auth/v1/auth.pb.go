@@ -7,6 +7,7 @@
 package authv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/onecall-dev/onecall/proto/onecall/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -467,22 +468,22 @@ var File_auth_v1_auth_proto protoreflect.FileDescriptor
 
 const file_auth_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x12auth/v1/auth.proto\x12\aauth.v1\x1a\x18onecall/v1/options.proto\"S\n" +
-	"\x14CheckPasswordRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\x12\x1f\n" +
-	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"-\n" +
+	"\x12auth/v1/auth.proto\x12\aauth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18onecall/v1/options.proto\"h\n" +
+	"\x14CheckPasswordRequest\x12%\n" +
+	"\busername\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\busername\x12)\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\"-\n" +
 	"\x15CheckPasswordResponse\x12\x14\n" +
-	"\x05valid\x18\x01 \x01(\bR\x05valid\"2\n" +
-	"\x14ResetPasswordRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\"8\n" +
+	"\x05valid\x18\x01 \x01(\bR\x05valid\"=\n" +
+	"\x14ResetPasswordRequest\x12%\n" +
+	"\busername\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\busername\"8\n" +
 	"\x15ResetPasswordResponse\x12\x1f\n" +
-	"\bpassword\x18\x01 \x01(\tB\x03\x80\x01\x01R\bpassword\",\n" +
-	"\x0eGetUserRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\"4\n" +
+	"\bpassword\x18\x01 \x01(\tB\x03\x80\x01\x01R\bpassword\"7\n" +
+	"\x0eGetUserRequest\x12%\n" +
+	"\busername\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\busername\"4\n" +
 	"\x0fGetUserResponse\x12!\n" +
-	"\x04user\x18\x01 \x01(\v2\r.auth.v1.UserR\x04user\"3\n" +
-	"\x15PromoteToAdminRequest\x12\x1a\n" +
-	"\busername\x18\x01 \x01(\tR\busername\";\n" +
+	"\x04user\x18\x01 \x01(\v2\r.auth.v1.UserR\x04user\">\n" +
+	"\x15PromoteToAdminRequest\x12%\n" +
+	"\busername\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\busername\";\n" +
 	"\x16PromoteToAdminResponse\x12!\n" +
 	"\x04user\x18\x01 \x01(\v2\r.auth.v1.UserR\x04user\"H\n" +
 	"\x04User\x12\x0e\n" +

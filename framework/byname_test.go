@@ -1,0 +1,265 @@
+package framework_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// kinds serves KindsService.
+type kinds struct {
+	testv1.UnimplementedKindsServiceServer
+}
+
+func (kinds) Mirror(_ context.Context, req *testv1.MirrorRequest) (*testv1.MirrorResponse, error) {
+	return &testv1.MirrorResponse{Kinds: req.GetKinds()}, nil
+}
+
+func (kinds) SignIn(_ context.Context, req *testv1.SignInRequest) (*testv1.SignInResponse, error) {
+	return &testv1.SignInResponse{Valid: req.GetPassword() == "secr3t"}, nil
+}
+
+// serveAny serves what register registers until the test ends.
+func serveAny(t *testing.T, registry discovery.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	returned := make(chan error, 1)
+	go func() {
+		returned <- framework.Serve(ctx, registry, register, append([]framework.ServeOption{quiet}, options...)...)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-returned; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func registerKinds(apis grpc.ServiceRegistrar) { testv1.RegisterKindsServiceServer(apis, kinds{}) }
+
+func TestACallByNameIsTheTypedCall(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serveAny(t, registry, registerKinds)
+	bus := newBus(t, registry)
+	ready(t, bus, "test.kinds")
+	for password, want := range map[string]bool{"secr3t": true, "guess": false} {
+		reply, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": password}, patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		typed, err := testv1.NewKindsServiceClient(bus).SignIn(t.Context(), &testv1.SignInRequest{Username: "adam", Password: password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var valid bool
+		var into struct{ Valid bool }
+		message := new(testv1.SignInResponse)
+		if err := errors.Join(reply.Into(&valid), reply.Into(&into), reply.Into(message)); err != nil {
+			t.Error(err)
+		}
+		if valid != want || into.Valid != want || message.GetValid() != typed.GetValid() || reply.Map()["valid"] != want || reply.Message().(*testv1.SignInResponse).GetValid() != want {
+			t.Errorf("of %q the reply is %v, %v, %v, %v, want %v", password, valid, into, message, reply.Map(), want)
+		}
+		if err := reply.Into(new(int)); err == nil || !strings.Contains(err.Error(), "valid") {
+			t.Errorf("into an int = %v", err)
+		}
+	}
+}
+
+// TestMisuseIsRefusedBeforeAnythingIsAsked uses a registry that must not be asked.
+func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
+	t.Parallel()
+	bus := newBus(t, untouched{told{}, t})
+	right := framework.Args{"username": "adam", "password": "secr3t"}
+	const usage = `bus.Call(ctx, "test.kinds.sign_in", framework.Args{"username": "…", "password": "…"})`
+	for title, test := range map[string]struct {
+		name string
+		args []any
+		want []string
+	}{
+		"positional":          {"test.kinds.sign_in", []any{"admin", "hunter2"}, []string{usage, "2"}},
+		"one positional":      {"test.kinds.sign_in", []any{"hunter2"}, []string{usage}},
+		"more after Args":     {"test.kinds.sign_in", []any{right, "hunter2"}, []string{usage}},
+		"a nil":               {"test.kinds.sign_in", []any{nil}, []string{usage}},
+		"nothing":             {"test.kinds.sign_in", nil, []string{"username", "password", usage}},
+		"missing":             {"test.kinds.sign_in", []any{framework.Args{"username": "adam"}}, []string{"password", usage}},
+		"misspelt":            {"test.kinds.sign_in", []any{framework.Args{"usrname": "adam", "password": "hunter2"}}, []string{"usrname", "username", usage}},
+		"wrong type":          {"test.kinds.sign_in", []any{framework.Args{"username": 7, "password": "hunter2"}}, []string{"username", "string", usage}},
+		"invalid UTF-8":       {"test.kinds.sign_in", []any{framework.Args{"username": "\xff", "password": "hunter2"}}, []string{"username", "UTF-8"}},
+		"a nil value":         {"test.kinds.sign_in", []any{framework.Args{"username": nil, "password": "hunter2"}}, []string{"username", "nil"}},
+		"no name":             {"", []any{right}, []string{"empty"}},
+		"a private name":      {"_private", []any{right}, []string{"_private"}},
+		"an API alone":        {"auth", []any{right}, []string{"auth"}},
+		"a dot at the end":    {"auth.", []any{right}, []string{"auth."}},
+		"a dot at the start":  {".check_password", []any{right}, []string{".check_password"}},
+		"a method of gRPC's":  {"/auth.v1.AuthService/CheckPassword", []any{right}, []string{"check_password"}},
+		"no such RPC":         {"test.kinds.sign_im", []any{right}, []string{"did you mean test.kinds.sign_in?"}},
+		"a stream":            {"test.echo.chat", []any{framework.Args{"text": "x"}}, []string{"is a stream"}},
+		"breaks a rule":       {"test.echo.echo", []any{framework.Args{"text": tooLong}}, []string{"text", "65536"}},
+		"a NaN, where a rule": {"test.rules.check", []any{framework.Args{"username": "", "password": "hunter2"}}, []string{"username"}},
+	} {
+		_, err := bus.Call(t.Context(), test.name, test.args...)
+		if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
+			t.Errorf("%s: %v, %v", title, code, err)
+			continue
+		}
+		for _, want := range test.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", title, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %q shows a password", title, err)
+		}
+	}
+	_, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"usrname": "adam"})
+	found := 0
+	for _, detail := range status.Convert(err).Details() {
+		if request, ok := detail.(*errdetails.BadRequest); ok {
+			found = len(request.GetFieldViolations())
+		}
+	}
+	if found != 3 {
+		t.Errorf("%d violations are in the details of %v, want unknown and two missing", found, err)
+	}
+	// A name that might be an API's is asked for, but only once the form is right.
+	_, err = newBus(t, memory.New()).Call(t.Context(), "auth.check_password.x", right)
+	if !errors.As(err, new(*discovery.UnknownAPIError)) || status.Code(err) != codes.Unimplemented {
+		t.Errorf("a call of an unknown API = %v", err)
+	}
+	if _, err := bus.Call(nil, "test.kinds.sign_in", right); status.Code(err) != codes.InvalidArgument { //nolint:staticcheck // that is what is tested
+		t.Errorf("with a nil context = %v", err)
+	}
+}
+
+// TestASchemaFromTheRegistryIsEnough calls an API whose generated code is not
+// linked into this program.
+func TestASchemaFromTheRegistryIsEnough(t *testing.T) {
+	t.Parallel()
+	served := memory.New()
+	serveForeign(t, served)
+	bus := newBus(t, served)
+	reply, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 3}, patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var into struct {
+		Names []string
+		Total int64
+	}
+	if err := reply.Into(&into); err != nil || len(into.Names) != 3 || into.Names[2] != "lamp" || into.Total != 3 {
+		t.Errorf("the reply is %v (%v), %+v", reply.Map(), err, into)
+	}
+	_, err = bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "", "most": 3})
+	if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "name") {
+		t.Errorf("a call that breaks a rule of a schema from the registry = %v", err)
+	}
+	_, err = bus.Call(t.Context(), "shop.items.find_item", framework.Args{"nane": "lamp", "most": 3})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `framework.Args{"name": "…"`) {
+		t.Errorf("a misspelt call of a schema from the registry = %v", err)
+	}
+	_, err = bus.Call(t.Context(), "shop.items.find_itme", framework.Args{})
+	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "did you mean shop.items.find_item?") {
+		t.Errorf("a call of an RPC that a schema from the registry does not have = %v", err)
+	}
+	description, err := bus.Describe(t.Context(), "shop.items")
+	if err != nil || description.RPCs[0].Comment != "Finds items." || !strings.Contains(description.String(), `name string, required, string.min_len: 1`) {
+		t.Errorf("the description is %v (%v)", description, err)
+	}
+
+	without := memory.New()
+	if _, err := without.Register(discovery.Instance{API: "shop.items", Address: "127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = newBus(t, without).Call(t.Context(), "shop.items.find_item", framework.Args{})
+	if err == nil || !strings.Contains(err.Error(), "publish no schema") {
+		t.Errorf("a call of an API without a schema = %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = newBus(t, mute{}).Call(ctx, "shop.items.find_item", framework.Args{})
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a call on a registry that says nothing = %v", err)
+	}
+}
+
+// mute is a registry that says nothing.
+type mute struct{ told }
+
+func (mute) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	bus := newBus(t, untouched{told{}, t})
+	description, err := bus.Describe(t.Context(), "test.echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `// EchoService answers with what it was sent, in each of gRPC's four shapes.
+test.echo (onecall.test.v1.EchoService)
+
+// Echo has the API's timeout.
+test.echo.echo, within 2s, NO_SIDE_EFFECTS
+  parameters
+    // What to answer with.
+    text string, required, string.max_len: 65536
+  reply
+    // What the request said.
+    text string
+
+// EchoSoon has a timeout of its own.
+test.echo.echo_soon, within 100ms
+  parameters
+    // What to answer with.
+    text string, required
+  reply
+    // What the request said.
+    text string
+`
+	if got := description.String(); !strings.HasPrefix(got, want) {
+		t.Errorf("the description is\n%s\nwant it to begin with\n%s", got, want)
+	}
+	for _, api := range []string{"test.kinds", "test.rules", "onecall.test.v1.PlainService"} {
+		description, err := bus.Describe(t.Context(), api)
+		if err != nil || len(description.RPCs) == 0 || description.String() == "" {
+			t.Errorf("%s: %v, %v", api, description, err)
+		}
+	}
+	for _, bad := range []string{"", "default", "Auth.", "a b"} {
+		if _, err := bus.Describe(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("Describe(%q) = %v", bad, err)
+		}
+	}
+}
+
+func TestUnknownFieldsAreRefusedByAServiceThatSaysSo(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []bool{false, true} {
+		var options []framework.ServeOption
+		if strict {
+			options = append(options, framework.StrictSchema())
+		}
+		registry := memory.New()
+		serve(t, registry, &echo{}, options...)
+		client, _ := direct(t, registry)
+		request := &testv1.EchoRequest{Text: "x"}
+		request.ProtoReflect().SetUnknown([]byte{0xf8, 0x01, 0x07}) // field 31 is 7
+		_, err := client.Echo(t.Context(), request)
+		if refused := status.Code(err) == codes.InvalidArgument && strings.Contains(err.Error(), "31"); refused != strict {
+			t.Errorf("strict %v: a request with an unknown field = %v", strict, err)
+		}
+	}
+}

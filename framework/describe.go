@@ -1,0 +1,295 @@
+package framework
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// Description is what an API's .proto says of it.
+type Description struct {
+	// API is the bus name and Service the full proto name.
+	API, Service string
+	// Comment is the one in the .proto, "" when its file was generated without
+	// protoc-gen-onecall.
+	Comment string
+	// RPCs are in the order of the .proto.
+	RPCs []RPCDescription
+}
+
+// RPCDescription is what a .proto says of an RPC.
+type RPCDescription struct {
+	// Name is the bus name, such as "auth.check_password", and Method gRPC's
+	// path.
+	Name, Method string
+	Comment      string
+	// Timeout is how long a call may take unless it says otherwise; 0 of a
+	// stream, which has none.
+	Timeout time.Duration
+	// Idempotency is protobuf's: IDEMPOTENCY_UNKNOWN, NO_SIDE_EFFECTS or
+	// IDEMPOTENT.
+	Idempotency string
+	// ClientStream and ServerStream tell whether requests and replies are
+	// streams.
+	ClientStream, ServerStream bool
+	// Parameters are the fields of the request, Reply those of the reply.
+	Parameters, Reply []FieldDescription
+}
+
+// FieldDescription is what a .proto says of a field.
+type FieldDescription struct {
+	// Name is the field's, as parameters are named.
+	Name string
+	// Type is as the .proto writes it, such as "string", "repeated auth.v1.User"
+	// or "map<string, int32>".
+	Type string
+	// Number is the field's on the wire.
+	Number int32
+	// Required is whether a call by name must give it.
+	Required bool
+	// Oneof is the oneof that it is a member of, "" when it is in none.
+	Oneof string
+	// Redacted is whether its value is shown nowhere: debug_redact.
+	Redacted bool
+	// Rules are protovalidate's, such as "string.min_len: 1", in the order of
+	// their numbers.
+	Rules   []string
+	Comment string
+	// Fields are those of a message, but of protobuf's own and of one that it is
+	// itself part of.
+	Fields []FieldDescription
+	// Values are the names of an enum's.
+	Values []string
+}
+
+// Describe tells what an API's .proto says: of the program's own where its
+// generated code is linked in, else of what an instance published in the
+// registry. Errors are those of [Bus.Call] for an API that is not known.
+func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
+	if ctx == nil {
+		return nil, invalid("Describe: the context is nil: give context.Background() if there is no other")
+	}
+	if err := contract.CheckName(api); err != nil {
+		return nil, invalid("Describe: %v", err)
+	}
+	found := ownSchema(api, "")
+	if found == nil {
+		var err error
+		if found, _, err = b.publishedSchema(ctx, api, api); err != nil {
+			return nil, err
+		}
+	}
+	read, err := contract.FromDescriptor(found.Service)
+	if err != nil {
+		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+	}
+	return describe(found, read), nil
+}
+
+func describe(s *schema.Schema, api *contract.API) *Description {
+	out := &Description{API: api.Name, Service: api.Service, Comment: s.Comment(s.Service)}
+	for i, rpc := range api.RPCs {
+		method := s.Service.Methods().Get(i)
+		described := RPCDescription{
+			Name: rpc.Name, Method: rpc.Method, Comment: s.Comment(method), Idempotency: rpc.Idempotency.String(),
+			ClientStream: method.IsStreamingClient(), ServerStream: method.IsStreamingServer(),
+			Parameters: describeFields(s, method.Input(), nil),
+			Reply:      describeFields(s, method.Output(), nil),
+		}
+		if !rpc.Stream {
+			described.Timeout = timeout.Declared(rpc.Timeout, api.Timeout).Duration
+		}
+		out.RPCs = append(out.RPCs, described)
+	}
+	return out
+}
+
+// describeFields describes the fields of a message; around are the messages that
+// it is part of.
+func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, around []protoreflect.FullName) []FieldDescription {
+	around = append(slices.Clip(around), message.FullName())
+	var out []FieldDescription
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		described := FieldDescription{
+			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: named.Required(field),
+			Rules: rulesOf(field), Comment: s.Comment(field),
+		}
+		if options, ok := field.Options().(*descriptorpb.FieldOptions); ok {
+			described.Redacted = options.GetDebugRedact()
+		}
+		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
+			described.Oneof = string(oneof.Name())
+		}
+		value := field
+		if field.IsMap() {
+			value = field.MapValue()
+		}
+		if inner := value.Message(); inner != nil && !expanded(inner, around) {
+			described.Fields = describeFields(s, inner, around)
+		}
+		if enum := value.Enum(); enum != nil {
+			for i := range enum.Values().Len() {
+				described.Values = append(described.Values, string(enum.Values().Get(i).Name()))
+			}
+		}
+		out = append(out, described)
+	}
+	return out
+}
+
+// expanded tells whether a message is not to be described again, or not at all.
+func expanded(message protoreflect.MessageDescriptor, around []protoreflect.FullName) bool {
+	return slices.Contains(around, message.FullName()) || strings.HasPrefix(string(message.FullName()), "google.protobuf.")
+}
+
+// typeOf writes a field's type as its .proto does.
+func typeOf(field protoreflect.FieldDescriptor) string {
+	plain := func(field protoreflect.FieldDescriptor) string {
+		switch {
+		case field.Message() != nil:
+			return string(field.Message().FullName())
+		case field.Enum() != nil:
+			return string(field.Enum().FullName())
+		default:
+			return field.Kind().String()
+		}
+	}
+	switch {
+	case field.IsMap():
+		return fmt.Sprintf("map<%s, %s>", plain(field.MapKey()), plain(field.MapValue()))
+	case field.IsList():
+		return "repeated " + plain(field)
+	case field.HasOptionalKeyword():
+		return "optional " + plain(field)
+	default:
+		return plain(field)
+	}
+}
+
+// rulesOf writes the rules of a field.
+func rulesOf(field protoreflect.FieldDescriptor) []string {
+	rules, ok := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
+	if !ok || rules == nil {
+		return nil
+	}
+	return writeRules("", rules.ProtoReflect())
+}
+
+func writeRules(prefix string, rules protoreflect.Message) []string {
+	var out []string
+	fields := rules.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if !rules.Has(field) {
+			continue
+		}
+		name, value := prefix+string(field.Name()), rules.Get(field)
+		switch {
+		case field.IsList():
+			for i := range value.List().Len() {
+				out = append(out, writeRule(name, field, value.List().Get(i))...)
+			}
+		case field.IsMap():
+		default:
+			out = append(out, writeRule(name, field, value)...)
+		}
+	}
+	return out
+}
+
+func writeRule(name string, field protoreflect.FieldDescriptor, value protoreflect.Value) []string {
+	switch field.Kind() {
+	case protoreflect.MessageKind, protoreflect.GroupKind:
+		if rule, ok := value.Message().Interface().(*validate.Rule); ok {
+			return []string{name + ": " + rule.GetExpression()}
+		}
+		return writeRules(name+".", value.Message())
+	case protoreflect.StringKind:
+		return []string{fmt.Sprintf("%s: %q", name, value.String())}
+	case protoreflect.EnumKind:
+		if known := field.Enum().Values().ByNumber(value.Enum()); known != nil {
+			return []string{name + ": " + string(known.Name())}
+		}
+		return []string{fmt.Sprintf("%s: %d", name, value.Enum())}
+	default:
+		return []string{fmt.Sprintf("%s: %v", name, value.Interface())}
+	}
+}
+
+// String writes the description for people.
+func (d *Description) String() string {
+	var out strings.Builder
+	comment(&out, "", d.Comment)
+	fmt.Fprintf(&out, "%s (%s)\n", d.API, d.Service)
+	for _, rpc := range d.RPCs {
+		out.WriteString("\n")
+		comment(&out, "", rpc.Comment)
+		fmt.Fprintf(&out, "%s", rpc.Name)
+		if rpc.Timeout > 0 {
+			fmt.Fprintf(&out, ", within %v", rpc.Timeout)
+		}
+		if rpc.Idempotency != contract.IdempotencyUnknown.String() {
+			fmt.Fprintf(&out, ", %s", rpc.Idempotency)
+		}
+		out.WriteString("\n")
+		for _, side := range []struct {
+			name   string
+			stream bool
+			fields []FieldDescription
+		}{{"parameters", rpc.ClientStream, rpc.Parameters}, {"reply", rpc.ServerStream, rpc.Reply}} {
+			fmt.Fprintf(&out, "  %s", side.name)
+			if side.stream {
+				out.WriteString(", a stream")
+			}
+			out.WriteString("\n")
+			writeFields(&out, "    ", side.fields, side.name == "parameters")
+		}
+	}
+	return out.String()
+}
+
+func writeFields(out *strings.Builder, indent string, fields []FieldDescription, parameters bool) {
+	for _, field := range fields {
+		comment(out, indent, field.Comment)
+		fmt.Fprintf(out, "%s%s %s", indent, field.Name, field.Type)
+		for _, said := range []struct {
+			is   bool
+			text string
+		}{
+			{parameters && field.Required, "required"},
+			{field.Oneof != "", "one of " + field.Oneof},
+			{field.Redacted, "redacted"},
+			{len(field.Values) > 0, "one of " + strings.Join(field.Values, " ")},
+			{len(field.Rules) > 0, strings.Join(field.Rules, ", ")},
+		} {
+			if said.is {
+				out.WriteString(", " + said.text)
+			}
+		}
+		out.WriteString("\n")
+		writeFields(out, indent+"  ", field.Fields, parameters)
+	}
+}
+
+func comment(out *strings.Builder, indent, text string) {
+	if text == "" {
+		return
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintf(out, "%s// %s\n", indent, strings.TrimSpace(line))
+	}
+}

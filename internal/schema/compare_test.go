@@ -1,0 +1,167 @@
+package schema_test
+
+import (
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// parts of EchoService's .proto.
+const (
+	request = iota // EchoRequest
+	reply          // EchoResponse
+)
+
+func newField(name string, number int32, change func(*descriptorpb.FieldDescriptorProto)) *descriptorpb.FieldDescriptorProto {
+	field := &descriptorpb.FieldDescriptorProto{
+		Name: proto.String(name), Number: proto.Int32(number),
+		Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+	}
+	if change != nil {
+		change(field)
+	}
+	return field
+}
+
+// optional makes the only field of a message optional.
+func optional(message *descriptorpb.DescriptorProto) {
+	message.Field[0].Proto3Optional, message.Field[0].OneofIndex = proto.Bool(true), proto.Int32(0)
+	message.OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: proto.String("_text")}}
+}
+
+func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
+	t.Parallel()
+	base := edited(t, func(*descriptorpb.FileDescriptorProto) {})
+	for name, test := range map[string]struct {
+		change func(*descriptorpb.FileDescriptorProto)
+		// there and here are what a caller with the base finds of an instance with
+		// the change, and the other way round.
+		there, here []string
+	}{
+		"a field's number": {
+			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[reply].Field[0].Number = proto.Int32(2) },
+			[]string{"test.echo.echo: reply.text is number 1 here and number 2 there"},
+			[]string{"test.echo.echo: reply.text is number 2 here and number 1 there"},
+		},
+		"a field's type": {
+			func(f *descriptorpb.FileDescriptorProto) {
+				f.MessageType[reply].Field[0].Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
+			},
+			[]string{"test.echo.echo: reply.text is string here and bytes there"},
+			[]string{"test.echo.echo: reply.text is bytes here and string there"},
+		},
+		"a field's cardinality": {
+			func(f *descriptorpb.FileDescriptorProto) {
+				f.MessageType[reply].Field[0].Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
+			},
+			[]string{"test.echo.echo: reply.text is one value here and repeated there"},
+			[]string{"test.echo.echo: reply.text is repeated here and one value there"},
+		},
+		"a field's presence": {
+			func(f *descriptorpb.FileDescriptorProto) { optional(f.MessageType[reply]) },
+			[]string{"test.echo.echo: reply.text is without presence here and optional there"},
+			[]string{"test.echo.echo: reply.text is optional here and without presence there"},
+		},
+		"a field's name": {
+			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[reply].Field[0].Name = proto.String("said") },
+			[]string{"test.echo.echo: reply.text is number 1 here and named said there"},
+			[]string{"test.echo.echo: reply.said is number 1 here and named text there"},
+		},
+		"a required field of a request": {
+			func(f *descriptorpb.FileDescriptorProto) {
+				f.MessageType[request].Field = append(f.MessageType[request].Field, newField("more", 2, nil))
+			},
+			[]string{"test.echo.echo: request.more is required there and unknown here"},
+			[]string{"test.echo.echo: request.more is required here and gone there"},
+		},
+		"a required field of a reply": {
+			func(f *descriptorpb.FileDescriptorProto) {
+				f.MessageType[reply].Field = append(f.MessageType[reply].Field, newField("more", 2, nil))
+			},
+			nil,
+			[]string{"test.echo.echo: reply.more is required here and gone there"},
+		},
+		"a repeated field": {
+			func(f *descriptorpb.FileDescriptorProto) {
+				f.MessageType[request].Field = append(f.MessageType[request].Field, newField("more", 2, func(field *descriptorpb.FieldDescriptorProto) {
+					field.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
+				}))
+			},
+			nil, nil,
+		},
+		"an RPC": {
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method = f.Service[0].Method[1:] },
+			[]string{"test.echo.echo is an RPC here and gone there"},
+			nil,
+		},
+		"an RPC's shape": {
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[0].ServerStreaming = proto.Bool(true) },
+			[]string{"test.echo.echo is one message to one message here and one message to a stream there"},
+			[]string{"test.echo.echo is one message to a stream here and one message to one message there"},
+		},
+		"the service's name": {
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Name = proto.String("EchoesService") },
+			[]string{"test.echo.echo is /onecall.test.v1.EchoService here and /onecall.test.v1.EchoesService there"},
+			[]string{"test.echo.echo is /onecall.test.v1.EchoesService here and /onecall.test.v1.EchoService there"},
+		},
+		"a rule": {
+			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[request].Field[0].Options = nil },
+			nil, nil,
+		},
+	} {
+		other := edited(t, test.change)
+		if got := texts(schema.Compare("test.echo", base, other)); !slices.Equal(got, test.there) {
+			t.Errorf("%s changed there: %q, want %q", name, got, test.there)
+		}
+		if got := texts(schema.Compare("test.echo", other, base)); !slices.Equal(got, test.here) {
+			t.Errorf("%s changed here: %q, want %q", name, got, test.here)
+		}
+	}
+}
+
+func TestDifferencesInsideMessagesAndEnumsAreFound(t *testing.T) {
+	t.Parallel()
+	nested := func(number int32, values ...string) func(*descriptorpb.FileDescriptorProto) {
+		return func(f *descriptorpb.FileDescriptorProto) {
+			enum := &descriptorpb.EnumDescriptorProto{Name: proto.String("Colour")}
+			for i, value := range values {
+				enum.Value = append(enum.Value, &descriptorpb.EnumValueDescriptorProto{Name: proto.String(value), Number: proto.Int32(int32(i))})
+			}
+			f.EnumType = append(f.EnumType, enum)
+			f.MessageType = append(f.MessageType, &descriptorpb.DescriptorProto{Name: proto.String("Inner"), Field: []*descriptorpb.FieldDescriptorProto{
+				newField("deep", number, nil),
+				newField("colour", 7, func(field *descriptorpb.FieldDescriptorProto) {
+					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_ENUM.Enum(), proto.String(".onecall.test.v1.Colour")
+				}),
+				newField("again", 8, func(field *descriptorpb.FieldDescriptorProto) { // Inner holds itself
+					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), proto.String(".onecall.test.v1.Inner")
+				}),
+			}})
+			f.MessageType[request].Field = append(f.MessageType[request].Field, newField("inner", 2, func(field *descriptorpb.FieldDescriptorProto) {
+				field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), proto.String(".onecall.test.v1.Inner")
+			}))
+		}
+	}
+	built := edited(t, nested(1, "COLOUR_UNSPECIFIED", "COLOUR_RED", "COLOUR_BLUE"))
+	served := edited(t, nested(2, "COLOUR_UNSPECIFIED", "COLOUR_BLUE"))
+	want := []string{
+		"test.echo.echo: request.inner.deep is number 1 here and number 2 there",
+		"test.echo.echo: request.inner.colour COLOUR_RED is number 1 here and gone there",
+		"test.echo.echo: request.inner.colour COLOUR_BLUE is number 2 here and number 1 there",
+	}
+	if got := texts(schema.Compare("test.echo", built, served)); !slices.Equal(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}
+
+func texts(found []schema.Difference) []string {
+	var out []string
+	for _, difference := range found {
+		out = append(out, difference.String())
+	}
+	return out
+}

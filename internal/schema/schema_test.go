@@ -1,0 +1,214 @@
+package schema_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"reflect"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/schema"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// services are all that are linked into this test.
+func services() []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			all = append(all, file.Services().Get(i))
+		}
+		return true
+	})
+	return all
+}
+
+var echo = testv1.File_onecall_test_v1_echo_proto.Services().ByName("EchoService")
+
+func TestASchemaIsUnpackedAsItWasPacked(t *testing.T) {
+	t.Parallel()
+	if len(services()) < 4 {
+		t.Fatalf("only %d services are linked in", len(services()))
+	}
+	for _, service := range services() {
+		packed, err := schema.Of(service).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		unpacked, err := schema.Unpack(packed, string(service.FullName()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := contract.FromDescriptor(service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := contract.FromDescriptor(unpacked.Service); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("the contract is %+v (%v), want %+v", got, err, want)
+		}
+		first, err := schema.Digest(service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := schema.Digest(unpacked.Service); err != nil || second != first || len(first) != 22 {
+			t.Errorf("%s: the digests are %q and %q (%v)", service.FullName(), first, second, err)
+		}
+		for _, pair := range [][2]protoreflect.ServiceDescriptor{{service, service}, {service, unpacked.Service}, {unpacked.Service, service}} {
+			if found := schema.Compare(want.Name, pair[0], pair[1]); len(found) != 0 {
+				t.Errorf("%s differs from itself: %v", service.FullName(), found)
+			}
+		}
+		if method := service.Methods().Get(0); unpacked.Comment(unpacked.Service.Methods().Get(0)) != schema.Of(service).Comment(method) {
+			t.Errorf("%s: the comment is lost", method.FullName())
+		}
+		if _, err := unpacked.Types.FindMessageByName(service.Methods().Get(0).Input().FullName()); err != nil {
+			t.Errorf("%s: no type of its request: %v", service.FullName(), err)
+		}
+	}
+}
+
+func TestCommentsAreThoseOfTheSource(t *testing.T) {
+	t.Parallel()
+	message := testv1.File_onecall_test_v1_echo_proto.Messages().ByName("EchoRequest")
+	for part, want := range map[protoreflect.Descriptor]string{
+		echo:                                   "EchoService answers with what it was sent, in each of gRPC's four shapes.",
+		echo.Methods().Get(0):                  "Echo has the API's timeout.",
+		message:                                "EchoRequest is the request of Echo.",
+		message.Fields().Get(0):                "What to answer with.",
+		testv1.File_onecall_test_v1_echo_proto: "",
+	} {
+		if got := schema.Of(echo).Comment(part); got != want {
+			t.Errorf("the comment of %s is %q, want %q", part.FullName(), got, want)
+		}
+	}
+}
+
+func TestADigestIsThatOfTheDefinition(t *testing.T) {
+	t.Parallel()
+	before, err := schema.Digest(echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*descriptorpb.FileDescriptorProto){
+		"nothing": func(*descriptorpb.FileDescriptorProto) {},
+		"a field": func(file *descriptorpb.FileDescriptorProto) { file.MessageType[0].Field[0].Name = proto.String("other") },
+	} {
+		after, err := schema.Digest(edited(t, change))
+		if err != nil || (after == before) != (name == "nothing") {
+			t.Errorf("when %s changed the digest went from %s to %s (%v)", name, before, after, err)
+		}
+	}
+}
+
+// edited gives EchoService with its .proto changed.
+func edited(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) protoreflect.ServiceDescriptor {
+	t.Helper()
+	described := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_echo_proto)
+	change(described)
+	file, err := protodesc.NewFile(described, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file.Services().Get(0)
+}
+
+// compress packs bytes that may be no descriptors.
+func compress(tb testing.TB, data []byte) string {
+	tb.Helper()
+	var out bytes.Buffer
+	compressor, err := flate.NewWriter(&out, flate.BestSpeed)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, _ = compressor.Write(data)
+	_ = compressor.Close()
+	return out.String()
+}
+
+func TestBadDescriptorsAreErrors(t *testing.T) {
+	t.Parallel()
+	good, err := schema.Of(echo).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string, dependency ...string) *descriptorpb.FileDescriptorProto {
+		return &descriptorpb.FileDescriptorProto{Name: proto.String(name), Syntax: proto.String("proto3"), Dependency: dependency}
+	}
+	set := func(files ...*descriptorpb.FileDescriptorProto) string {
+		data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return compress(t, data)
+	}
+	for name, packed := range map[string]string{
+		"nothing":                "",
+		"not compressed":         "descriptors",
+		"cut off":                good[:len(good)/2],
+		"no descriptors":         compress(t, []byte("\xff\xff")),
+		"a bomb":                 compress(t, make([]byte, 64<<20)),
+		"too large":              strings.Repeat("x", schema.MaxBytes+1),
+		"no such service":        set(file("a.proto")),
+		"an import that is none": set(file("a.proto", "b.proto")),
+		"an import of itself":    set(file("a.proto", "a.proto")),
+		"the same file twice":    set(file("a.proto"), file("a.proto")),
+		"a file without a name":  set(file("")),
+		"an import of this program's own": set(file("a.proto", "onecall/test/v1/echo.proto")),
+	} {
+		if unpacked, err := schema.Unpack(packed, "a.Service"); err == nil || unpacked != nil {
+			t.Errorf("%s: %v, %v, want an error", name, unpacked, err)
+		}
+	}
+	if _, err := schema.Unpack(good, "another.Service"); err == nil {
+		t.Error("a service that is not among the descriptors is no error")
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	for _, service := range services() {
+		data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(service.ParentFile())}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, string(service.FullName()))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, service string) {
+		unpacked, err := schema.Unpack(compress(t, data), service)
+		if err != nil {
+			return
+		}
+		if _, err := schema.Digest(unpacked.Service); err != nil {
+			t.Error(err)
+		}
+		if found := schema.Compare("api", unpacked.Service, unpacked.Service); len(found) != 0 {
+			t.Errorf("a service differs from itself: %v", found)
+		}
+	})
+}
+
+func BenchmarkSchema(b *testing.B) {
+	packed, err := schema.Of(echo).Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, do := range map[string]func(){
+		"Pack":    func() { _, _ = schema.Of(echo).Pack() },
+		"Digest":  func() { _, _ = schema.Digest(echo) },
+		"Unpack":  func() { _, _ = schema.Unpack(packed, string(echo.FullName())) },
+		"Compare": func() { schema.Compare("test.echo", echo, echo) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				do()
+			}
+			b.ReportMetric(float64(len(packed)), "packed-bytes")
+		})
+	}
+}
