@@ -46,8 +46,14 @@ type Config struct {
 	// Timeout is the most that one Begin takes, whatever its context allows,
 	// 1 ms to 1 minute; [DefaultTimeout] when zero.
 	Timeout time.Duration
-	// TLS is the configuration of connections to https endpoints; nil means
-	// the system's roots and no client certificate. It is not for http ones.
+	// CAFile is a file of the certificates, in PEM, that etcd's are signed with;
+	// the system's roots when empty. CertFile and KeyFile are the client's
+	// certificate and its key, in PEM, both or neither. All are for https
+	// endpoints alone. [Open] reads them, and so does each connection that is made,
+	// so that they can be replaced while the program runs.
+	CAFile, CertFile, KeyFile string
+	// TLS is the configuration of connections to https endpoints, instead of
+	// those files, when they are not enough.
 	TLS *tls.Config
 	// Username and Password authenticate to etcd. Both or neither.
 	Username, Password string
@@ -94,5 +100,5 @@ func (c Config) withDefaults() (Config, error) {
 
 // client is the part that says how to reach etcd.
 func (c Config) client() etcdclient.Config {
-	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, Username: c.Username, Password: c.Password}
+	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Username: c.Username, Password: c.Password}
 }

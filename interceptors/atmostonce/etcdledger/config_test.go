@@ -21,6 +21,8 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 		"no scheme":               {etcdledger.Config{Endpoints: []string{"127.0.0.1:2379"}}, "Endpoints[0]"},
 		"a bad second endpoint":   {etcdledger.Config{Endpoints: []string{"http://a:1", "b"}}, "Endpoints[1]"},
 		"TLS for http":            {etcdledger.Config{Endpoints: good, TLS: &tls.Config{}}, "TLS"},
+		"a file for http":         {etcdledger.Config{Endpoints: good, CAFile: "ca.pem"}, "CAFile"},
+		"half a key pair":         {etcdledger.Config{Endpoints: []string{"https://a:1"}, CertFile: "cert.pem"}, "KeyFile"},
 		"a namespace's slash":     {etcdledger.Config{Endpoints: good, Namespace: "onecall/"}, "Namespace"},
 		"a retention of 1 s":      {etcdledger.Config{Endpoints: good, Retention: time.Second}, "Retention"},
 		"a negative retention":    {etcdledger.Config{Endpoints: good, Retention: -time.Hour}, "Retention"},

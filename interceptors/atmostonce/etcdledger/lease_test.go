@@ -44,7 +44,10 @@ func TestALeaseTakesKeysForItsShareAndUpToItsNumber(t *testing.T) {
 
 func TestAConfigurationReachesTheClientWhole(t *testing.T) {
 	t.Parallel()
-	config := Config{Endpoints: []string{"https://a:1"}, Namespace: "n", TLS: &tls.Config{MinVersion: tls.VersionTLS13}, Username: "u", Password: "p"}
+	config := Config{
+		Endpoints: []string{"https://a:1"}, Namespace: "n", TLS: &tls.Config{MinVersion: tls.VersionTLS13},
+		CAFile: "ca", CertFile: "cert", KeyFile: "key", Username: "u", Password: "p",
+	}
 	client := reflect.ValueOf(config.client())
 	for i := range client.NumField() {
 		name := client.Type().Field(i).Name

@@ -44,7 +44,7 @@ type Ledger struct {
 var _ atmostonce.Ledger = (*Ledger)(nil)
 
 // Open returns the ledger that config describes, or a *[ConfigError]. It does
-// no I/O: etcd need not be there yet.
+// no I/O but to read certificate files: etcd need not be there yet.
 func Open(config Config) (*Ledger, error) {
 	config, err := config.withDefaults()
 	if err != nil {
