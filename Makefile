@@ -84,6 +84,10 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./discovery/etcd -run '^$$' -fuzz '^FuzzDecodeInstance$$' -fuzztime $(or $(FUZZTIME),20s)
 	go test ./interceptors/atmostonce -run '^$$' -fuzz '^FuzzParseIdentity$$' -fuzztime $(or $(FUZZTIME),20s)
 	go test ./interceptors/atmostonce -run '^$$' -fuzz '^FuzzWindow$$' -fuzztime $(or $(FUZZTIME),20s)
+	go test ./internal/named -run '^$$' -fuzz '^FuzzEncode$$' -fuzztime $(or $(FUZZTIME),20s)
+	go test ./internal/named -run '^$$' -fuzz '^FuzzSplitName$$' -fuzztime $(or $(FUZZTIME),20s)
+	# Descriptors are large: without a bound the time goes into making each find smaller.
+	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
 .PHONY: ci
 ci: lint check-generate breaking race test demo ## All that must pass before a change lands

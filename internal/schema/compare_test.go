@@ -18,7 +18,7 @@ const (
 
 func newField(name string, number int32, change func(*descriptorpb.FieldDescriptorProto)) *descriptorpb.FieldDescriptorProto {
 	field := &descriptorpb.FieldDescriptorProto{
-		Name: proto.String(name), Number: proto.Int32(number),
+		Name: new(name), Number: new(number),
 		Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 	}
 	if change != nil {
@@ -29,8 +29,8 @@ func newField(name string, number int32, change func(*descriptorpb.FieldDescript
 
 // optional makes the only field of a message optional.
 func optional(message *descriptorpb.DescriptorProto) {
-	message.Field[0].Proto3Optional, message.Field[0].OneofIndex = proto.Bool(true), proto.Int32(0)
-	message.OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: proto.String("_text")}}
+	message.Field[0].Proto3Optional, message.Field[0].OneofIndex = new(true), proto.Int32(0)
+	message.OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: new("_text")}}
 }
 
 func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
@@ -62,12 +62,12 @@ func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
 			[]string{"test.echo.echo: reply.text is repeated here and one value there"},
 		},
 		"a field's presence": {
-			func(f *descriptorpb.FileDescriptorProto) { optional(f.MessageType[reply]) },
+			func(f *descriptorpb.FileDescriptorProto) { optional(f.GetMessageType()[reply]) },
 			[]string{"test.echo.echo: reply.text is without presence here and optional there"},
 			[]string{"test.echo.echo: reply.text is optional here and without presence there"},
 		},
 		"a field's name": {
-			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[reply].Field[0].Name = proto.String("said") },
+			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[reply].Field[0].Name = new("said") },
 			[]string{"test.echo.echo: reply.text is number 1 here and named said there"},
 			[]string{"test.echo.echo: reply.said is number 1 here and named text there"},
 		},
@@ -94,17 +94,17 @@ func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
 			nil, nil,
 		},
 		"an RPC": {
-			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method = f.Service[0].Method[1:] },
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method = f.GetService()[0].GetMethod()[1:] },
 			[]string{"test.echo.echo is an RPC here and gone there"},
 			nil,
 		},
 		"an RPC's shape": {
-			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[0].ServerStreaming = proto.Bool(true) },
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[0].ServerStreaming = new(true) },
 			[]string{"test.echo.echo is one message to one message here and one message to a stream there"},
 			[]string{"test.echo.echo is one message to a stream here and one message to one message there"},
 		},
 		"the service's name": {
-			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Name = proto.String("EchoesService") },
+			func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Name = new("EchoesService") },
 			[]string{"test.echo.echo is /onecall.test.v1.EchoService here and /onecall.test.v1.EchoesService there"},
 			[]string{"test.echo.echo is /onecall.test.v1.EchoesService here and /onecall.test.v1.EchoService there"},
 		},
@@ -127,22 +127,22 @@ func TestDifferencesInsideMessagesAndEnumsAreFound(t *testing.T) {
 	t.Parallel()
 	nested := func(number int32, values ...string) func(*descriptorpb.FileDescriptorProto) {
 		return func(f *descriptorpb.FileDescriptorProto) {
-			enum := &descriptorpb.EnumDescriptorProto{Name: proto.String("Colour")}
+			enum := &descriptorpb.EnumDescriptorProto{Name: new("Colour")}
 			for i, value := range values {
-				enum.Value = append(enum.Value, &descriptorpb.EnumValueDescriptorProto{Name: proto.String(value), Number: proto.Int32(int32(i))})
+				enum.Value = append(enum.Value, &descriptorpb.EnumValueDescriptorProto{Name: new(value), Number: new(int32(i))})
 			}
 			f.EnumType = append(f.EnumType, enum)
-			f.MessageType = append(f.MessageType, &descriptorpb.DescriptorProto{Name: proto.String("Inner"), Field: []*descriptorpb.FieldDescriptorProto{
+			f.MessageType = append(f.MessageType, &descriptorpb.DescriptorProto{Name: new("Inner"), Field: []*descriptorpb.FieldDescriptorProto{
 				newField("deep", number, nil),
 				newField("colour", 7, func(field *descriptorpb.FieldDescriptorProto) {
-					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_ENUM.Enum(), proto.String(".onecall.test.v1.Colour")
+					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_ENUM.Enum(), new(".onecall.test.v1.Colour")
 				}),
 				newField("again", 8, func(field *descriptorpb.FieldDescriptorProto) { // Inner holds itself
-					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), proto.String(".onecall.test.v1.Inner")
+					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), new(".onecall.test.v1.Inner")
 				}),
 			}})
 			f.MessageType[request].Field = append(f.MessageType[request].Field, newField("inner", 2, func(field *descriptorpb.FieldDescriptorProto) {
-				field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), proto.String(".onecall.test.v1.Inner")
+				field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), new(".onecall.test.v1.Inner")
 			}))
 		}
 	}

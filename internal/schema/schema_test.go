@@ -3,6 +3,7 @@ package schema_test
 import (
 	"bytes"
 	"compress/flate"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -98,7 +99,7 @@ func TestADigestIsThatOfTheDefinition(t *testing.T) {
 	}
 	for name, change := range map[string]func(*descriptorpb.FileDescriptorProto){
 		"nothing": func(*descriptorpb.FileDescriptorProto) {},
-		"a field": func(file *descriptorpb.FileDescriptorProto) { file.MessageType[0].Field[0].Name = proto.String("other") },
+		"a field": func(file *descriptorpb.FileDescriptorProto) { file.MessageType[0].Field[0].Name = new("other") },
 	} {
 		after, err := schema.Digest(edited(t, change))
 		if err != nil || (after == before) != (name == "nothing") {
@@ -139,7 +140,7 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := func(name string, dependency ...string) *descriptorpb.FileDescriptorProto {
-		return &descriptorpb.FileDescriptorProto{Name: proto.String(name), Syntax: proto.String("proto3"), Dependency: dependency}
+		return &descriptorpb.FileDescriptorProto{Name: new(name), Syntax: new("proto3"), Dependency: dependency}
 	}
 	set := func(files ...*descriptorpb.FileDescriptorProto) string {
 		data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
@@ -149,17 +150,17 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		return compress(t, data)
 	}
 	for name, packed := range map[string]string{
-		"nothing":                "",
-		"not compressed":         "descriptors",
-		"cut off":                good[:len(good)/2],
-		"no descriptors":         compress(t, []byte("\xff\xff")),
-		"a bomb":                 compress(t, make([]byte, 64<<20)),
-		"too large":              strings.Repeat("x", schema.MaxBytes+1),
-		"no such service":        set(file("a.proto")),
-		"an import that is none": set(file("a.proto", "b.proto")),
-		"an import of itself":    set(file("a.proto", "a.proto")),
-		"the same file twice":    set(file("a.proto"), file("a.proto")),
-		"a file without a name":  set(file("")),
+		"nothing":                         "",
+		"not compressed":                  "descriptors",
+		"cut off":                         good[:len(good)/2],
+		"no descriptors":                  compress(t, []byte("\xff\xff")),
+		"a bomb":                          compress(t, make([]byte, 64<<20)),
+		"too large":                       strings.Repeat("x", schema.MaxBytes+1),
+		"no such service":                 set(file("a.proto")),
+		"an import that is none":          set(file("a.proto", "b.proto")),
+		"an import of itself":             set(file("a.proto", "a.proto")),
+		"the same file twice":             set(file("a.proto"), file("a.proto")),
+		"a file without a name":           set(file("")),
 		"an import of this program's own": set(file("a.proto", "onecall/test/v1/echo.proto")),
 	} {
 		if unpacked, err := schema.Unpack(packed, "a.Service"); err == nil || unpacked != nil {
@@ -171,6 +172,42 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 	}
 }
 
+// TestDamagedDescriptorsAreErrorsOrDescriptors changes bytes of good ones.
+func TestDamagedDescriptorsAreErrorsOrDescriptors(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	draw := rand.New(rand.NewPCG(seed, 0))
+	const times, changes = 300, 4
+	for _, service := range services() {
+		good, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(service.ParentFile())}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		usable := 0
+		for range times {
+			data := bytes.Clone(good)
+			for range 1 + draw.IntN(changes) {
+				data[draw.IntN(len(data))] = byte(draw.IntN(256))
+			}
+			unpacked, err := schema.Unpack(compress(t, data), string(service.FullName()))
+			if err != nil {
+				continue
+			}
+			usable++
+			if _, err := schema.Digest(unpacked.Service); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+			if found := schema.Compare("api", unpacked.Service, unpacked.Service); len(found) != 0 {
+				t.Errorf("seed %d: a service differs from itself: %v", seed, found)
+			}
+		}
+		if usable == 0 || usable == times {
+			t.Errorf("seed %d: of %d damaged descriptors %d are usable: this test shows nothing", seed, times, usable)
+		}
+	}
+}
+
+// FuzzUnpack reads whatever an instance may publish.
 func FuzzUnpack(f *testing.F) {
 	for _, service := range services() {
 		data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(service.ParentFile())}})
