@@ -97,6 +97,7 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		{name: "plain → Serve", server: onecallServer, call: plainCall(toOnecall)},
 		{name: "no identity", server: onecallServer, call: busCall(anonymous)},
 		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
+		{name: "by name", server: onecallServer, call: namedCall(bus)},
 	}
 	for i := range turns + 1 {
 		for j := range ways {
@@ -111,6 +112,22 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		}
 	}
 	return ways, nil
+}
+
+// namedCall makes the same call by name.
+func namedCall(bus *framework.Bus) func(context.Context) error {
+	text := strings.Repeat("x", payload)
+	return func(ctx context.Context) error {
+		reply, err := bus.Call(ctx, api+".echo", framework.Args{"text": text})
+		if err != nil {
+			return err
+		}
+		var got string
+		if err := reply.Into(&got); err != nil || got != text {
+			return fmt.Errorf("the reply is %q: %w", got, err)
+		}
+		return nil
+	}
 }
 
 func newBus(address, incarnation string) (*framework.Bus, error) {

@@ -11,10 +11,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/named"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -261,5 +264,145 @@ func TestUnknownFieldsAreRefusedByAServiceThatSaysSo(t *testing.T) {
 		if refused := status.Code(err) == codes.InvalidArgument && strings.Contains(err.Error(), "31"); refused != strict {
 			t.Errorf("strict %v: a request with an unknown field = %v", strict, err)
 		}
+	}
+}
+
+// TestAMessageOfEveryKindTravelsByName has messages go by name as they come back
+// of a typed call, and back again.
+func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serveAny(t, registry, registerKinds)
+	bus := newBus(t, registry)
+	ready(t, bus, "test.kinds")
+	client := testv1.NewKindsServiceClient(bus)
+	for depth := range 4 {
+		kinds := &testv1.Kinds{}
+		fill(t, kinds.ProtoReflect(), depth+1)
+		require(kinds.ProtoReflect())
+		typed, err := client.Mirror(t.Context(), &testv1.MirrorRequest{Kinds: kinds})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := bus.Call(t.Context(), "test.kinds.mirror", framework.Args{"kinds": kinds})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What came back as plain values is sent again as such.
+		again, err := bus.Call(t.Context(), "test.kinds.mirror", plain.Map())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, got := range map[string]proto.Message{"a message": plain.Message(), "plain values": again.Message()} {
+			if !proto.Equal(got, typed) {
+				t.Errorf("at depth %d by name as %s came back\n%v\nwant\n%v", depth, name, got, typed)
+			}
+		}
+	}
+}
+
+// require sets what a call by name must give and fill has left out.
+func require(m protoreflect.Message) {
+	if settle(m) {
+		return
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if field.Message() == nil || field.IsMap() || field.IsList() || field.ContainingOneof() != nil || !named.Required(field) {
+			continue
+		}
+		require(m.Mutable(field).Message())
+	}
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.IsList() && field.Message() != nil:
+			for i := range value.List().Len() {
+				require(value.List().Get(i).Message())
+			}
+		case field.IsMap() && field.MapValue().Message() != nil:
+			value.Map().Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
+				require(value.Message())
+				return true
+			})
+		case !field.IsMap() && !field.IsList() && field.Message() != nil:
+			require(value.Message())
+		}
+		return true
+	})
+}
+
+// settle gives messages whose fields are not free to choose some that they may
+// have; package named tests others.
+func settle(m protoreflect.Message) bool {
+	set := func(field protoreflect.Name, value any) bool {
+		m.Set(m.Descriptor().Fields().ByName(field), protoreflect.ValueOf(value))
+		return true
+	}
+	switch m.Descriptor().FullName() {
+	case "google.protobuf.Any":
+		return set("type_url", "type.googleapis.com/google.protobuf.Empty")
+	case "google.protobuf.Value":
+		return set("number_value", 7.0)
+	case "google.protobuf.FieldMask", "google.protobuf.Struct", "google.protobuf.ListValue":
+		return true
+	default:
+		return false
+	}
+}
+
+// fill sets every field, down to a depth.
+func fill(t *testing.T, m protoreflect.Message, depth int) {
+	t.Helper()
+	if settle(m) {
+		return
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		switch {
+		case field.Message() != nil && depth == 0:
+		case field.IsMap():
+			key := scalar(field.MapKey()).MapKey()
+			if field.MapValue().Message() != nil {
+				fill(t, m.Mutable(field).Map().Mutable(key).Message(), depth-1)
+				continue
+			}
+			m.Mutable(field).Map().Set(key, scalar(field.MapValue()))
+		case field.IsList() && field.Message() != nil:
+			fill(t, m.Mutable(field).List().AppendMutable().Message(), depth-1)
+		case field.IsList():
+			m.Mutable(field).List().Append(scalar(field))
+		case field.Message() != nil:
+			fill(t, m.Mutable(field).Message(), depth-1)
+		default:
+			m.Set(field, scalar(field))
+		}
+	}
+}
+
+// scalar gives a value that is not the default one.
+func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
+	switch field.Kind() {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(field.Enum().Values().Get(field.Enum().Values().Len() - 1).Number())
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		return protoreflect.ValueOfInt32(7)
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		return protoreflect.ValueOfInt64(7)
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return protoreflect.ValueOfUint32(7)
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return protoreflect.ValueOfUint64(7)
+	case protoreflect.FloatKind:
+		return protoreflect.ValueOfFloat32(1.5)
+	case protoreflect.DoubleKind:
+		return protoreflect.ValueOfFloat64(1.5)
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte("7"))
+	default:
+		return protoreflect.ValueOfString("7")
 	}
 }
