@@ -110,9 +110,9 @@ func (r *namedRPC) newReply() proto.Message {
 // named finds the RPC of a bus name. positional are values that a call must not
 // have: it ends here then, with what is known without asking anybody.
 func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedRPC, error) {
-	known, ok := b.byName.Load(name)
-	if rpc, _ := known.(*namedRPC); ok && positional == nil && b.current(rpc) {
-		return rpc, nil
+	known, ok := b.knownByName(name)
+	if ok && positional == nil && b.current(known) {
+		return known, nil
 	}
 	api, rpc, err := named.SplitName(name)
 	if err != nil {
@@ -123,13 +123,15 @@ func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedR
 	}
 	own := ownSchema(api, rpc)
 	if positional != nil {
-		var input protoreflect.MessageDescriptor
-		if own != nil {
+		usage := named.Usage(name, nil)
+		if ok {
+			usage = known.plan.Usage()
+		} else if own != nil {
 			if method := methodNamed(own.Service, api, rpc); method != nil {
-				input = method.Input()
+				usage = named.Usage(name, method.Input())
 			}
 		}
-		return nil, notSentBecause(named.Positional(name, input, positional))
+		return nil, notSentBecause(named.Positional(name, usage, positional))
 	}
 	found, digest := own, ""
 	if own == nil {
@@ -144,6 +146,13 @@ func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedR
 	added.digest = digest
 	b.byName.Store(name, added)
 	return added, nil
+}
+
+// knownByName gives an RPC that was called by name before.
+func (b *Bus) knownByName(name string) (*namedRPC, bool) {
+	known, _ := b.byName.Load(name)
+	rpc, ok := known.(*namedRPC)
+	return rpc, ok
 }
 
 // ownSchema gives the schema of an API as it is linked into the program, nil

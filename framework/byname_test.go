@@ -3,7 +3,10 @@ package framework_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -405,4 +408,58 @@ func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 	default:
 		return protoreflect.ValueOfString("7")
 	}
+}
+
+// TestNamesThatNobodyServesLeaveNothingBehind calls names that may come from
+// anywhere.
+func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
+	counting := &counted{Registry: memory.New()}
+	serveForeign(t, counting.Registry)
+	bus := newBus(t, counting)
+	var calling sync.WaitGroup
+	for i := range 100 {
+		calling.Go(func() {
+			_, err := bus.Call(t.Context(), fmt.Sprintf("nobody%d.find", i%10), framework.Args{})
+			if !errors.As(err, new(*discovery.UnknownAPIError)) {
+				t.Errorf("a call of an API that nobody serves = %v", err)
+			}
+			if _, err := bus.Describe(t.Context(), "nobody"); !errors.As(err, new(*discovery.UnknownAPIError)) {
+				t.Errorf("a description of one = %v", err)
+			}
+		})
+	}
+	calling.Wait()
+	if got := counting.watches.Load(); got != 0 {
+		t.Errorf("%d watches are left", got)
+	}
+	for range 3 {
+		if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}, patient); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := counting.watches.Load(); got != 2 {
+		t.Errorf("%d watches of an API that is called by name, want those of its schema and its instances", got)
+	}
+	// The right call is known now, and spelled out without asking anybody.
+	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
+	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": "…", "most": 0}`) {
+		t.Errorf("a positional call of an API that was called before = %v", err)
+	}
+}
+
+// counted counts the watches on a registry.
+type counted struct {
+	*memory.Registry
+
+	watches atomic.Int64
+}
+
+func (c *counted) Watch(api string, observer func(discovery.Snapshot)) func() {
+	c.watches.Add(1)
+	stop := c.Registry.Watch(api, observer)
+	return sync.OnceFunc(func() {
+		c.watches.Add(-1)
+		stop()
+	})
 }

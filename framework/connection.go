@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
@@ -25,6 +26,7 @@ type connection struct {
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
 	held   *channel // holds calls to limits
+	drift  *drift
 
 	// patient has no limits, for the rare call whose Timeout is longer than
 	// what its .proto declares: grpc-go would take the earlier of the two. It
@@ -41,19 +43,11 @@ type channel struct {
 	*grpc.ClientConn
 
 	finding finding
-	drift   *drift
-}
-
-// Close ends the connection.
-func (c *channel) Close() error {
-	err := c.ClientConn.Close()
-	c.drift.close()
-	return err
 }
 
 // newConnection makes the connections of an API, without I/O.
 func newConnection(bus *Bus, api string) (*connection, error) {
-	c := &connection{bus: bus, api: api, limits: make(map[string]timeout.Limit)}
+	c := &connection{bus: bus, api: api, limits: make(map[string]timeout.Limit), drift: newDrift(bus, api)}
 	for _, service := range contract.Named(protoregistry.GlobalFiles, api) {
 		for _, rpc := range service.RPCs {
 			if !rpc.Stream {
@@ -67,12 +61,12 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{drift: newDrift(c.bus, c.api)}
+	ch := &channel{}
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
 	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, resolver.Config{
 		Observe: ch.finding.observe,
 		Zone:    c.bus.options.zone,
-		Accept:  ch.drift.accept,
+		Accept:  func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
 		Logger:  c.bus.options.log,
 	})))
 	if err != nil {
@@ -214,5 +208,6 @@ func (c *connection) close() error {
 		err = errors.Join(err, c.patient.channel.Close())
 		c.patient.channel = nil
 	}
+	c.drift.close()
 	return err
 }

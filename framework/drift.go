@@ -56,14 +56,19 @@ type drift struct {
 	life    context.Context
 	judging sync.WaitGroup
 
-	mu sync.Mutex // guards verdicts and closed
-	// verdicts are by digest; a nil one is still being found.
+	mu sync.Mutex // guards the fields below
+	// verdicts are by digest.
 	verdicts map[string]*verdict
 	closed   bool
 }
 
 // verdict is what was found of a schema.
 type verdict struct {
+	// pending is whether that is still being found, and trouble why it takes so
+	// long; waiting are told when either changes, one of each who asks.
+	pending bool
+	trouble error
+	waiting map[*channel]func()
 	// err is nil of one that is compatible.
 	err *SchemaError
 }
@@ -82,8 +87,9 @@ func (d *drift) close() {
 	d.judging.Wait()
 }
 
-// accept is [resolver.Config]'s. Without StrictSchema every instance is.
-func (d *drift) accept(instance discovery.Instance, again func()) error {
+// accept is [resolver.Config]'s, for a channel. Without StrictSchema every
+// instance is.
+func (d *drift) accept(asker *channel, instance discovery.Instance, again func()) error {
 	if instance.Schema == "" {
 		return nil // another program's, or too large to publish
 	}
@@ -92,31 +98,46 @@ func (d *drift) accept(instance discovery.Instance, again func()) error {
 	if d.closed {
 		return nil
 	}
-	found, known := d.verdicts[instance.Schema]
+	found := d.verdicts[instance.Schema]
+	if found == nil {
+		found = d.begin(instance)
+	}
 	switch {
-	case known && found != nil && found.err != nil && d.bus.options.strict:
+	case !d.bus.options.strict:
+		return nil
+	case found.pending:
+		if found.waiting == nil {
+			found.waiting = make(map[*channel]func())
+		}
+		found.waiting[asker] = again
+		if found.trouble != nil {
+			return fmt.Errorf("%w: option StrictSchema: its schema can't be read: %w", resolver.ErrPending, found.trouble)
+		}
+		return resolver.ErrPending
+	case found.err != nil:
 		refused := *found.err
 		refused.Address, refused.Version = instance.Address, instance.Version
 		return &refused
-	case known && found != nil, known && !d.bus.options.strict:
+	default:
 		return nil
-	case known:
-		return resolver.ErrPending
 	}
+}
+
+// begin begins to find out about an instance's schema; d.mu is held. A program
+// without the API's generated code has none that it could be compared with.
+func (d *drift) begin(instance discovery.Instance) *verdict {
 	own := d.own(instance)
 	if own == nil {
-		return nil // called by name alone
+		return &verdict{}
 	}
+	found := &verdict{}
+	d.verdicts[instance.Schema] = found
 	if digest, err := schema.Digest(own); err == nil && digest == instance.Schema {
-		d.verdicts[instance.Schema] = &verdict{}
-		return nil
+		return found
 	}
-	d.verdicts[instance.Schema] = nil
-	d.judging.Go(func() { d.judge(own, instance, again) })
-	if d.bus.options.strict {
-		return resolver.ErrPending
-	}
-	return nil
+	found.pending = true
+	d.judging.Go(func() { d.judge(own, instance) })
+	return found
 }
 
 // own gives the program's own descriptor of what an instance serves.
@@ -131,17 +152,17 @@ func (d *drift) own(instance discovery.Instance) protoreflect.ServiceDescriptor 
 }
 
 // judge compares an instance's schema with the program's own, once it has it.
-func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Instance, again func()) {
+func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Instance) {
 	for failures := 0; ; {
 		ctx, cancel := context.WithTimeout(d.life, fetchLimit)
 		served, err := fetchSchema(ctx, d.bus.registry, instance)
 		cancel()
 		if err == nil || errors.Is(err, errNoSchema) {
 			d.decide(own, served, instance)
-			again()
 			return
 		}
 		failures++
+		d.change(instance.Schema, verdict{pending: true, trouble: err})
 		d.bus.options.log.Debug("cannot get the schema of an instance; trying again", "api", d.api, "address", instance.Address, "error", err)
 		if fetchBackoff.Wait(d.life, failures) != nil {
 			return
@@ -151,28 +172,37 @@ func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Ins
 
 // decide keeps the verdict on a schema and tells of an incompatible one, once.
 func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema, instance discovery.Instance) {
-	found := &verdict{}
+	var fault *SchemaError
 	if served != nil {
 		for _, difference := range schema.Compare(d.api, own, served.Service) {
-			if found.err == nil {
-				found.err = &SchemaError{API: d.api, Address: instance.Address, Version: instance.Version}
+			if fault == nil {
+				fault = &SchemaError{API: d.api, Address: instance.Address, Version: instance.Version}
 			}
-			found.err.Differences = append(found.err.Differences, difference.String())
+			fault.Differences = append(fault.Differences, difference.String())
 		}
 	}
-	d.mu.Lock()
-	d.verdicts[instance.Schema] = found
-	d.mu.Unlock()
-	if found.err != nil {
+	d.change(instance.Schema, verdict{err: fault})
+	if fault != nil {
 		d.bus.incompatible.Add(1)
 		d.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", d.api, "address", instance.Address,
-			"version", instance.Version, "refused", d.bus.options.strict, "differences", found.err.Differences)
+			"version", instance.Version, "refused", d.bus.options.strict, "differences", fault.Differences)
+	}
+}
+
+// change changes the verdict on a schema and tells who waits for that.
+func (d *drift) change(digest string, to verdict) {
+	d.mu.Lock()
+	waiting := d.verdicts[digest].waiting
+	d.verdicts[digest] = &to
+	d.mu.Unlock()
+	for _, again := range waiting {
+		again()
 	}
 }
 
 // IncompatibleSchemas gives how many schemas of instances were found that are
-// incompatible with the program's own, each counted once for each API's
-// connections. The log says how they differ.
+// incompatible with the program's own, each counted once. The log says how they
+// differ.
 func (b *Bus) IncompatibleSchemas() uint64 { return b.incompatible.Load() }
 
 // StrictSchema has a program keep to its schemas. A bus does not call instances

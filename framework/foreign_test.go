@@ -181,6 +181,9 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 			t.Errorf("without StrictSchema Echo = %v", err)
 		}
 	}
+	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil { // over other connections
+		t.Errorf("without StrictSchema Echo = %v", err)
+	}
 	for end := time.Now().Add(10 * time.Second); lax.IncompatibleSchemas() == 0 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -228,5 +231,22 @@ func TestACompatibleDifferenceIsSilent(t *testing.T) {
 	}
 	if bus.IncompatibleSchemas() != 0 || lines.count("incompatible") != 0 {
 		t.Errorf("%d incompatible schemas were counted, and the log has\n%s", bus.IncompatibleSchemas(), lines.lines.String())
+	}
+}
+
+func TestASchemaThatCannotBeReadIsWaitedForUnderStrictSchemaAndSaid(t *testing.T) {
+	t.Parallel()
+	registry := publishing{memory.New(), "AAAAAAAAAAAAAAAAAAAAAA", "garbage"}
+	serveAny(t, registry, (&echo{}).register)
+	lax := newBus(t, registry)
+	ready(t, lax, "test.echo")
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := testv1.NewEchoServiceClient(newBus(t, registry, framework.StrictSchema())).Echo(ctx, &testv1.EchoRequest{})
+	if status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "option StrictSchema: its schema can't be read") {
+		t.Errorf("Echo = %v", err)
+	}
+	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+		t.Errorf("without StrictSchema Echo = %v", err)
 	}
 }

@@ -20,6 +20,8 @@ import (
 // have its generated code. It follows the registry until stop.
 type published struct {
 	stop func()
+	// users are the calls that look at it; the bus's lock guards them.
+	users int
 
 	// mu guards the fields below.
 	mu       sync.Mutex
@@ -33,20 +35,36 @@ type published struct {
 // errNoSchema says that nobody can tell what an API's RPCs take.
 var errNoSchema = errors.New("its instances publish no schema: link its generated code into this program, or have it served by framework.Serve")
 
-// follow gives what an API's instances publish.
+// follow gives what an API's instances publish, until release.
 func (b *Bus) follow(api string) (*published, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
 		return nil, ErrClosed
 	}
-	if p, ok := b.published[api]; ok {
-		return p, nil
+	p, ok := b.published[api]
+	if !ok {
+		p = &published{changed: make(chan struct{})}
+		p.stop = b.registry.Watch(api, p.tell)
+		b.published[api] = p
 	}
-	p := &published{changed: make(chan struct{})}
-	p.stop = b.registry.Watch(api, p.tell)
-	b.published[api] = p
+	p.users++
 	return p, nil
+}
+
+// release lets go what follow gave. An API of which nothing could be had is no
+// longer followed: names may come from anywhere.
+func (b *Bus) release(api string, p *published) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.users--
+	p.mu.Lock()
+	useless := p.fetched == nil
+	p.mu.Unlock()
+	if p.users == 0 && useless && b.published[api] == p {
+		delete(b.published, api)
+		p.stop()
+	}
 }
 
 func (p *published) tell(snapshot discovery.Snapshot) {
@@ -63,10 +81,12 @@ func (b *Bus) current(rpc *namedRPC) bool {
 	if rpc.digest == "" {
 		return true
 	}
-	p, err := b.follow(rpc.route.conn.api)
+	api := rpc.route.conn.api
+	p, err := b.follow(api)
 	if err != nil {
 		return false
 	}
+	defer b.release(api, p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.snapshot == nil || len(p.snapshot.Instances) == 0 || p.has(rpc.digest)
@@ -87,6 +107,7 @@ func (b *Bus) publishedSchema(ctx context.Context, api, name string) (*schema.Sc
 	if err != nil {
 		return nil, "", err
 	}
+	defer b.release(api, p)
 	ctx, cancel := context.WithTimeout(ctx, timeout.Default)
 	defer cancel()
 	instance, err := p.instance(ctx, api)

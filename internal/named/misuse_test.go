@@ -552,7 +552,7 @@ func TestPositional(t *testing.T) {
 		"an unknown schema": {nil, []any{"admin"}, `Write bus.Call(ctx, "auth.sign_in", framework.Args{"name": value, …})`},
 		"a million":         {request, make([]any, 1<<20), `1048576 values without names were given: nil, nil`},
 	} {
-		err := named.Positional("auth.sign_in", test.desc, test.values)
+		err := named.Positional("auth.sign_in", named.Usage("auth.sign_in", test.desc), test.values)
 		var bad *named.ArgumentError
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "admin") {
 			t.Errorf("%s: %v\nwant %s", name, err, test.want)

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // maxProblems bounds the problems that one error tells in full.
@@ -88,10 +87,13 @@ func (e *ArgumentError) Error() string {
 	if e.More > 0 {
 		fmt.Fprintf(&out, "; and %d more", e.More)
 	}
-	if e.Usage != "" {
-		out.WriteString(". Write " + e.Usage)
+	if e.Usage == "" {
+		return out.String()
 	}
-	return out.String()
+	if !strings.HasSuffix(out.String(), "?") {
+		out.WriteByte('.')
+	}
+	return out.String() + " Write " + e.Usage
 }
 
 // GRPCStatus gives the status that status.Code and status.Convert read.
@@ -114,9 +116,8 @@ func (e *ArgumentError) GRPCStatus() *status.Status {
 
 // Positional gives the error of a call with values that have no names: an
 // *ArgumentError that tells their number and Go types, never the values, and
-// the call as it should be. Desc is the request's; nil when the schema is not
-// known.
-func Positional(rpc string, desc protoreflect.MessageDescriptor, values []any) error {
+// usage, the call as it should be.
+func Positional(rpc, usage string, values []any) error {
 	types := make([]string, 0, min(len(values), maxProblems)+1)
 	for _, value := range values[:min(len(values), maxProblems)] {
 		types = append(types, goType(value))
@@ -135,6 +136,6 @@ func Positional(rpc string, desc protoreflect.MessageDescriptor, values []any) e
 	return &ArgumentError{
 		RPC:      rpc,
 		Problems: []Problem{{Text: text, Kind: ByPosition}},
-		Usage:    Usage(rpc, desc),
+		Usage:    usage,
 	}
 }
