@@ -381,3 +381,122 @@ func ExampleLogger() {
 	// level=INFO msg=stopped address=auth.internal:8443
 	// <nil>
 }
+
+func ExampleBus_Call() {
+	bus, stop := called()
+	defer stop()
+	ctx := context.Background()
+
+	reply, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": "admin", "password": "secret"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reply.Map())
+
+	_, err = bus.Call(ctx, "auth.check_password", framework.Args{"usrname": "admin", "password": "secret"})
+	fmt.Println(framework.OutcomeOf(err), status.Code(err))
+	fmt.Println(err)
+	// Output:
+	// map[valid:true]
+	// the call was not sent InvalidArgument
+	// auth.check_password: username is missing: it takes a string; usrname is no parameter: did you mean username? Write bus.Call(ctx, "auth.check_password", framework.Args{"username": "…", "password": "…"})
+}
+
+func ExampleReply_Into() {
+	bus, stop := called()
+	defer stop()
+	ctx := context.Background()
+
+	// A reply with one field goes into a variable of its type,
+	reply, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": "admin", "password": "secret"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var valid bool
+	if err := reply.Into(&valid); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(valid)
+
+	// any reply into a struct or a map.
+	reply, err = bus.Call(ctx, "auth.get_user", framework.Args{"username": "admin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var into struct {
+		User struct {
+			ID    int64
+			Admin bool
+		}
+	}
+	if err := reply.Into(&into); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(into.User.ID, into.User.Admin)
+
+	// What does not fit exactly is an error.
+	fmt.Println(reply.Into(new(struct{ User string })))
+	// Output:
+	// true
+	// 1 true
+	// onecall: reply: user is a message auth.v1.User and does not go into string
+}
+
+func ExampleReply_Map() {
+	bus, stop := called()
+	defer stop()
+	reply, err := bus.Call(context.Background(), "auth.get_user", framework.Args{"username": "admin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reply.Map())
+	// Output: map[user:map[admin:true id:1 username:admin]]
+}
+
+func ExampleReply_Message() {
+	bus, stop := called()
+	defer stop()
+	reply, err := bus.Call(context.Background(), "auth.get_user", framework.Args{"username": "admin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// This program has the API's generated code, so the reply is of its type.
+	if got, ok := reply.Message().(*authv1.GetUserResponse); ok {
+		fmt.Println(got.GetUser().GetUsername())
+	}
+	// Output: admin
+}
+
+func ExampleBus_Describe() {
+	bus, stop := called()
+	defer stop()
+	auth, err := bus.Describe(context.Background(), "auth")
+	if err != nil {
+		log.Fatal(err)
+	}
+	rpc := auth.RPCs[0]
+	fmt.Println(rpc.Name, rpc.Timeout, rpc.Idempotency)
+	for _, parameter := range rpc.Parameters {
+		fmt.Println(parameter.Name, parameter.Type, parameter.Required, parameter.Rules)
+	}
+	// Output:
+	// auth.check_password 2s NO_SIDE_EFFECTS
+	// username string true [string.min_len: 1 string.max_len: 64]
+	// password string true [string.min_len: 1 string.max_len: 128]
+}
+
+func ExampleStrictSchema() {
+	registry, stop := served()
+	defer stop()
+
+	// A bus that calls no instance whose schema breaks what it was built with.
+	bus, err := framework.NewBus(registry, framework.StrictSchema())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+	_, err = authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
+	var incompatible *framework.SchemaError
+	fmt.Println(errors.As(err, &incompatible), bus.IncompatibleSchemas())
+	// Output: false 0
+}

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/examples/auth"
@@ -18,11 +20,11 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// client serves the API on a fresh store and gives a client of it.
-func client(t *testing.T) (authv1.AuthServiceClient, string) {
+// called serves the API on a fresh store and gives a bus that is ready to call it.
+func called(t *testing.T) (bus *framework.Bus, store string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "accounts.json")
-	store, err := accounts.Open(path, bcrypt.MinCost, "adam")
+	users, err := accounts.Open(path, bcrypt.MinCost, "adam")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +33,7 @@ func client(t *testing.T) (authv1.AuthServiceClient, string) {
 	returned := make(chan error, 1)
 	go func() {
 		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
-			authv1.RegisterAuthServiceServer(apis, auth.NewServer(store))
+			authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
 		})
 	}()
 	t.Cleanup(func() {
@@ -40,19 +42,26 @@ func client(t *testing.T) (authv1.AuthServiceClient, string) {
 			t.Error(err)
 		}
 	})
-	conn, err := framework.Dial(registry, "auth")
+	bus, err = framework.NewBus(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
+		if err := bus.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := conn.Ready(t.Context()); err != nil {
+	if err := bus.Ready(t.Context(), "auth"); err != nil {
 		t.Fatal(err)
 	}
-	return authv1.NewAuthServiceClient(conn), path
+	return bus, path
+}
+
+// client gives a client of the API on a fresh store.
+func client(t *testing.T) (client authv1.AuthServiceClient, store string) {
+	t.Helper()
+	bus, path := called(t)
+	return authv1.NewAuthServiceClient(bus), path
 }
 
 func TestCheckPasswordKnowsTheAdmin(t *testing.T) {
@@ -126,5 +135,86 @@ func TestABrokenStoreStaysInside(t *testing.T) {
 		if status.Code(err) != codes.Internal || status.Convert(err).Message() != "the accounts could not be used" {
 			t.Errorf("got %v, want INTERNAL that tells nothing", err)
 		}
+	}
+}
+
+// TestEveryRPCAnswersAlikeByTypeAndByName goes through the RPCs of the .proto, so
+// that none is left out.
+func TestEveryRPCAnswersAlikeByTypeAndByName(t *testing.T) {
+	t.Parallel()
+	bus, _ := called(t)
+	client := authv1.NewAuthServiceClient(bus)
+	adam := framework.Args{"username": "adam"}
+	type try struct {
+		args  framework.Args
+		typed func(context.Context) (proto.Message, error)
+	}
+	tries := map[string][]try{
+		"auth.check_password": {
+			{framework.Args{"username": "admin", "password": "secret"}, func(ctx context.Context) (proto.Message, error) {
+				return client.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
+			}},
+			{framework.Args{"username": "admin", "password": "guess"}, func(ctx context.Context) (proto.Message, error) {
+				return client.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: "admin", Password: "guess"})
+			}},
+			{framework.Args{"username": "", "password": "guess"}, func(ctx context.Context) (proto.Message, error) {
+				return client.CheckPassword(ctx, &authv1.CheckPasswordRequest{Password: "guess"})
+			}},
+		},
+		"auth.get_user": {
+			{adam, func(ctx context.Context) (proto.Message, error) {
+				return client.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
+			}},
+			{framework.Args{"username": "nobody"}, func(ctx context.Context) (proto.Message, error) {
+				return client.GetUser(ctx, &authv1.GetUserRequest{Username: "nobody"})
+			}},
+		},
+		"auth.promote_to_admin": {{adam, func(ctx context.Context) (proto.Message, error) {
+			return client.PromoteToAdmin(ctx, &authv1.PromoteToAdminRequest{Username: "adam"})
+		}}},
+		"auth.reset_password": {{adam, func(ctx context.Context) (proto.Message, error) {
+			return client.ResetPassword(ctx, &authv1.ResetPasswordRequest{Username: "adam"})
+		}}},
+	}
+	described, err := bus.Describe(t.Context(), "auth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rpc := range described.RPCs {
+		if len(tries[rpc.Name]) == 0 {
+			t.Errorf("%s is not tried", rpc.Name)
+		}
+		for _, try := range tries[rpc.Name] {
+			byName, nameErr := bus.Call(t.Context(), rpc.Name, try.args)
+			typed, typeErr := try.typed(t.Context())
+			if typeErr != nil || nameErr != nil {
+				if fmt.Sprint(nameErr) != fmt.Sprint(typeErr) || framework.OutcomeOf(nameErr) != framework.OutcomeOf(typeErr) ||
+					!proto.Equal(status.Convert(nameErr).Proto(), status.Convert(typeErr).Proto()) {
+					t.Errorf("%s(%v) by name = %v, by type %v", rpc.Name, try.args, nameErr, typeErr)
+				}
+				continue
+			}
+			got := byName.Message()
+			if reset, ok := got.(*authv1.ResetPasswordResponse); ok { // each password is another
+				checkPassword(t, bus, reset.GetPassword(), false)
+				checkPassword(t, bus, typed.(*authv1.ResetPasswordResponse).GetPassword(), true)
+				continue
+			}
+			if !proto.Equal(got, typed) {
+				t.Errorf("%s(%v) by name = %v, by type %v", rpc.Name, try.args, got, typed)
+			}
+		}
+	}
+}
+
+func checkPassword(t *testing.T, bus *framework.Bus, password string, want bool) {
+	t.Helper()
+	reply, err := bus.Call(t.Context(), "auth.check_password", framework.Args{"username": "adam", "password": password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var valid bool
+	if err := reply.Into(&valid); err != nil || valid != want {
+		t.Errorf("the password is right: %v (%v), want %v", valid, err, want)
 	}
 }

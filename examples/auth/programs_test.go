@@ -52,7 +52,7 @@ func TestTheProgramsOfTheREADMERun(t *testing.T) {
 	watched.Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
 
 	out, err := exec.CommandContext(t.Context(), caller, "-etcd", endpoint).CombinedOutput()
-	if want := "the password of admin is right: true\nadmin has id 1 and is an administrator: true\n"; err != nil || string(out) != want {
+	if want := "the password of admin is right: true\nadmin has id 1 and is an administrator: true\nby name: map[valid:true]\n"; err != nil || string(out) != want {
 		t.Errorf("the caller printed %q (%v), want %q", out, err, want)
 	}
 	out, err = exec.CommandContext(t.Context(), caller, "-etcd", endpoint, "-username", "nobody").CombinedOutput()

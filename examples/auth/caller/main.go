@@ -51,5 +51,11 @@ func check(endpoint, username, password string) error {
 		return err
 	}
 	fmt.Printf("%s has id %d and is an administrator: %v\n", username, user.GetUser().GetId(), user.GetUser().GetAdmin())
-	return nil
+
+	// By name, which needs no generated code.
+	named, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": username, "password": password})
+	if err == nil {
+		fmt.Println("by name:", named.Map())
+	}
+	return err
 }

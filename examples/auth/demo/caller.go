@@ -67,7 +67,7 @@ func call(ctx context.Context, endpoint string, processes []string) (err error) 
 	}
 	start := time.Now()
 	for _, step := range []func(context.Context){
-		c.find, c.byType, c.asynchronously, c.change, c.spread, c.deadline, c.unknown, c.kill, c.terminate, c.unserved,
+		c.find, c.byType, c.asynchronously, c.byName, c.change, c.spread, c.deadline, c.unknown, c.kill, c.terminate, c.unserved,
 	} {
 		step(ctx)
 		if ctx.Err() != nil {
@@ -115,6 +115,28 @@ func (c *caller) asynchronously(ctx context.Context) {
 		c.tellf(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
 	}
 	c.tellf(true, "all four had ended after %s", ms(time.Since(start)))
+}
+
+func (c *caller) byName(ctx context.Context) {
+	c.step("check_password, by name")
+	const rpc = "auth.check_password"
+	valid := false
+	reply, err := c.bus.Call(ctx, rpc, framework.Args{"username": "admin", "password": "secret"})
+	if err == nil {
+		err = reply.Into(&valid)
+	}
+	c.tellf(err == nil && valid, "username=admin password=secret: valid=%v%s", valid, suffix(err))
+	for _, wrong := range []struct {
+		what string
+		args []any
+	}{
+		{"positional parameters are", []any{"admin", "secret"}},
+		{"a misspelt one is", []any{framework.Args{"usrname": "admin", "password": "secret"}}},
+		{"one that breaks a rule is", []any{framework.Args{"username": "", "password": "secret"}}},
+	} {
+		_, err := c.bus.Call(ctx, rpc, wrong.args...)
+		c.tellf(status.Code(err) == codes.InvalidArgument && framework.OutcomeOf(err) == framework.NotSent, "%s refused%s", wrong.what, suffix(err))
+	}
 }
 
 func (c *caller) change(ctx context.Context) {
