@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,7 +117,7 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 		"no such RPC":         {"test.kinds.sign_im", []any{right}, []string{"did you mean test.kinds.sign_in?"}},
 		"a stream":            {"test.echo.chat", []any{framework.Args{"text": "x"}}, []string{"is a stream"}},
 		"breaks a rule":       {"test.echo.echo", []any{framework.Args{"text": tooLong}}, []string{"text", "65536"}},
-		"a NaN, where a rule": {"test.rules.check", []any{framework.Args{"username": "", "password": "hunter2"}}, []string{"username"}},
+		"a NaN, where a rule": {"test.rules.give", []any{framework.Args{"plain": "", "ruled": "x", "must": "", "number": math.NaN()}}, []string{"number", "finite"}},
 	} {
 		_, err := bus.Call(t.Context(), test.name, test.args...)
 		if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
@@ -148,6 +150,54 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	}
 	if _, err := bus.Call(nil, "test.kinds.sign_in", right); status.Code(err) != codes.InvalidArgument { //nolint:staticcheck // that is what is tested
 		t.Errorf("with a nil context = %v", err)
+	}
+}
+
+// TestWhatMustBeGivenIsAsDocumented goes through the table of
+// docs/named-parameters.md.
+func TestWhatMustBeGivenIsAsDocumented(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serveAny(t, registry, new(rules).register)
+	bus := newBus(t, registry)
+	ready(t, bus, "test.rules")
+	for title, test := range map[string]struct {
+		change  func(framework.Args)
+		typed   *testv1.GiveRequest
+		refused string // "" when it is sent
+		given   []string
+	}{
+		"without presence, left out":                     {change: func(a framework.Args) { delete(a, "plain") }, refused: "plain is missing"},
+		"without presence, zero":                         {change: func(a framework.Args) { a["plain"] = "" }, given: []string{"must", "ruled"}},
+		"with a rule, left out":                          {change: func(a framework.Args) { delete(a, "ruled") }, refused: "ruled is missing"},
+		"with a rule, zero":                              {change: func(a framework.Args) { a["ruled"] = "" }, refused: "string.min_len"},
+		"optional, left out":                             {change: func(framework.Args) {}, given: []string{"must", "plain", "ruled"}},
+		"optional, zero":                                 {change: func(a framework.Args) { a["may"] = "" }, given: []string{"may", "must", "plain", "ruled"}},
+		"optional and required, left out":                {change: func(a framework.Args) { delete(a, "must") }, refused: "must: value is required"},
+		"optional and required, zero":                    {change: func(a framework.Args) { a["must"] = "" }, given: []string{"must", "plain", "ruled"}},
+		"typed, without presence, left out":              {typed: &testv1.GiveRequest{Ruled: "x", Must: new("")}, given: []string{"must", "ruled"}},
+		"typed, with a rule, left out":                   {typed: &testv1.GiveRequest{Must: new("")}, refused: "string.min_len"},
+		"typed, optional, zero":                          {typed: &testv1.GiveRequest{Ruled: "x", May: new(""), Must: new("")}, given: []string{"may", "must", "ruled"}},
+		"typed, optional and required, left out":         {typed: &testv1.GiveRequest{Ruled: "x"}, refused: "must: value is required"},
+		"typed, optional and required, present and zero": {typed: &testv1.GiveRequest{Ruled: "x", Must: new("")}, given: []string{"must", "ruled"}},
+	} {
+		reply, err := new(testv1.GiveResponse), error(nil)
+		if test.typed != nil {
+			reply, err = testv1.NewRulesServiceClient(bus).Give(t.Context(), test.typed)
+		} else {
+			args := framework.Args{"plain": "x", "ruled": "x", "must": "x", "number": 0.0}
+			test.change(args)
+			var byName *framework.Reply
+			if byName, err = bus.Call(t.Context(), "test.rules.give", args); err == nil {
+				err = byName.Into(reply)
+			}
+		}
+		switch {
+		case test.refused == "" && (err != nil || !slices.Equal(reply.GetGiven(), test.given)):
+			t.Errorf("%s: %v, %v, want %v", title, reply.GetGiven(), err, test.given)
+		case test.refused != "" && (status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), test.refused)):
+			t.Errorf("%s: %v, want %q", title, err, test.refused)
+		}
 	}
 }
 

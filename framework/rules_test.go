@@ -3,16 +3,24 @@ package framework_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/validate"
@@ -75,35 +83,196 @@ func (u untouched) Watch(api string, _ func(discovery.Snapshot)) func() {
 	return func() {}
 }
 
-// rules serves RulesService.
+// rules serves RulesService; its functions are run by the RPC of their name.
 type rules struct {
 	testv1.UnimplementedRulesServiceServer
+
+	check  func() (*testv1.CheckResponse, error)
+	haggle func(int64) int64
+	runs   atomic.Int64
 }
 
-func (rules) Check(context.Context, *testv1.CheckRequest) (*testv1.CheckResponse, error) {
-	return nil, nil //nolint:nilnil // which is what is tested
+func (r *rules) Check(context.Context, *testv1.CheckRequest) (*testv1.CheckResponse, error) {
+	r.runs.Add(1)
+	return r.check()
 }
 
-func TestAHandlerThatRepliesWithNothingIsToldAndServedOn(t *testing.T) {
+// Order replies with what breaks the rules.
+func (*rules) Order(context.Context, *testv1.OrderRequest) (*testv1.OrderResponse, error) {
+	return &testv1.OrderResponse{}, nil
+}
+
+func (*rules) Give(_ context.Context, req *testv1.GiveRequest) (*testv1.GiveResponse, error) {
+	reply := &testv1.GiveResponse{}
+	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		reply.Given = append(reply.Given, string(field.Name()))
+		return true
+	})
+	slices.Sort(reply.Given)
+	return reply, nil
+}
+
+func (r *rules) Haggle(stream grpc.BidiStreamingServer[testv1.HaggleRequest, testv1.HaggleResponse]) error {
+	for {
+		req, err := stream.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := stream.Send(&testv1.HaggleResponse{Price: r.haggle(req.GetPrice())}); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *rules) register(apis grpc.ServiceRegistrar) { testv1.RegisterRulesServiceServer(apis, r) }
+
+func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
-	ctx, cancel := context.WithCancel(context.Background())
-	returned := make(chan error, 1)
-	go func() {
-		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) { testv1.RegisterRulesServiceServer(apis, rules{}) }, quiet)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-returned; err != nil {
-			t.Error(err)
-		}
-	})
+	handler := &rules{}
+	lines := new(logged)
+	serveAny(t, registry, handler.register, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.rules")
-	for range 2 {
-		_, err := testv1.NewRulesServiceClient(bus).Check(t.Context(), &testv1.CheckRequest{Username: "admin", Password: "long enough"})
-		if status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.Executed {
-			t.Errorf("a handler that returns nil = %v (%v), want INTERNAL of a call that ran", err, framework.OutcomeOf(err))
+	client := testv1.NewRulesServiceClient(bus)
+	request := &testv1.CheckRequest{Username: "admin", Password: "hunter2 hunter2"}
+	for name, test := range map[string]struct {
+		check func() (*testv1.CheckResponse, error)
+		code  codes.Code
+		line  string
+	}{
+		"returns nil": {func() (*testv1.CheckResponse, error) { return nil, nil }, codes.Internal, "neither a reply nor an error"}, //nolint:nilnil // which is what is tested
+		"panics":      {func() (*testv1.CheckResponse, error) { panic("on purpose") }, codes.Internal, "on purpose"},
+		"fails":       {func() (*testv1.CheckResponse, error) { return nil, status.Error(codes.NotFound, "nobody") }, codes.NotFound, ""},
+	} {
+		for range 2 {
+			handler.check = test.check
+			_, err := client.Check(t.Context(), request)
+			if status.Code(err) != test.code || framework.OutcomeOf(err) != framework.Executed {
+				t.Errorf("a handler that %s = %v (%v), want %v of a call that ran", name, err, framework.OutcomeOf(err), test.code)
+			}
+			if lines.count(test.line) == 0 {
+				t.Errorf("a handler that %s: the log does not say %q", name, test.line)
+			}
 		}
+	}
+	handler.check = func() (*testv1.CheckResponse, error) { return &testv1.CheckResponse{Valid: true}, nil }
+	if reply, err := client.Check(t.Context(), request); err != nil || !reply.GetValid() {
+		t.Errorf("a call after them = %v, %v", reply, err)
+	}
+	if lines.count("hunter2") != 0 {
+		t.Error("the log has a password")
+	}
+}
+
+// haggling serves test.rules and gives a plain gRPC client of it, which checks
+// nothing, and a bus.
+func haggling(t *testing.T, lines *logged) (plain, onBus testv1.RulesServiceClient) {
+	t.Helper()
+	registry := memory.New()
+	handler := &rules{haggle: func(price int64) int64 { return price }}
+	serveAny(t, registry, handler.register, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	bus := newBus(t, registry)
+	ready(t, bus, "test.rules")
+	watched := discoverytest.Watch(t, registry, "test.rules")
+	address := watched.Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 }).Instances[0].Address
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return testv1.NewRulesServiceClient(conn), testv1.NewRulesServiceClient(bus)
+}
+
+// haggle sends prices, one after the other, and gives how many replies came
+// before the stream ended, and how it did.
+func haggle(t *testing.T, client testv1.RulesServiceClient, prices ...int64) (replies int, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := client.Haggle(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, price := range prices {
+		if err := stream.Send(&testv1.HaggleRequest{Price: price}); err != nil {
+			if errors.Is(err, io.EOF) {
+				_, err = stream.Recv()
+			}
+			return replies, err
+		}
+		if _, err := stream.Recv(); err != nil {
+			return replies, err
+		}
+		replies++
+	}
+	if err := stream.CloseSend(); err != nil {
+		return replies, err
+	}
+	_, err = stream.Recv()
+	return replies, err
+}
+
+func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
+	t.Parallel()
+	lines := new(logged)
+	plain, onBus := haggling(t, lines)
+	for name, test := range map[string]struct {
+		client  testv1.RulesServiceClient
+		prices  []int64
+		replies int
+		code    codes.Code
+		whose   string
+	}{
+		"a bad request from a bus":                {onBus, []int64{1, 2, 0}, 2, codes.InvalidArgument, "request"},
+		"a bad request past the caller's checks":  {plain, []int64{1, 2, 0}, 2, codes.InvalidArgument, "request"},
+		"a bad reply of the handler's":            {plain, []int64{1, -2}, 1, codes.Internal, "reply"},
+		"a bad reply of the handler's, for a bus": {onBus, []int64{1, -2}, 1, codes.Internal, "reply"},
+	} {
+		replies, err := haggle(t, test.client, test.prices...)
+		if replies != test.replies || status.Code(err) != test.code || !strings.Contains(err.Error(), "the "+test.whose+" breaks") || !strings.Contains(err.Error(), "price") {
+			t.Errorf("%s: after %d replies %v, want %v after %d", name, replies, err, test.code, test.replies)
+		}
+	}
+	if lines.count("price") == 0 {
+		t.Error("the log tells of no bad reply")
+	}
+	if replies, err := haggle(t, onBus, 3, 2, 1); replies != 3 || !errors.Is(err, io.EOF) {
+		t.Errorf("a good stream after them: %d replies, %v", replies, err)
+	}
+}
+
+// TestACallerChecksWhatAServerDoesNot calls a plain gRPC server.
+func TestACallerChecksWhatAServerDoesNot(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := &rules{haggle: func(price int64) int64 { return price }}
+	server := grpc.NewServer()
+	handler.register(server)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		<-served
+	})
+	registry := memory.New()
+	if _, err := registry.Register(discovery.Instance{API: "test.rules", Address: listener.Addr().String()}); err != nil {
+		t.Fatal(err)
+	}
+	client := testv1.NewRulesServiceClient(newBus(t, registry))
+	if replies, err := haggle(t, client, 1, -2); replies != 1 || status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "reply breaks") {
+		t.Errorf("a stream with a bad reply: %d replies, %v", replies, err)
+	}
+	_, err = client.Order(t.Context(), &testv1.OrderRequest{
+		Customer: "admin", Items: []*testv1.OrderItem{{Name: "tea", Price: 1}}, Payment: &testv1.OrderRequest_Account{Account: "1234"},
+	})
+	if status.Code(err) != codes.Internal || !errors.As(err, new(*validate.Error)) || framework.OutcomeOf(err) != framework.Executed {
+		t.Errorf("a call with a bad reply = %v (%v)", err, framework.OutcomeOf(err))
 	}
 }

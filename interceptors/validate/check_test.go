@@ -453,6 +453,7 @@ func TestMessagesWithoutRulesHaveNoChecker(t *testing.T) {
 		"Lookup": {true, false},
 		"Sum":    {true, false},
 		"Free":   {false, false},
+		"Give":   {true, false},
 		"Follow": {true, true},
 		"Gather": {true, true},
 		"Haggle": {true, true},

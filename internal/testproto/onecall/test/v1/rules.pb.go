@@ -1225,6 +1225,134 @@ func (x *FreeResponse) GetText() string {
 	return ""
 }
 
+// GiveRequest is the request of Give: what may be left out, and what may be zero.
+type GiveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without presence.
+	Plain string `protobuf:"bytes,1,opt,name=plain,proto3" json:"plain,omitempty"`
+	// Without presence, and zero breaks its rule.
+	Ruled string `protobuf:"bytes,2,opt,name=ruled,proto3" json:"ruled,omitempty"`
+	// With presence.
+	May *string `protobuf:"bytes,3,opt,name=may,proto3,oneof" json:"may,omitempty"`
+	// With presence, and must be given.
+	Must *string `protobuf:"bytes,4,opt,name=must,proto3,oneof" json:"must,omitempty"`
+	// A number, and nothing else.
+	Number        float64 `protobuf:"fixed64,5,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveRequest) Reset() {
+	*x = GiveRequest{}
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveRequest) ProtoMessage() {}
+
+func (x *GiveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveRequest.ProtoReflect.Descriptor instead.
+func (*GiveRequest) Descriptor() ([]byte, []int) {
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GiveRequest) GetPlain() string {
+	if x != nil {
+		return x.Plain
+	}
+	return ""
+}
+
+func (x *GiveRequest) GetRuled() string {
+	if x != nil {
+		return x.Ruled
+	}
+	return ""
+}
+
+func (x *GiveRequest) GetMay() string {
+	if x != nil && x.May != nil {
+		return *x.May
+	}
+	return ""
+}
+
+func (x *GiveRequest) GetMust() string {
+	if x != nil && x.Must != nil {
+		return *x.Must
+	}
+	return ""
+}
+
+func (x *GiveRequest) GetNumber() float64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// GiveResponse is the reply of Give.
+type GiveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names of the fields that the request had, by presence or by a value.
+	Given         []string `protobuf:"bytes,1,rep,name=given,proto3" json:"given,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveResponse) Reset() {
+	*x = GiveResponse{}
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveResponse) ProtoMessage() {}
+
+func (x *GiveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveResponse.ProtoReflect.Descriptor instead.
+func (*GiveResponse) Descriptor() ([]byte, []int) {
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GiveResponse) GetGiven() []string {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
+
 // FollowRequest is the request of Follow.
 type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1236,7 +1364,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[17]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1376,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[17]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1389,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{17}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FollowRequest) GetPrices() []int64 {
@@ -1282,7 +1410,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[18]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1422,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[18]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1435,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{18}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FollowResponse) GetPrice() int64 {
@@ -1328,7 +1456,7 @@ type GatherRequest struct {
 
 func (x *GatherRequest) Reset() {
 	*x = GatherRequest{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[19]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1468,7 @@ func (x *GatherRequest) String() string {
 func (*GatherRequest) ProtoMessage() {}
 
 func (x *GatherRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[19]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1481,7 @@ func (x *GatherRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherRequest.ProtoReflect.Descriptor instead.
 func (*GatherRequest) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{19}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GatherRequest) GetPrice() int64 {
@@ -1374,7 +1502,7 @@ type GatherResponse struct {
 
 func (x *GatherResponse) Reset() {
 	*x = GatherResponse{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[20]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1514,7 @@ func (x *GatherResponse) String() string {
 func (*GatherResponse) ProtoMessage() {}
 
 func (x *GatherResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[20]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1527,7 @@ func (x *GatherResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherResponse.ProtoReflect.Descriptor instead.
 func (*GatherResponse) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{20}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GatherResponse) GetPrice() int64 {
@@ -1420,7 +1548,7 @@ type HaggleRequest struct {
 
 func (x *HaggleRequest) Reset() {
 	*x = HaggleRequest{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[21]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1560,7 @@ func (x *HaggleRequest) String() string {
 func (*HaggleRequest) ProtoMessage() {}
 
 func (x *HaggleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[21]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1573,7 @@ func (x *HaggleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HaggleRequest.ProtoReflect.Descriptor instead.
 func (*HaggleRequest) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{21}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HaggleRequest) GetPrice() int64 {
@@ -1466,7 +1594,7 @@ type HaggleResponse struct {
 
 func (x *HaggleResponse) Reset() {
 	*x = HaggleResponse{}
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[22]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1606,7 @@ func (x *HaggleResponse) String() string {
 func (*HaggleResponse) ProtoMessage() {}
 
 func (x *HaggleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_onecall_test_v1_rules_proto_msgTypes[22]
+	mi := &file_onecall_test_v1_rules_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1619,7 @@ func (x *HaggleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HaggleResponse.ProtoReflect.Descriptor instead.
 func (*HaggleResponse) Descriptor() ([]byte, []int) {
-	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{22}
+	return file_onecall_test_v1_rules_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HaggleResponse) GetPrice() int64 {
@@ -1650,7 +1778,17 @@ const file_onecall_test_v1_rules_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12-\n" +
 	"\x04next\x18\x02 \x01(\v2\x19.onecall.test.v1.FreeWordR\x04next\"\"\n" +
 	"\fFreeResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"1\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\xac\x01\n" +
+	"\vGiveRequest\x12\x14\n" +
+	"\x05plain\x18\x01 \x01(\tR\x05plain\x12\x1d\n" +
+	"\x05ruled\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05ruled\x12\x15\n" +
+	"\x03may\x18\x03 \x01(\tH\x00R\x03may\x88\x01\x01\x12\x1f\n" +
+	"\x04must\x18\x04 \x01(\tB\x06\xbaH\x03\xc8\x01\x01H\x01R\x04must\x88\x01\x01\x12\x1f\n" +
+	"\x06number\x18\x05 \x01(\x01B\a\xbaH\x04\x12\x02@\x01R\x06numberB\x06\n" +
+	"\x04_mayB\a\n" +
+	"\x05_must\"$\n" +
+	"\fGiveResponse\x12\x14\n" +
+	"\x05given\x18\x01 \x03(\tR\x05given\"1\n" +
 	"\rFollowRequest\x12 \n" +
 	"\x06prices\x18\x01 \x03(\x03B\b\xbaH\x05\x92\x01\x02\b\x01R\x06prices\"/\n" +
 	"\x0eFollowResponse\x12\x1d\n" +
@@ -1662,14 +1800,15 @@ const file_onecall_test_v1_rules_proto_rawDesc = "" +
 	"\rHaggleRequest\x12\x1d\n" +
 	"\x05price\x18\x01 \x01(\x03B\a\xbaH\x04\"\x028\x00R\x05price\"/\n" +
 	"\x0eHaggleResponse\x12\x1d\n" +
-	"\x05price\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x05price2\xb4\x05\n" +
+	"\x05price\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x05price2\xf9\x05\n" +
 	"\fRulesService\x12F\n" +
 	"\x05Check\x12\x1d.onecall.test.v1.CheckRequest\x1a\x1e.onecall.test.v1.CheckResponse\x12F\n" +
 	"\x05Order\x12\x1d.onecall.test.v1.OrderRequest\x1a\x1e.onecall.test.v1.OrderResponse\x12C\n" +
 	"\x04Keep\x12\x1c.onecall.test.v1.KeepRequest\x1a\x1d.onecall.test.v1.KeepResponse\x12I\n" +
 	"\x06Lookup\x12\x1e.onecall.test.v1.LookupRequest\x1a\x1f.onecall.test.v1.LookupResponse\x12@\n" +
 	"\x03Sum\x12\x1b.onecall.test.v1.SumRequest\x1a\x1c.onecall.test.v1.SumResponse\x12C\n" +
-	"\x04Free\x12\x1c.onecall.test.v1.FreeRequest\x1a\x1d.onecall.test.v1.FreeResponse\x12K\n" +
+	"\x04Free\x12\x1c.onecall.test.v1.FreeRequest\x1a\x1d.onecall.test.v1.FreeResponse\x12C\n" +
+	"\x04Give\x12\x1c.onecall.test.v1.GiveRequest\x1a\x1d.onecall.test.v1.GiveResponse\x12K\n" +
 	"\x06Follow\x12\x1e.onecall.test.v1.FollowRequest\x1a\x1f.onecall.test.v1.FollowResponse0\x01\x12K\n" +
 	"\x06Gather\x12\x1e.onecall.test.v1.GatherRequest\x1a\x1f.onecall.test.v1.GatherResponse(\x01\x12M\n" +
 	"\x06Haggle\x12\x1e.onecall.test.v1.HaggleRequest\x1a\x1f.onecall.test.v1.HaggleResponse(\x010\x01\x1a\x14\x92\xef\"\x10\n" +
@@ -1688,7 +1827,7 @@ func file_onecall_test_v1_rules_proto_rawDescGZIP() []byte {
 	return file_onecall_test_v1_rules_proto_rawDescData
 }
 
-var file_onecall_test_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_onecall_test_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_onecall_test_v1_rules_proto_goTypes = []any{
 	(*CheckRequest)(nil),   // 0: onecall.test.v1.CheckRequest
 	(*CheckResponse)(nil),  // 1: onecall.test.v1.CheckResponse
@@ -1707,57 +1846,59 @@ var file_onecall_test_v1_rules_proto_goTypes = []any{
 	(*FreeRequest)(nil),    // 14: onecall.test.v1.FreeRequest
 	(*FreeWord)(nil),       // 15: onecall.test.v1.FreeWord
 	(*FreeResponse)(nil),   // 16: onecall.test.v1.FreeResponse
-	(*FollowRequest)(nil),  // 17: onecall.test.v1.FollowRequest
-	(*FollowResponse)(nil), // 18: onecall.test.v1.FollowResponse
-	(*GatherRequest)(nil),  // 19: onecall.test.v1.GatherRequest
-	(*GatherResponse)(nil), // 20: onecall.test.v1.GatherResponse
-	(*HaggleRequest)(nil),  // 21: onecall.test.v1.HaggleRequest
-	(*HaggleResponse)(nil), // 22: onecall.test.v1.HaggleResponse
-	nil,                    // 23: onecall.test.v1.OrderRequest.LabelsEntry
-	nil,                    // 24: onecall.test.v1.OrderRequest.ShelvesEntry
-	nil,                    // 25: onecall.test.v1.OrderRequest.FragileEntry
-	nil,                    // 26: onecall.test.v1.OrderRequest.BoxesEntry
-	nil,                    // 27: onecall.test.v1.KeepRequest.LabelsEntry
-	nil,                    // 28: onecall.test.v1.KeepRequest.LocksEntry
-	nil,                    // 29: onecall.test.v1.KeepRequest.ShelfEntry
-	nil,                    // 30: onecall.test.v1.KeepRequest.CodesEntry
-	nil,                    // 31: onecall.test.v1.Lock.WordsEntry
-	nil,                    // 32: onecall.test.v1.KeepResponse.LabelsEntry
-	nil,                    // 33: onecall.test.v1.LookupRequest.IndexEntry
-	nil,                    // 34: onecall.test.v1.FreeRequest.IndexEntry
-	nil,                    // 35: onecall.test.v1.FreeRequest.HiddenEntry
-	(*anypb.Any)(nil),      // 36: google.protobuf.Any
+	(*GiveRequest)(nil),    // 17: onecall.test.v1.GiveRequest
+	(*GiveResponse)(nil),   // 18: onecall.test.v1.GiveResponse
+	(*FollowRequest)(nil),  // 19: onecall.test.v1.FollowRequest
+	(*FollowResponse)(nil), // 20: onecall.test.v1.FollowResponse
+	(*GatherRequest)(nil),  // 21: onecall.test.v1.GatherRequest
+	(*GatherResponse)(nil), // 22: onecall.test.v1.GatherResponse
+	(*HaggleRequest)(nil),  // 23: onecall.test.v1.HaggleRequest
+	(*HaggleResponse)(nil), // 24: onecall.test.v1.HaggleResponse
+	nil,                    // 25: onecall.test.v1.OrderRequest.LabelsEntry
+	nil,                    // 26: onecall.test.v1.OrderRequest.ShelvesEntry
+	nil,                    // 27: onecall.test.v1.OrderRequest.FragileEntry
+	nil,                    // 28: onecall.test.v1.OrderRequest.BoxesEntry
+	nil,                    // 29: onecall.test.v1.KeepRequest.LabelsEntry
+	nil,                    // 30: onecall.test.v1.KeepRequest.LocksEntry
+	nil,                    // 31: onecall.test.v1.KeepRequest.ShelfEntry
+	nil,                    // 32: onecall.test.v1.KeepRequest.CodesEntry
+	nil,                    // 33: onecall.test.v1.Lock.WordsEntry
+	nil,                    // 34: onecall.test.v1.KeepResponse.LabelsEntry
+	nil,                    // 35: onecall.test.v1.LookupRequest.IndexEntry
+	nil,                    // 36: onecall.test.v1.FreeRequest.IndexEntry
+	nil,                    // 37: onecall.test.v1.FreeRequest.HiddenEntry
+	(*anypb.Any)(nil),      // 38: google.protobuf.Any
 }
 var file_onecall_test_v1_rules_proto_depIdxs = []int32{
 	3,  // 0: onecall.test.v1.OrderRequest.items:type_name -> onecall.test.v1.OrderItem
-	23, // 1: onecall.test.v1.OrderRequest.labels:type_name -> onecall.test.v1.OrderRequest.LabelsEntry
-	24, // 2: onecall.test.v1.OrderRequest.shelves:type_name -> onecall.test.v1.OrderRequest.ShelvesEntry
-	25, // 3: onecall.test.v1.OrderRequest.fragile:type_name -> onecall.test.v1.OrderRequest.FragileEntry
-	26, // 4: onecall.test.v1.OrderRequest.boxes:type_name -> onecall.test.v1.OrderRequest.BoxesEntry
+	25, // 1: onecall.test.v1.OrderRequest.labels:type_name -> onecall.test.v1.OrderRequest.LabelsEntry
+	26, // 2: onecall.test.v1.OrderRequest.shelves:type_name -> onecall.test.v1.OrderRequest.ShelvesEntry
+	27, // 3: onecall.test.v1.OrderRequest.fragile:type_name -> onecall.test.v1.OrderRequest.FragileEntry
+	28, // 4: onecall.test.v1.OrderRequest.boxes:type_name -> onecall.test.v1.OrderRequest.BoxesEntry
 	3,  // 5: onecall.test.v1.OrderRequest.barter:type_name -> onecall.test.v1.OrderItem
-	36, // 6: onecall.test.v1.OrderRequest.extra:type_name -> google.protobuf.Any
+	38, // 6: onecall.test.v1.OrderRequest.extra:type_name -> google.protobuf.Any
 	4,  // 7: onecall.test.v1.OrderRequest.node:type_name -> onecall.test.v1.OrderNode
 	3,  // 8: onecall.test.v1.OrderRequest.gift:type_name -> onecall.test.v1.OrderItem
 	4,  // 9: onecall.test.v1.OrderNode.children:type_name -> onecall.test.v1.OrderNode
 	3,  // 10: onecall.test.v1.OrderResponse.items:type_name -> onecall.test.v1.OrderItem
-	27, // 11: onecall.test.v1.KeepRequest.labels:type_name -> onecall.test.v1.KeepRequest.LabelsEntry
-	28, // 12: onecall.test.v1.KeepRequest.locks:type_name -> onecall.test.v1.KeepRequest.LocksEntry
+	29, // 11: onecall.test.v1.KeepRequest.labels:type_name -> onecall.test.v1.KeepRequest.LabelsEntry
+	30, // 12: onecall.test.v1.KeepRequest.locks:type_name -> onecall.test.v1.KeepRequest.LocksEntry
 	8,  // 13: onecall.test.v1.KeepRequest.lock:type_name -> onecall.test.v1.Lock
-	36, // 14: onecall.test.v1.KeepRequest.wrapped:type_name -> google.protobuf.Any
+	38, // 14: onecall.test.v1.KeepRequest.wrapped:type_name -> google.protobuf.Any
 	7,  // 15: onecall.test.v1.KeepRequest.drawer:type_name -> onecall.test.v1.Drawer
 	7,  // 16: onecall.test.v1.KeepRequest.row:type_name -> onecall.test.v1.Drawer
-	29, // 17: onecall.test.v1.KeepRequest.shelf:type_name -> onecall.test.v1.KeepRequest.ShelfEntry
-	30, // 18: onecall.test.v1.KeepRequest.codes:type_name -> onecall.test.v1.KeepRequest.CodesEntry
+	31, // 17: onecall.test.v1.KeepRequest.shelf:type_name -> onecall.test.v1.KeepRequest.ShelfEntry
+	32, // 18: onecall.test.v1.KeepRequest.codes:type_name -> onecall.test.v1.KeepRequest.CodesEntry
 	8,  // 19: onecall.test.v1.KeepRequest.hidden:type_name -> onecall.test.v1.Lock
 	7,  // 20: onecall.test.v1.Drawer.behind:type_name -> onecall.test.v1.Drawer
-	31, // 21: onecall.test.v1.Lock.words:type_name -> onecall.test.v1.Lock.WordsEntry
-	32, // 22: onecall.test.v1.KeepResponse.labels:type_name -> onecall.test.v1.KeepResponse.LabelsEntry
+	33, // 21: onecall.test.v1.Lock.words:type_name -> onecall.test.v1.Lock.WordsEntry
+	34, // 22: onecall.test.v1.KeepResponse.labels:type_name -> onecall.test.v1.KeepResponse.LabelsEntry
 	7,  // 23: onecall.test.v1.KeepResponse.drawer:type_name -> onecall.test.v1.Drawer
-	33, // 24: onecall.test.v1.LookupRequest.index:type_name -> onecall.test.v1.LookupRequest.IndexEntry
+	35, // 24: onecall.test.v1.LookupRequest.index:type_name -> onecall.test.v1.LookupRequest.IndexEntry
 	15, // 25: onecall.test.v1.FreeRequest.words:type_name -> onecall.test.v1.FreeWord
-	34, // 26: onecall.test.v1.FreeRequest.index:type_name -> onecall.test.v1.FreeRequest.IndexEntry
-	35, // 27: onecall.test.v1.FreeRequest.hidden:type_name -> onecall.test.v1.FreeRequest.HiddenEntry
-	36, // 28: onecall.test.v1.FreeRequest.extra:type_name -> google.protobuf.Any
+	36, // 26: onecall.test.v1.FreeRequest.index:type_name -> onecall.test.v1.FreeRequest.IndexEntry
+	37, // 27: onecall.test.v1.FreeRequest.hidden:type_name -> onecall.test.v1.FreeRequest.HiddenEntry
+	38, // 28: onecall.test.v1.FreeRequest.extra:type_name -> google.protobuf.Any
 	3,  // 29: onecall.test.v1.FreeRequest.ignored:type_name -> onecall.test.v1.OrderItem
 	15, // 30: onecall.test.v1.FreeWord.next:type_name -> onecall.test.v1.FreeWord
 	3,  // 31: onecall.test.v1.OrderRequest.ShelvesEntry.value:type_name -> onecall.test.v1.OrderItem
@@ -1773,20 +1914,22 @@ var file_onecall_test_v1_rules_proto_depIdxs = []int32{
 	10, // 41: onecall.test.v1.RulesService.Lookup:input_type -> onecall.test.v1.LookupRequest
 	12, // 42: onecall.test.v1.RulesService.Sum:input_type -> onecall.test.v1.SumRequest
 	14, // 43: onecall.test.v1.RulesService.Free:input_type -> onecall.test.v1.FreeRequest
-	17, // 44: onecall.test.v1.RulesService.Follow:input_type -> onecall.test.v1.FollowRequest
-	19, // 45: onecall.test.v1.RulesService.Gather:input_type -> onecall.test.v1.GatherRequest
-	21, // 46: onecall.test.v1.RulesService.Haggle:input_type -> onecall.test.v1.HaggleRequest
-	1,  // 47: onecall.test.v1.RulesService.Check:output_type -> onecall.test.v1.CheckResponse
-	5,  // 48: onecall.test.v1.RulesService.Order:output_type -> onecall.test.v1.OrderResponse
-	9,  // 49: onecall.test.v1.RulesService.Keep:output_type -> onecall.test.v1.KeepResponse
-	11, // 50: onecall.test.v1.RulesService.Lookup:output_type -> onecall.test.v1.LookupResponse
-	13, // 51: onecall.test.v1.RulesService.Sum:output_type -> onecall.test.v1.SumResponse
-	16, // 52: onecall.test.v1.RulesService.Free:output_type -> onecall.test.v1.FreeResponse
-	18, // 53: onecall.test.v1.RulesService.Follow:output_type -> onecall.test.v1.FollowResponse
-	20, // 54: onecall.test.v1.RulesService.Gather:output_type -> onecall.test.v1.GatherResponse
-	22, // 55: onecall.test.v1.RulesService.Haggle:output_type -> onecall.test.v1.HaggleResponse
-	47, // [47:56] is the sub-list for method output_type
-	38, // [38:47] is the sub-list for method input_type
+	17, // 44: onecall.test.v1.RulesService.Give:input_type -> onecall.test.v1.GiveRequest
+	19, // 45: onecall.test.v1.RulesService.Follow:input_type -> onecall.test.v1.FollowRequest
+	21, // 46: onecall.test.v1.RulesService.Gather:input_type -> onecall.test.v1.GatherRequest
+	23, // 47: onecall.test.v1.RulesService.Haggle:input_type -> onecall.test.v1.HaggleRequest
+	1,  // 48: onecall.test.v1.RulesService.Check:output_type -> onecall.test.v1.CheckResponse
+	5,  // 49: onecall.test.v1.RulesService.Order:output_type -> onecall.test.v1.OrderResponse
+	9,  // 50: onecall.test.v1.RulesService.Keep:output_type -> onecall.test.v1.KeepResponse
+	11, // 51: onecall.test.v1.RulesService.Lookup:output_type -> onecall.test.v1.LookupResponse
+	13, // 52: onecall.test.v1.RulesService.Sum:output_type -> onecall.test.v1.SumResponse
+	16, // 53: onecall.test.v1.RulesService.Free:output_type -> onecall.test.v1.FreeResponse
+	18, // 54: onecall.test.v1.RulesService.Give:output_type -> onecall.test.v1.GiveResponse
+	20, // 55: onecall.test.v1.RulesService.Follow:output_type -> onecall.test.v1.FollowResponse
+	22, // 56: onecall.test.v1.RulesService.Gather:output_type -> onecall.test.v1.GatherResponse
+	24, // 57: onecall.test.v1.RulesService.Haggle:output_type -> onecall.test.v1.HaggleResponse
+	48, // [48:58] is the sub-list for method output_type
+	38, // [38:48] is the sub-list for method input_type
 	38, // [38:38] is the sub-list for extension type_name
 	38, // [38:38] is the sub-list for extension extendee
 	0,  // [0:38] is the sub-list for field type_name
@@ -1805,13 +1948,14 @@ func file_onecall_test_v1_rules_proto_init() {
 		(*KeepRequest_Pin)(nil),
 		(*KeepRequest_Lock)(nil),
 	}
+	file_onecall_test_v1_rules_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_onecall_test_v1_rules_proto_rawDesc), len(file_onecall_test_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

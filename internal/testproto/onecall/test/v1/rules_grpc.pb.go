@@ -28,6 +28,7 @@ const (
 	RulesService_Lookup_FullMethodName = "/onecall.test.v1.RulesService/Lookup"
 	RulesService_Sum_FullMethodName    = "/onecall.test.v1.RulesService/Sum"
 	RulesService_Free_FullMethodName   = "/onecall.test.v1.RulesService/Free"
+	RulesService_Give_FullMethodName   = "/onecall.test.v1.RulesService/Give"
 	RulesService_Follow_FullMethodName = "/onecall.test.v1.RulesService/Follow"
 	RulesService_Gather_FullMethodName = "/onecall.test.v1.RulesService/Gather"
 	RulesService_Haggle_FullMethodName = "/onecall.test.v1.RulesService/Haggle"
@@ -51,6 +52,8 @@ type RulesServiceClient interface {
 	Sum(ctx context.Context, in *SumRequest, opts ...grpc.CallOption) (*SumResponse, error)
 	// Free has no rules.
 	Free(ctx context.Context, in *FreeRequest, opts ...grpc.CallOption) (*FreeResponse, error)
+	// Give tells what it was given.
+	Give(ctx context.Context, in *GiveRequest, opts ...grpc.CallOption) (*GiveResponse, error)
 	// Follow answers one request with a stream.
 	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
 	// Gather answers a stream with one reply.
@@ -127,6 +130,16 @@ func (c *rulesServiceClient) Free(ctx context.Context, in *FreeRequest, opts ...
 	return out, nil
 }
 
+func (c *rulesServiceClient) Give(ctx context.Context, in *GiveRequest, opts ...grpc.CallOption) (*GiveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GiveResponse)
+	err := c.cc.Invoke(ctx, RulesService_Give_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *rulesServiceClient) Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &RulesService_ServiceDesc.Streams[0], RulesService_Follow_FullMethodName, cOpts...)
@@ -190,6 +203,8 @@ type RulesServiceServer interface {
 	Sum(context.Context, *SumRequest) (*SumResponse, error)
 	// Free has no rules.
 	Free(context.Context, *FreeRequest) (*FreeResponse, error)
+	// Give tells what it was given.
+	Give(context.Context, *GiveRequest) (*GiveResponse, error)
 	// Follow answers one request with a stream.
 	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
 	// Gather answers a stream with one reply.
@@ -223,6 +238,9 @@ func (UnimplementedRulesServiceServer) Sum(context.Context, *SumRequest) (*SumRe
 }
 func (UnimplementedRulesServiceServer) Free(context.Context, *FreeRequest) (*FreeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Free not implemented")
+}
+func (UnimplementedRulesServiceServer) Give(context.Context, *GiveRequest) (*GiveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Give not implemented")
 }
 func (UnimplementedRulesServiceServer) Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error {
 	return status.Error(codes.Unimplemented, "method Follow not implemented")
@@ -362,6 +380,24 @@ func _RulesService_Free_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RulesService_Give_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GiveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RulesServiceServer).Give(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RulesService_Give_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RulesServiceServer).Give(ctx, req.(*GiveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RulesService_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(FollowRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -417,6 +453,10 @@ var RulesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Free",
 			Handler:    _RulesService_Free_Handler,
+		},
+		{
+			MethodName: "Give",
+			Handler:    _RulesService_Give_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,25 @@
+package etcd_test
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/onecall-dev/onecall/discovery/etcd"
+)
+
+// A registry on three members, with a client certificate and a user.
+func ExampleOpen() {
+	registry, err := etcd.Open(etcd.Config{
+		Endpoints: []string{"https://etcd-0:2379", "https://etcd-1:2379", "https://etcd-2:2379"},
+		CAFile:    "/etc/onecall/ca.pem",
+		CertFile:  "/etc/onecall/cert.pem", KeyFile: "/etc/onecall/key.pem",
+		Username: "auth", Password: os.Getenv("ETCD_PASSWORD"),
+	})
+	if err != nil {
+		// Here there are no such files, which is told before anything is done.
+		fmt.Println(err)
+		return
+	}
+	defer registry.Close()
+	// Output: etcd: Config.CertFile: and KeyFile can't be used: open /etc/onecall/cert.pem: no such file or directory: give a certificate and its key, in PEM
+}
