@@ -28,6 +28,7 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		if err != nil {
 			return err
 		}
+		conn.held.Connect() // all at once
 		connections = append(connections, conn)
 	}
 	var problems []string
