@@ -35,7 +35,8 @@ type Bus struct {
 	routes atomic.Pointer[map[string]*route]
 
 	// byName are the RPCs that were called by name, by that name.
-	byName sync.Map // of *namedRPC
+	byName   sync.Map // of *namedRPC
+	fetching *fetching
 	// incompatible counts schemas that are incompatible with the program's own.
 	incompatible atomic.Uint64
 
@@ -80,6 +81,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 		registry:    registry,
 		options:     read,
 		caller:      atmostonce.NewCaller(),
+		fetching:    newFetching(registry),
 		connections: make(map[string]*connection),
 		rules:       make(map[string]map[string]validate.Method),
 		published:   make(map[string]*published),
@@ -135,6 +137,7 @@ func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 // CANCELED. A second Close does nothing.
 func (b *Bus) Close() error {
 	b.closed.Store(true)
+	b.fetching.close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var errs []error

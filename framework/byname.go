@@ -3,7 +3,9 @@ package framework
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
@@ -43,7 +46,7 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 		return nil, invalid("call of %.60q: the context is nil: give context.Background() if there is no other", name)
 	}
 	parameters, options, given := sortArgs(args)
-	rpc, err := b.named(ctx, name, given)
+	rpc, options, err := b.named(ctx, name, given, options)
 	if err != nil {
 		return nil, err
 	}
@@ -108,18 +111,19 @@ func (r *namedRPC) newReply() proto.Message {
 }
 
 // named finds the RPC of a bus name. positional are values that a call must not
-// have: it ends here then, with what is known without asking anybody.
-func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedRPC, error) {
+// have: it ends here then, with what is known without asking anybody. The
+// options are the call's, with the time that it took to ask.
+func (b *Bus) named(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*namedRPC, []grpc.CallOption, error) {
 	known, ok := b.knownByName(name)
 	if ok && positional == nil && b.current(known) {
-		return known, nil
+		return known, options, nil
 	}
 	api, rpc, err := named.SplitName(name)
 	if err != nil {
-		return nil, notSentBecause(err)
+		return nil, nil, notSentBecause(err)
 	}
 	if b.closed.Load() {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	own := ownSchema(api, rpc)
 	if positional != nil {
@@ -131,21 +135,27 @@ func (b *Bus) named(ctx context.Context, name string, positional []any) (*namedR
 				usage = named.Usage(name, method.Input())
 			}
 		}
-		return nil, notSentBecause(named.Positional(name, usage, positional))
+		return nil, nil, notSentBecause(named.Positional(name, usage, positional))
 	}
 	found, digest := own, ""
 	if own == nil {
-		if found, digest, err = b.publishedSchema(ctx, api, name); err != nil {
-			return nil, err
+		start := time.Now()
+		call, err := timeout.Begin(timeout.Declared(0, 0), options)
+		if err != nil {
+			return nil, nil, err
 		}
+		if found, digest, err = b.publishedSchema(ctx, api, name, call); err != nil {
+			return nil, nil, err
+		}
+		options = append(slices.Clip(options), timeout.Since(start))
 	}
 	added, err := b.newNamed(found, api, name, rpc)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	added.digest = digest
 	b.byName.Store(name, added)
-	return added, nil
+	return added, options, nil
 }
 
 // knownByName gives an RPC that was called by name before.

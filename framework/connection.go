@@ -101,7 +101,8 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 	again := reissue{bus: c.bus, route: route}
 	for {
 		before := ch.finding.now()
-		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0, method, args, reply, opts)
+		// Before the registry has answered grpc-go holds no call to a limit.
+		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0 || before != nil, method, args, reply, opts)
 		if err == nil {
 			again.succeeded()
 			if err := route.rules.CheckReply(reply); err != nil {

@@ -3,7 +3,6 @@ package framework
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +46,9 @@ type RPCDescription struct {
 	ClientStream, ServerStream bool
 	// Parameters are the fields of the request, Reply those of the reply.
 	Parameters, Reply []FieldDescription
+	// ParameterRules and ReplyRules are those about the message as a whole, and its
+	// oneofs.
+	ParameterRules, ReplyRules []string
 }
 
 // FieldDescription is what a .proto says of a field.
@@ -65,11 +67,11 @@ type FieldDescription struct {
 	// Redacted is whether its value is shown nowhere: debug_redact.
 	Redacted bool
 	// Rules are protovalidate's, such as "string.min_len: 1", in the order of
-	// their numbers.
+	// their numbers, those of the message that it holds among them.
 	Rules   []string
 	Comment string
-	// Fields are those of a message, but of protobuf's own and of one that it is
-	// itself part of.
+	// Fields are those of a message, where its type first occurs in the parameters
+	// or the reply; of protobuf's own none.
 	Fields []FieldDescription
 	// Values are the names of an enum's.
 	Values []string
@@ -87,8 +89,11 @@ func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	}
 	found := ownSchema(api, "")
 	if found == nil {
-		var err error
-		if found, _, err = b.publishedSchema(ctx, api, api); err != nil {
+		call, err := timeout.Begin(timeout.Declared(0, 0), nil)
+		if err != nil {
+			return nil, err
+		}
+		if found, _, err = b.publishedSchema(ctx, api, api, call); err != nil {
 			return nil, err
 		}
 	}
@@ -106,8 +111,8 @@ func describe(s *schema.Schema, api *contract.API) *Description {
 		described := RPCDescription{
 			Name: rpc.Name, Method: rpc.Method, Comment: s.Comment(method), Idempotency: rpc.Idempotency.String(),
 			ClientStream: method.IsStreamingClient(), ServerStream: method.IsStreamingServer(),
-			Parameters: describeFields(s, method.Input(), nil),
-			Reply:      describeFields(s, method.Output(), nil),
+			Parameters: describeFields(s, method.Input(), make(map[protoreflect.FullName]bool)), ParameterRules: rulesOfMessage(method.Input()),
+			Reply: describeFields(s, method.Output(), make(map[protoreflect.FullName]bool)), ReplyRules: rulesOfMessage(method.Output()),
 		}
 		if !rpc.Stream {
 			described.Timeout = timeout.Declared(rpc.Timeout, api.Timeout).Duration
@@ -117,10 +122,10 @@ func describe(s *schema.Schema, api *contract.API) *Description {
 	return out
 }
 
-// describeFields describes the fields of a message; around are the messages that
-// it is part of.
-func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, around []protoreflect.FullName) []FieldDescription {
-	around = append(slices.Clip(around), message.FullName())
+// describeFields describes the fields of a message; done are the types whose
+// fields are described, or being so: a schema may hold one very many times.
+func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, done map[protoreflect.FullName]bool) []FieldDescription {
+	done[message.FullName()] = true
 	var out []FieldDescription
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
@@ -138,8 +143,9 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, ar
 		if field.IsMap() {
 			value = field.MapValue()
 		}
-		if inner := value.Message(); inner != nil && !expanded(inner, around) {
-			described.Fields = describeFields(s, inner, around)
+		if inner := value.Message(); inner != nil && !done[inner.FullName()] && !strings.HasPrefix(string(inner.FullName()), "google.protobuf.") {
+			described.Rules = append(described.Rules, rulesOfMessage(inner)...)
+			described.Fields = describeFields(s, inner, done)
 		}
 		if enum := value.Enum(); enum != nil {
 			for i := range enum.Values().Len() {
@@ -149,11 +155,6 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, ar
 		out = append(out, described)
 	}
 	return out
-}
-
-// expanded tells whether a message is not to be described again, or not at all.
-func expanded(message protoreflect.MessageDescriptor, around []protoreflect.FullName) bool {
-	return slices.Contains(around, message.FullName()) || strings.HasPrefix(string(message.FullName()), "google.protobuf.")
 }
 
 // typeOf writes a field's type as its .proto does.
@@ -187,6 +188,21 @@ func rulesOf(field protoreflect.FieldDescriptor) []string {
 		return nil
 	}
 	return writeRules("", rules.ProtoReflect())
+}
+
+// rulesOfMessage writes the rules about a message as a whole, and its oneofs.
+func rulesOfMessage(message protoreflect.MessageDescriptor) []string {
+	var out []string
+	if rules, ok := proto.GetExtension(message.Options(), validate.E_Message).(*validate.MessageRules); ok && rules != nil {
+		out = writeRules("", rules.ProtoReflect())
+	}
+	for i := range message.Oneofs().Len() {
+		oneof := message.Oneofs().Get(i)
+		if rules, ok := proto.GetExtension(oneof.Options(), validate.E_Oneof).(*validate.OneofRules); ok && rules != nil {
+			out = append(out, writeRules("oneof "+string(oneof.Name())+": ", rules.ProtoReflect())...)
+		}
+	}
+	return out
 }
 
 func writeRules(prefix string, rules protoreflect.Message) []string {
@@ -250,10 +266,14 @@ func (d *Description) String() string {
 			name   string
 			stream bool
 			fields []FieldDescription
-		}{{"parameters", rpc.ClientStream, rpc.Parameters}, {"reply", rpc.ServerStream, rpc.Reply}} {
+			rules  []string
+		}{{"parameters", rpc.ClientStream, rpc.Parameters, rpc.ParameterRules}, {"reply", rpc.ServerStream, rpc.Reply, rpc.ReplyRules}} {
 			fmt.Fprintf(&out, "  %s", side.name)
 			if side.stream {
 				out.WriteString(", a stream")
+			}
+			for _, rule := range side.rules {
+				out.WriteString(", " + rule)
 			}
 			out.WriteString("\n")
 			writeFields(&out, "    ", side.fields, side.name == "parameters")

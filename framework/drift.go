@@ -2,18 +2,16 @@ package framework
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/internal/backoff"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -40,12 +38,6 @@ func (e *SchemaError) Error() string {
 		"build both from compatible .proto files, or leave StrictSchema out", e.API, e.Address, e.Version, shown)
 }
 
-// fetchBackoff spaces out attempts to get a schema.
-var fetchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 10 * time.Second}
-
-// fetchLimit bounds one.
-const fetchLimit = 5 * time.Second
-
 // drift judges instances of one API by their schema, each schema once. Its
 // methods are safe for all goroutines.
 type drift struct {
@@ -69,6 +61,8 @@ type verdict struct {
 	pending bool
 	trouble error
 	waiting map[*channel]func()
+	// instance is the one that was last seen with the schema.
+	instance discovery.Instance
 	// err is nil of one that is compatible.
 	err *SchemaError
 }
@@ -102,6 +96,7 @@ func (d *drift) accept(asker *channel, instance discovery.Instance, again func()
 	if found == nil {
 		found = d.begin(instance)
 	}
+	found.instance = instance
 	switch {
 	case !d.bus.options.strict:
 		return nil
@@ -136,7 +131,7 @@ func (d *drift) begin(instance discovery.Instance) *verdict {
 		return found
 	}
 	found.pending = true
-	d.judging.Go(func() { d.judge(own, instance) })
+	d.judging.Go(func() { d.judge(own, instance.Schema) })
 	return found
 }
 
@@ -151,19 +146,36 @@ func (d *drift) own(instance discovery.Instance) protoreflect.ServiceDescriptor 
 	return nil
 }
 
-// judge compares an instance's schema with the program's own, once it has it.
-func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Instance) {
+// judge compares the schema of a digest with the program's own, once an instance
+// gives it. Without StrictSchema, where nobody waits, it gives up after a few
+// attempts, until the registry tells of an instance again.
+func (d *drift) judge(own protoreflect.ServiceDescriptor, digest string) {
+	const few = 5
 	for failures := 0; ; {
-		ctx, cancel := context.WithTimeout(d.life, fetchLimit)
-		served, err := fetchSchema(ctx, d.bus.registry, instance)
-		cancel()
-		if err == nil || errors.Is(err, errNoSchema) {
+		d.mu.Lock()
+		instance := d.verdicts[digest].instance
+		d.mu.Unlock()
+		served, err := d.bus.fetching.get(d.life, instance)
+		if err == nil {
 			d.decide(own, served, instance)
 			return
 		}
+		if d.life.Err() != nil {
+			return
+		}
 		failures++
-		d.change(instance.Schema, verdict{pending: true, trouble: err})
-		d.bus.options.log.Debug("cannot get the schema of an instance; trying again", "api", d.api, "address", instance.Address, "error", err)
+		level := slog.LevelDebug
+		if failures == 1 && d.bus.options.strict {
+			level = slog.LevelWarn
+		}
+		d.bus.options.log.Log(d.life, level, "cannot read the schema of an instance; trying again", "api", d.api, "address", instance.Address, "error", err)
+		if failures == few && !d.bus.options.strict {
+			d.mu.Lock()
+			delete(d.verdicts, digest)
+			d.mu.Unlock()
+			return
+		}
+		d.trouble(digest, err)
 		if fetchBackoff.Wait(d.life, failures) != nil {
 			return
 		}
@@ -173,15 +185,13 @@ func (d *drift) judge(own protoreflect.ServiceDescriptor, instance discovery.Ins
 // decide keeps the verdict on a schema and tells of an incompatible one, once.
 func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema, instance discovery.Instance) {
 	var fault *SchemaError
-	if served != nil {
-		for _, difference := range schema.Compare(d.api, own, served.Service) {
-			if fault == nil {
-				fault = &SchemaError{API: d.api, Address: instance.Address, Version: instance.Version}
-			}
-			fault.Differences = append(fault.Differences, difference.String())
+	for _, difference := range schema.Compare(d.api, own, served.Service) {
+		if fault == nil {
+			fault = &SchemaError{API: d.api, Address: instance.Address, Version: instance.Version}
 		}
+		fault.Differences = append(fault.Differences, difference.String())
 	}
-	d.change(instance.Schema, verdict{err: fault})
+	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })
 	if fault != nil {
 		d.bus.incompatible.Add(1)
 		d.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", d.api, "address", instance.Address,
@@ -189,11 +199,18 @@ func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema
 	}
 }
 
+// trouble notes why a verdict takes so long.
+func (d *drift) trouble(digest string, err error) {
+	d.change(digest, func(found *verdict) { found.trouble = err })
+}
+
 // change changes the verdict on a schema and tells who waits for that.
-func (d *drift) change(digest string, to verdict) {
+func (d *drift) change(digest string, to func(*verdict)) {
 	d.mu.Lock()
-	waiting := d.verdicts[digest].waiting
-	d.verdicts[digest] = &to
+	found := d.verdicts[digest]
+	waiting := found.waiting
+	found.waiting = nil
+	to(found)
 	d.mu.Unlock()
 	for _, again := range waiting {
 		again()

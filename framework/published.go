@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
@@ -31,9 +31,6 @@ type published struct {
 	fetched *schema.Schema
 	digest  string
 }
-
-// errNoSchema says that nobody can tell what an API's RPCs take.
-var errNoSchema = errors.New("its instances publish no schema: link its generated code into this program, or have it served by framework.Serve")
 
 // follow gives what an API's instances publish, until release.
 func (b *Bus) follow(api string) (*published, error) {
@@ -97,9 +94,9 @@ func (p *published) has(digest string) bool {
 	return slices.ContainsFunc(p.snapshot.Instances, func(i discovery.Instance) bool { return i.Schema == digest })
 }
 
-// publishedSchema gives the schema that an API's instances publish, within ctx
-// and the default timeout. name is what it is for.
-func (b *Bus) publishedSchema(ctx context.Context, api, name string) (*schema.Schema, string, error) {
+// publishedSchema gives the schema that an API's instances publish, within the
+// time of a call, and its digest. name is what it is for.
+func (b *Bus) publishedSchema(ctx context.Context, api, name string, call timeout.Call) (*schema.Schema, string, error) {
 	if err := contract.CheckName(api); err != nil {
 		return nil, "", invalid("%s: %v", name, err)
 	}
@@ -108,38 +105,53 @@ func (b *Bus) publishedSchema(ctx context.Context, api, name string) (*schema.Sc
 		return nil, "", err
 	}
 	defer b.release(api, p)
-	ctx, cancel := context.WithTimeout(ctx, timeout.Default)
+	limited, cancel := call.Context(ctx)
 	defer cancel()
-	instance, err := p.instance(ctx, api)
+	found, digest, err := p.get(limited, b.fetching, api)
+	if err == nil {
+		return found, digest, nil
+	}
+	code := (&problem{err: err}).code()
+	if limited.Err() != nil {
+		code = status.FromContextError(limited.Err()).Code()
+	}
+	return nil, "", notSent(code, name+": "+err.Error()+" (the call was not sent)", err)
+}
+
+// get gives the schema of an instance: of the first whose can be had.
+func (p *published) get(ctx context.Context, from *fetching, api string) (*schema.Schema, string, error) {
+	instances, err := p.instances(ctx, api)
 	if err != nil {
-		problem := &problem{err: err}
-		code := problem.code()
-		if ctx.Err() != nil {
-			code = codes.DeadlineExceeded
-			if errors.Is(ctx.Err(), context.Canceled) {
-				code = codes.Canceled
-			}
-		}
-		return nil, "", notSent(code, name+": "+err.Error()+" (the call was not sent)", err)
+		return nil, "", err
 	}
 	p.mu.Lock()
 	fetched, digest := p.fetched, p.digest
 	p.mu.Unlock()
-	if fetched != nil && digest == instance.Schema {
+	if fetched != nil && slices.ContainsFunc(instances, func(i discovery.Instance) bool { return i.Schema == digest }) {
 		return fetched, digest, nil
 	}
-	fetched, err = fetchSchema(ctx, b.registry, instance)
-	if err != nil {
-		return nil, "", notSent(codes.Unavailable, fmt.Sprintf("%s: the schema of API %q: %v (the call was not sent)", name, api, err), err)
+	var errs []error
+	for _, instance := range instances {
+		fetched, err = from.get(ctx, instance)
+		if err == nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fetched, p.digest = fetched, instance.Schema
+			return fetched, instance.Schema, nil
+		}
+		errs = append(errs, fmt.Errorf("the schema of API %q at %s: %w", api, instance.Address, err))
+		if ctx.Err() != nil || len(errs) == mostTried {
+			break
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.fetched, p.digest = fetched, instance.Schema
-	return fetched, instance.Schema, nil
+	return nil, "", errors.Join(errs...)
 }
 
-// instance waits for an instance that publishes a schema.
-func (p *published) instance(ctx context.Context, api string) (discovery.Instance, error) {
+// mostTried is how many instances are asked for their schema for one call.
+const mostTried = 5
+
+// instances waits for instances that publish a schema.
+func (p *published) instances(ctx context.Context, api string) ([]discovery.Instance, error) {
 	waiting := resolver.NewNoAnswerError(api)
 	for {
 		p.mu.Lock()
@@ -147,30 +159,18 @@ func (p *published) instance(ctx context.Context, api string) (discovery.Instanc
 		p.mu.Unlock()
 		if snapshot != nil {
 			if err := snapshot.Err(); err != nil {
-				return discovery.Instance{}, err
+				return nil, err
 			}
-			at := slices.IndexFunc(snapshot.Instances, func(i discovery.Instance) bool { return i.Schema != "" })
-			if at < 0 {
-				return discovery.Instance{}, fmt.Errorf("API %q: %w", api, errNoSchema)
+			publishing := slices.DeleteFunc(slices.Clone(snapshot.Instances), func(i discovery.Instance) bool { return i.Schema == "" })
+			if len(publishing) == 0 {
+				return nil, fmt.Errorf("API %q: %w", api, errNoSchema)
 			}
-			return snapshot.Instances[at], nil
+			return publishing, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return discovery.Instance{}, waiting
+			return nil, waiting
 		}
 	}
-}
-
-// fetchSchema asks a registry for an instance's schema.
-func fetchSchema(ctx context.Context, registry discovery.Registry, instance discovery.Instance) (*schema.Schema, error) {
-	packed, err := registry.Descriptors(ctx, instance)
-	switch {
-	case err != nil:
-		return nil, err
-	case packed == "":
-		return nil, errNoSchema
-	}
-	return schema.Unpack(packed, instance.Service)
 }

@@ -1,6 +1,9 @@
 package contract
 
 import (
+	"cmp"
+	"slices"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
@@ -20,7 +23,8 @@ func Find(files *protoregistry.Files, service string) (*API, error) {
 	return FromDescriptor(found)
 }
 
-// Named reads the contracts of all services in files that go by a bus name.
+// Named reads the contracts of all services in files that go by a bus name, in
+// the order of their full names.
 // Services with faults are passed over: they err when they are called.
 func Named(files *protoregistry.Files, name string) []*API {
 	var apis []*API
@@ -36,5 +40,6 @@ func Named(files *protoregistry.Files, name string) []*API {
 		}
 		return true
 	})
+	slices.SortFunc(apis, func(a, b *API) int { return cmp.Compare(a.Service, b.Service) })
 	return apis
 }

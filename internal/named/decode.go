@@ -189,7 +189,7 @@ func (d *decoder) copyMessage(from, into protoreflect.Message) error {
 	if err == nil {
 		err = proto.UnmarshalOptions{AllowPartial: true, Resolver: d.types}.Unmarshal(data, into.Interface())
 	}
-	if err != nil {
+	if err != nil || misread(into) {
 		return d.fail("is a %s that does not fit the one given: build both from one .proto", clip(string(into.Descriptor().FullName()), maxTypeEcho))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -110,12 +111,12 @@ func (e *encoder) jsonList(at reflect.Value) (*structpb.Value, bool) {
 		return nil, false
 	}
 	defer e.leave()
-	out := &structpb.ListValue{Values: make([]*structpb.Value, 0, min(at.Len(), MaxBytes))}
+	if !e.charge(at.Len()) {
+		return nil, false
+	}
+	out := &structpb.ListValue{Values: make([]*structpb.Value, 0, at.Len())}
 	ok := true
 	for i := range at.Len() {
-		if !e.charge(1) {
-			return nil, false
-		}
 		e.push(step{index: i})
 		value, good := e.jsonValue(jsonElement, at.Index(i).Interface())
 		e.pop()
@@ -139,8 +140,38 @@ func (e *encoder) adopt(from proto.Message, into protoreflect.Message) bool {
 	if err == nil {
 		err = proto.UnmarshalOptions{AllowPartial: true, Merge: true, Resolver: e.plan.types}.Unmarshal(data, into.Interface())
 	}
-	if err != nil {
+	if err != nil || misread(into) {
 		return e.fail(WrongType, "is a message that does not fit %s as the schema has it: build both from one .proto", into.Descriptor().FullName())
 	}
 	return true
+}
+
+// misread tells whether a message that was read from another schema's bytes has
+// values that could not be read: fields that it does declare, and that came as
+// another type.
+func misread(m protoreflect.Message) (found bool) {
+	for unknown := m.GetUnknown(); len(unknown) > 0; {
+		number, _, size := protowire.ConsumeField(unknown)
+		if size < 0 || m.Descriptor().Fields().ByNumber(number) != nil {
+			return true
+		}
+		unknown = unknown[size:]
+	}
+	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case field.IsMap() && field.MapValue().Message() != nil:
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				found = misread(v.Message())
+				return !found
+			})
+		case field.IsList() && field.Message() != nil:
+			for i := range v.List().Len() {
+				found = found || misread(v.List().Get(i).Message())
+			}
+		case !field.IsMap() && !field.IsList() && field.Message() != nil:
+			found = misread(v.Message())
+		}
+		return !found
+	})
+	return found
 }

@@ -3,6 +3,7 @@ package named
 import (
 	"encoding/json"
 	"math"
+	"math/big"
 	"math/bits"
 	"regexp"
 	"strconv"
@@ -168,32 +169,33 @@ func rounded(v float64, width int) (float64, Kind) {
 	return near, ""
 }
 
+// floatOfNumber reads a number of JSON. One with a fraction is the nearest float,
+// one without must be that float exactly, or what a float is written as.
 func floatOfNumber(text string, width int) (float64, Kind) {
 	if !isJSONNumber(text) {
 		return 0, WrongType
-	}
-	if !strings.ContainsAny(text, ".eE") {
-		// Written as an integer, it is held to what an integer is held to.
-		n, problem := integerOfNumber(text)
-		if problem != "" {
-			return 0, problem
-		}
-		if n.negative {
-			return negativeFloat(n, width)
-		}
-		return floatOf(n.abs, width)
 	}
 	f, err := strconv.ParseFloat(text, width)
 	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
 	if err != nil || f == 0 && strings.ContainsAny(mantissa, "123456789") {
 		return 0, OutOfRange
 	}
+	least := float64(uint64(1) << mantissa64)
+	if width == 32 {
+		least = float64(uint64(1) << mantissa32)
+	}
+	if math.Abs(f) < least { // which holds every integer
+		return f, ""
+	}
+	given, ok := new(big.Rat).SetString(text) // its exponent is small: f is finite, and not zero
+	if !ok {
+		return 0, WrongType
+	}
+	written, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'f', -1, width))
+	if given.IsInt() && given.Cmp(new(big.Rat).SetFloat64(f)) != 0 && given.Cmp(written) != 0 {
+		return 0, Inexact
+	}
 	return f, ""
-}
-
-func negativeFloat(n integer, width int) (float64, Kind) {
-	f, problem := floatOf(n.abs, width)
-	return -f, problem
 }
 
 // integer converts a value to one of the integer kinds.

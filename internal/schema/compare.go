@@ -166,18 +166,19 @@ func cardinality(field protoreflect.FieldDescriptor) string {
 		return "a map"
 	case field.IsList():
 		return "repeated"
+	case field.Cardinality() == protoreflect.Required:
+		return "one required value"
 	default:
 		return "one value"
 	}
 }
 
+// presence goes by what is on the wire, however the .proto's syntax puts it.
 func presence(field protoreflect.FieldDescriptor) string {
 	oneof := field.ContainingOneof()
 	switch {
 	case oneof != nil && !oneof.IsSynthetic():
-		return "in oneof " + string(oneof.Name())
-	case field.HasOptionalKeyword():
-		return "optional"
+		return "in a oneof"
 	case field.HasPresence():
 		return "with presence"
 	default:

@@ -63,8 +63,8 @@ func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
 		},
 		"a field's presence": {
 			func(f *descriptorpb.FileDescriptorProto) { optional(f.GetMessageType()[reply]) },
-			[]string{"test.echo.echo: reply.text is without presence here and optional there"},
-			[]string{"test.echo.echo: reply.text is optional here and without presence there"},
+			[]string{"test.echo.echo: reply.text is without presence here and with presence there"},
+			[]string{"test.echo.echo: reply.text is with presence here and without presence there"},
 		},
 		"a field's name": {
 			func(f *descriptorpb.FileDescriptorProto) { f.MessageType[reply].Field[0].Name = new("said") },

@@ -11,13 +11,22 @@ import (
 	"io"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 	"github.com/onecall-dev/onecall/proto/sourceinfo"
 )
 
@@ -83,10 +92,10 @@ func equal(a, b []int32) bool {
 
 // The numbers of descriptor.proto by which a location is addressed.
 const (
-	fileMessages, fileEnums, fileServices          = 4, 5, 6
-	messageFields, messageMessages, messageEnums   = 2, 3, 4
-	messageOneofs, messageExtensions               = 8, 6
-	serviceMethods, enumValues, fileExtensionsPart = 2, 2, 7
+	fileMessages, fileEnums, fileServices        = 4, 5, 6
+	messageFields, messageMessages, messageEnums = 2, 3, 4
+	messageOneofs                                = 8
+	serviceMethods, enumValues                   = 2, 2
 )
 
 // pathOf gives the address of a part in its file.
@@ -143,10 +152,23 @@ func closure(file protoreflect.FileDescriptor) []protoreflect.FileDescriptor {
 	return files
 }
 
+// always are the files that every program of this module links, since this package
+// does.
+var always = func() map[string]protoreflect.FileDescriptor {
+	files := make(map[string]protoreflect.FileDescriptor)
+	for _, file := range []protoreflect.FileDescriptor{
+		anypb.File_google_protobuf_any_proto, descriptorpb.File_google_protobuf_descriptor_proto, durationpb.File_google_protobuf_duration_proto,
+		emptypb.File_google_protobuf_empty_proto, fieldmaskpb.File_google_protobuf_field_mask_proto, structpb.File_google_protobuf_struct_proto,
+		timestamppb.File_google_protobuf_timestamp_proto, wrapperspb.File_google_protobuf_wrappers_proto,
+		validate.File_buf_validate_validate_proto, onecallv1.File_onecall_v1_options_proto,
+	} {
+		files[file.Path()] = file
+	}
+	return files
+}()
+
 // linked tells whether every program of this module links a file.
-func linked(path string) bool {
-	return strings.HasPrefix(path, "google/protobuf/") || path == "buf/validate/validate.proto" || path == "onecall/v1/options.proto"
-}
+func linked(path string) bool { return always[path] != nil }
 
 // Digest gives a text that is equal for equal definitions, whatever their
 // comments: 22 characters of base64url.
@@ -211,8 +233,11 @@ func Unpack(packed, service string) (*Schema, error) {
 		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", service, len(packed), MaxBytes)
 	}
 	data, err := io.ReadAll(io.LimitReader(flate.NewReader(strings.NewReader(packed)), maxUnpacked+1))
-	if err != nil || len(data) > maxUnpacked {
-		return nil, fmt.Errorf("descriptors of %s: cannot be unpacked to at most %d bytes: %w", service, maxUnpacked, err)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("descriptors of %s: cannot be unpacked: %w", service, err)
+	case len(data) > maxUnpacked:
+		return nil, fmt.Errorf("descriptors of %s: have more than %d bytes", service, maxUnpacked)
 	}
 	set := &descriptorpb.FileDescriptorSet{}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
@@ -238,9 +263,37 @@ func Unpack(packed, service string) (*Schema, error) {
 	}
 	return &Schema{
 		Service:  descriptor,
-		Types:    dynamicpb.NewTypes(files),
+		Types:    types{dynamicpb.NewTypes(files)},
 		comments: func(path string) *descriptorpb.SourceCodeInfo { return comments[path] },
 	}, nil
+}
+
+// types finds types among those that were unpacked, and those of the files that
+// every program links.
+type types struct{ *dynamicpb.Types }
+
+// FindMessageByName implements [protoregistry.MessageTypeResolver].
+func (t types) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	if found, err := t.Types.FindMessageByName(name); err == nil {
+		return found, nil
+	}
+	return own(protoregistry.GlobalTypes.FindMessageByName(name))
+}
+
+// FindMessageByURL implements [protoregistry.MessageTypeResolver].
+func (t types) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	if found, err := t.Types.FindMessageByURL(url); err == nil {
+		return found, nil
+	}
+	return own(protoregistry.GlobalTypes.FindMessageByURL(url))
+}
+
+// own lets through what every program links.
+func own(found protoreflect.MessageType, err error) (protoreflect.MessageType, error) {
+	if err != nil || !linked(found.Descriptor().ParentFile().Path()) {
+		return nil, protoregistry.NotFound
+	}
+	return found, nil
 }
 
 // both finds files among those that were unpacked, and those that every program

@@ -1,0 +1,203 @@
+package framework_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// answering is a registry that is asked for descriptors through a function.
+type answering struct {
+	*memory.Registry
+
+	descriptors func(ctx context.Context, instance discovery.Instance, real func() (string, error)) (string, error)
+	asked       atomic.Int64
+}
+
+func (a *answering) Descriptors(ctx context.Context, instance discovery.Instance) (string, error) {
+	a.asked.Add(1)
+	return a.descriptors(ctx, instance, func() (string, error) { return a.Registry.Descriptors(ctx, instance) })
+}
+
+// TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent has calls whose only
+// limit is the declared one.
+func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
+	t.Parallel()
+	garbage := publishing{memory.New(), "AAAAAAAAAAAAAAAAAAAAAA", "garbage"}
+	serveAny(t, garbage, (&echo{}).register)
+	ready(t, newBus(t, garbage), "test.echo")
+	for name, bus := range map[string]*framework.Bus{
+		"a registry that says nothing":         newBus(t, mute{}),
+		"a schema that can't be read, held to": newBus(t, garbage, framework.StrictSchema()),
+	} {
+		ended := make(chan error, 1)
+		go func() {
+			_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{}) //nolint:usetesting // without an end of its own
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			if status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s: a call of 100 ms has not ended after 20 s", name)
+		}
+	}
+}
+
+func TestReadingASchemaIsHeldToTheCallsTime(t *testing.T) {
+	t.Parallel()
+	hanging := &answering{Registry: memory.New(), descriptors: func(ctx context.Context, _ discovery.Instance, _ func() (string, error)) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}}
+	serveForeign(t, hanging.Registry)
+	for name, bus := range map[string]*framework.Bus{"that says nothing": newBus(t, mute{}), "that does not give the schema": newBus(t, hanging)} {
+		began := time.Now()
+		_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{}, framework.Timeout(50*time.Millisecond))
+		if took := time.Since(began); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent || took > 3*time.Second {
+			t.Errorf("a registry %s: after %v %v", name, took, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := bus.Call(ctx, "shop.items.find_item", framework.Args{}); status.Code(err) != codes.Canceled {
+			t.Errorf("a registry %s, with a context that has ended: %v", name, err)
+		}
+	}
+}
+
+func TestASchemaIsTakenFromAnInstanceThatHasIt(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]string{"none": "", "garbage": "garbage"} {
+		registry := &answering{Registry: memory.New()}
+		registry.descriptors = func(_ context.Context, instance discovery.Instance, real func() (string, error)) (string, error) {
+			if instance.Address == "1.0.0.1:1" { // the first by address
+				return bad, nil
+			}
+			return real()
+		}
+		serveForeign(t, registry.Registry)
+		if _, err := registry.Registry.Register(discovery.Instance{API: "shop.items", Address: "1.0.0.1:1", Service: "shop.v1.ItemService", Schema: "BBBBBBBBBBBBBBBBBBBBBB"}); err != nil {
+			t.Fatal(err)
+		}
+		bus := newBus(t, registry)
+		var describing sync.WaitGroup
+		for range 50 {
+			describing.Go(func() {
+				if description, err := bus.Describe(t.Context(), "shop.items"); err != nil || len(description.RPCs) != 1 {
+					t.Errorf("%s: %v, %v", name, description, err)
+				}
+			})
+		}
+		describing.Wait()
+		if asked := registry.asked.Load(); asked > 20 {
+			t.Errorf("%s: 50 who asked at once had the registry asked %d times", name, asked)
+		}
+	}
+}
+
+func TestStrictSchemaCallsNoInstanceWhoseSchemaItHasNotSeen(t *testing.T) {
+	t.Parallel()
+	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) {
+		file.MessageType[0].Field[0].Number = proto.Int32(2)
+		file.MessageType[0].Field[0].Options = nil
+	})
+	var first atomic.Bool
+	inner := publishing{memory.New(), digest, packed}
+	serveAny(t, inner, (&echo{}).register)
+	registry := &answering{Registry: inner.Registry, descriptors: func(_ context.Context, _ discovery.Instance, real func() (string, error)) (string, error) {
+		if first.CompareAndSwap(false, true) {
+			return "", nil // its key was deleted, and is put again
+		}
+		return real()
+	}}
+	ready(t, newBus(t, inner), "test.echo")
+	bus := newBus(t, registry, framework.StrictSchema())
+	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
+	if !errors.As(err, new(*framework.SchemaError)) || bus.IncompatibleSchemas() != 1 {
+		t.Errorf("Echo = %v, with %d incompatible schemas", err, bus.IncompatibleSchemas())
+	}
+}
+
+// TestACallByNameFollowsASchemaThatRollsForward replaces an instance by one with
+// another parameter.
+func TestACallByNameFollowsASchemaThatRollsForward(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serveForeign(t, registry)
+	bus := newBus(t, registry)
+	if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}, patient); err != nil {
+		t.Fatal(err)
+	}
+	next := shopFile()
+	next.MessageType[0].Field[1].Name = new("limit")
+	service, digest, packed := publish(t, next)
+	watched := make(chan discovery.Snapshot, 100)
+	stop := registry.Watch("shop.items", func(s discovery.Snapshot) { watched <- s })
+	defer stop()
+	address := (<-watched).Instances[0].Address
+	if _, err := registry.Register(discovery.Instance{ // newer at its address
+		API: "shop.items", Address: address, Incarnation: discovery.NewIncarnation(), Service: string(service.FullName()), Schema: digest, Descriptors: packed,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	<-watched
+	_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "limit is missing") {
+		t.Errorf("with the parameters of before = %v", err)
+	}
+	description, err := bus.Describe(t.Context(), "shop.items")
+	if err != nil || description.RPCs[0].Parameters[1].Name != "limit" {
+		t.Errorf("the description is %v, %v", description, err)
+	}
+}
+
+// TestABadRuleIsAnErrorAtTheStart links a .proto whose rule does not compile.
+func TestABadRuleIsAnErrorAtTheStart(t *testing.T) {
+	t.Parallel()
+	const name = "shop.broken.v1.BrokenService"
+	file := shopFile()
+	file.Name, file.Package = new("shop/broken.proto"), new("shop.broken.v1")
+	rules := &descriptorpb.FieldOptions{}
+	proto.SetExtension(rules, validate.E_Field, &validate.FieldRules{Cel: []*validate.Rule{{Id: new("broken"), Expression: new("this.nobody(")}}})
+	file.MessageType[0].Field[0].Options = rules
+	file.Service[0].Name, file.Service[0].Options = new("BrokenService"), nil
+	file.Service[0].Method[0].InputType, file.Service[0].Method[0].OutputType = new(".shop.broken.v1.FindItemRequest"), new(".shop.broken.v1.FindItemResponse")
+	linked, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+	if err == nil {
+		err = protoregistry.GlobalFiles.RegisterFile(linked)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = framework.Serve(t.Context(), memory.New(), func(apis grpc.ServiceRegistrar) {
+		apis.RegisterService(&grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{MethodName: "FindItem"}}}, struct{}{})
+	}, quiet)
+	if err == nil || !strings.Contains(err.Error(), "shop.broken.v1.FindItemRequest.name: a validation rule does not compile") {
+		t.Errorf("Serve = %v", err)
+	}
+	bus := newBus(t, untouched{told{}, t})
+	err = bus.Invoke(t.Context(), "/"+name+"/FindItem", &testv1.EchoRequest{}, &testv1.EchoResponse{})
+	if status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "does not compile") {
+		t.Errorf("the first call = %v", err)
+	}
+}
