@@ -294,6 +294,18 @@ test.echo.echo_soon, within 100ms
 			t.Errorf("%s: %v, %v", api, description, err)
 		}
 	}
+	ruled, err := bus.Describe(t.Context(), "test.rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"test.rules.order, within 2s\n  parameters, cel: this.customer == 'nobody'", "oneof payment: required: true", "account string, one of payment, string.len: 4",
+		"password string, required, redacted, string.min_len: 8", "test.rules.haggle\n  parameters, a stream\n",
+	} {
+		if !strings.Contains(ruled.String(), want) {
+			t.Errorf("the description does not say %q:\n%s", want, ruled)
+		}
+	}
 	for _, bad := range []string{"", "default", "Auth.", "a b"} {
 		if _, err := bus.Describe(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("Describe(%q) = %v", bad, err)

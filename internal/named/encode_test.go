@@ -10,7 +10,11 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -325,4 +329,60 @@ func TestPlanIsForAll(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestEveryFloatThatJSONWritesIsTaken goes by what encoding/json makes of floats.
+func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
+	t.Parallel()
+	plan := named.NewPlan("test.kinds.mirror", (&testv1.Optionals{}).ProtoReflect().Descriptor(), nil)
+	for _, want := range []float64{1e20, 1 << 63, 1 << 64, 123456789012345660, -1e21, 0.1, math.MaxFloat64, math.SmallestNonzeroFloat64, 9007199254740994} {
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := plan.Encode(anyArgs{"double_value": json.Number(text)})
+		if err != nil || got.(*testv1.Optionals).GetDoubleValue() != want {
+			t.Errorf("%s = %v, %v", text, got, err)
+		}
+	}
+}
+
+// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message
+// where the schema has another type for one of its fields.
+func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
+	t.Parallel()
+	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_kinds_proto)
+	for _, message := range file.GetMessageType() {
+		if message.GetName() == "Item" {
+			for _, field := range message.GetField() {
+				if field.GetName() == "price" {
+					field.Type = descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum()
+				}
+			}
+		}
+	}
+	other, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := new(protoregistry.Files)
+	if err := files.RegisterFile(other); err != nil {
+		t.Fatal(err)
+	}
+	types := dynamicpb.NewTypes(files)
+	item := &testv1.Item{Name: "tea", Price: 7}
+	plan := named.NewPlan("test.kinds.place", other.Messages().ByName("PlaceRequest"), types)
+	for name, items := range map[string]any{"with it": []any{item}, "in a list of messages": []*testv1.Item{item}} {
+		args := anyArgs{"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": items}
+		if got, err := plan.Encode(args); err == nil || !strings.Contains(err.Error(), "items[0] is a message that does not fit") {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	reply, err := named.Encode("test.kinds.place", other.Messages().ByName("Item"), types, anyArgs{"name": "tea", "price": "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if into := new(testv1.Item); named.Decode(reply, types, into) == nil {
+		t.Errorf("a reply whose price is text was decoded as %v", into)
+	}
 }

@@ -174,6 +174,8 @@ func TestEncodeRefuses(t *testing.T) {
 		"2^53 as a float for an int":   ofOptional("int64_value", float64(1<<53), named.Inexact, "9.007199254740992e+15"),
 		"a fraction as json.Number":    ofOptional("int64_value", json.Number("10.01e1"), named.Inexact, "10.01e1"),
 		"2^53+1 for a double":          ofOptional("double_value", 1<<53+1, named.Inexact, "9007199254740993"),
+		"2^53+1.0 for a double":        ofOptional("double_value", json.Number("9007199254740993.0"), named.Inexact, "9007199254740993.0"),
+		"2^24+1 for a float, as JSON":  ofOptional("float_value", json.Number("16777217"), named.Inexact, "16777217"),
 		"2^53+1 for a double, as JSON": ofOptional("double_value", json.Number("9007199254740993"), named.Inexact, "9007199254740993"),
 		"2^24+1 for a float":           ofOptional("float_value", 1<<24+1, named.Inexact, "16777217"),
 		"2^53+1 in JSON":               of(&testv1.Choice{}, anyArgs{"json": int64(1<<53 + 1)}, "json", named.Inexact, "9007199254740993"),

@@ -158,6 +158,28 @@ func TestDifferencesInsideMessagesAndEnumsAreFound(t *testing.T) {
 	}
 }
 
+// TestTheSyntaxOfPresenceIsNoDifference has optional of proto3 become the presence
+// of an edition.
+func TestTheSyntaxOfPresenceIsNoDifference(t *testing.T) {
+	t.Parallel()
+	proto3 := edited(t, func(f *descriptorpb.FileDescriptorProto) { optional(f.GetMessageType()[reply]) })
+	edition := edited(t, func(f *descriptorpb.FileDescriptorProto) {
+		f.Syntax, f.Edition = new("editions"), descriptorpb.Edition_EDITION_2023.Enum()
+		for _, message := range f.GetMessageType() {
+			for _, field := range message.GetField() {
+				if message != f.GetMessageType()[reply] {
+					field.Options = &descriptorpb.FieldOptions{Features: &descriptorpb.FeatureSet{FieldPresence: descriptorpb.FeatureSet_IMPLICIT.Enum()}}
+				}
+			}
+		}
+	})
+	for _, found := range [][]schema.Difference{schema.Compare("test.echo", proto3, edition), schema.Compare("test.echo", edition, proto3)} {
+		if len(found) > 0 {
+			t.Errorf("found %q", texts(found))
+		}
+	}
+}
+
 func texts(found []schema.Difference) []string {
 	var out []string
 	for _, difference := range found {

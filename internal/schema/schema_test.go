@@ -207,6 +207,26 @@ func TestDamagedDescriptorsAreErrorsOrDescriptors(t *testing.T) {
 	}
 }
 
+// TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema is for what an Any holds.
+func TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema(t *testing.T) {
+	t.Parallel()
+	packed, err := schema.Of(echo).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpacked, err := schema.Unpack(packed, string(echo.FullName()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]bool{
+		"type.googleapis.com/google.protobuf.Duration": true, "x/onecall.test.v1.EchoRequest": true, "x/onecall.test.v1.Kinds": false,
+	} {
+		if _, err := unpacked.Types.FindMessageByURL(url); (err == nil) != want {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
 // FuzzUnpack reads whatever an instance may publish.
 func FuzzUnpack(f *testing.F) {
 	for _, service := range services() {
