@@ -172,8 +172,9 @@ func (l *lease) forget() {
 }
 
 // write brings the keys under the lease to the desired ones. Descriptors stand
-// there before the instances of which they are.
-func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) error {
+// there before the instances of which they are. What etcd lets nobody put here
+// keeps nothing else from being put: denied has those keys.
+func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) (denied map[string]error, err error) {
 	var changed, surplus []string
 	for key, entry := range desired {
 		if held, ok := l.held[key]; !ok || held != entry.value {
@@ -186,23 +187,45 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 		}
 	}
 	if len(changed)+len(surplus) == 0 {
-		return nil
+		return nil, nil
 	}
 	client, err := conn.Ready(ctx)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if err := l.remove(ctx, client, surplus); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(changed, func(a, b string) int {
 		return cmp.Or(cmp.Compare(desired[a].known, desired[b].known), cmp.Compare(a, b))
 	})
+	denied = make(map[string]error)
 	for len(changed) > 0 {
 		some := firstThatFit(changed, desired)
-		if err := l.put(ctx, client, some, desired); err != nil {
-			return err
+		if err := l.putAllowed(ctx, client, some, desired, denied); err != nil {
+			return nil, err
 		}
 		changed = changed[len(some):]
 	}
-	return l.remove(ctx, client, surplus)
+	return denied, nil
+}
+
+// putAllowed is put, one by one when some of the keys may not be put.
+func (l *lease) putAllowed(ctx context.Context, client *clientv3.Client, keys []string, desired map[string]entry, denied map[string]error) error {
+	err := l.put(ctx, client, keys, desired)
+	switch {
+	case !errors.Is(err, rpctypes.ErrPermissionDenied):
+		return err
+	case len(keys) == 1:
+		denied[keys[0]] = err
+		return nil
+	}
+	for _, key := range keys {
+		if err := l.putAllowed(ctx, client, []string{key}, desired, denied); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstThatFit gives the first keys that fit into one transaction.
@@ -231,7 +254,20 @@ func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string,
 			marked = append(marked, known)
 		}
 	}
+	before := make(map[string]string, len(keys))
+	for _, key := range keys {
+		if held, ok := l.held[key]; ok {
+			before[key] = held
+		}
+		l.held[key] = "" // it may stand there even when no answer comes
+	}
 	if _, err := client.Txn(ctx).Then(puts...).Commit(); err != nil {
+		if errors.Is(err, rpctypes.ErrPermissionDenied) { // which is an answer
+			for _, key := range keys {
+				delete(l.held, key)
+			}
+			maps.Copy(l.held, before)
+		}
 		return l.lost(doing("registering", err))
 	}
 	for _, key := range keys {
@@ -273,6 +309,7 @@ func (l *lease) end(ctx context.Context, conn *etcdclient.Connection) error {
 	if err != nil {
 		return err
 	}
+	l.renewAt = time.Now() // it may have ended even when no answer comes
 	if _, err := client.Revoke(ctx, l.id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return doing("giving the lease back", err)
 	}
@@ -337,6 +374,8 @@ func (l *lease) guard(ctx, life context.Context, conn *etcdclient.Connection) {
 func (l *lease) suspect(watching bool) {
 	if watching {
 		l.renewAt, l.checkAt = time.Now(), time.Now()
+		l.stopDeleted() // the key may be one that was removed here
+		l.deleted, l.stopDeleted = nil, nil
 		return
 	}
 	l.stopDeleted()

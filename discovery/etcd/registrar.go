@@ -35,6 +35,8 @@ type registrar struct {
 	// stands in etcd, progress is closed and replaced when it grows.
 	version, written uint64
 	progress         chan struct{}
+	// denied are the keys of that version that etcd lets nobody put here.
+	denied map[string]error
 	// fault is what keeps the registrar from writing, nil when nothing does.
 	fault error
 	// expires is when what stands in etcd vanishes if nothing is heard any more;
@@ -153,20 +155,24 @@ func (r *registrar) step(life context.Context) (next time.Time, err error) {
 		if err := r.lease.end(ctx, r.conn); err != nil {
 			return time.Time{}, err
 		}
-		r.wrote(version)
+		r.wrote(version, nil)
 		return time.Now().Add(time.Hour), nil
 	}
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
 		return time.Time{}, err
 	}
-	if err := r.lease.write(ctx, r.conn, desired); err != nil {
+	denied, err := r.lease.write(ctx, r.conn, desired)
+	if err != nil {
 		return time.Time{}, err
 	}
-	r.wrote(version)
+	r.wrote(version, denied)
 	if err := r.lease.check(ctx, r.conn); err != nil {
 		return time.Time{}, err
 	}
 	r.lease.guard(ctx, life, r.conn)
+	for _, err := range denied {
+		return time.Time{}, err
+	}
 	return r.lease.due(), nil
 }
 
@@ -191,16 +197,18 @@ func (r *registrar) desired() (map[string]entry, uint64) {
 	return desired, r.version
 }
 
-// wrote tells those who wait that a version stands in etcd.
-func (r *registrar) wrote(version uint64) {
+// wrote tells those who wait that a version stands in etcd, but for what etcd
+// denied.
+func (r *registrar) wrote(version uint64, denied map[string]error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.denied = denied
 	if r.written != version {
 		r.written = version
 		close(r.progress)
 		r.progress = make(chan struct{})
 	}
-	r.met(nil)
+	r.assess()
 }
 
 // report keeps what was met last.
@@ -233,7 +241,7 @@ func (r *registrar) assess() {
 	alive := time.Now().Before(r.expires)
 	changed := false
 	for registration := range r.registrations {
-		up := alive && registration.born <= r.written
+		up := alive && registration.born <= r.written && r.denial(registration) == nil
 		if up == registration.up {
 			continue
 		}
@@ -248,6 +256,17 @@ func (r *registrar) assess() {
 	if changed {
 		r.tell()
 	}
+}
+
+// denial gives why etcd does not take a registration, nil when it does; r.mu is
+// held.
+func (r *registrar) denial(registration *registration) error {
+	for key := range registration.entries {
+		if err := r.denied[key]; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tell wakes who waits for a change of a status; r.mu is held.

@@ -105,7 +105,13 @@ func (r *registration) Drain(ctx context.Context) error {
 		return err
 	}
 	version := r.registrar.change(func() { r.entries = entries })
-	if err := r.registrar.await(ctx, version); err != nil {
+	err = r.registrar.await(ctx, version)
+	if err == nil {
+		r.registrar.mu.Lock()
+		err = r.registrar.denial(r)
+		r.registrar.mu.Unlock()
+	}
+	if err != nil {
 		return fmt.Errorf("etcd: callers could not be told that the instances are draining: %w", err)
 	}
 	return nil

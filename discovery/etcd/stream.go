@@ -14,10 +14,15 @@ import (
 // (https://etcd.io/docs/latest/learning/api/#watch-api). The watcher's
 // goroutine sends on it and another receives.
 type watchStream struct {
-	stream  grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse]
-	end     context.CancelFunc
-	replies chan watchReply
-	ended   sync.WaitGroup
+	stream grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse]
+	end    context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu sync.Mutex // guards replies
+	// replies are those that the watcher has not taken. Receiving never waits for
+	// it: it may be sending, which etcd lets it do only while it is received from.
+	replies []watchReply
+	arrived chan struct{} // has room for one
 
 	last    int64
 	watches map[int64]*watch
@@ -43,24 +48,35 @@ func openWatchStream(ctx, life context.Context, client *clientv3.Client) (*watch
 		end()
 		return nil, err
 	}
-	s := &watchStream{stream: stream, end: end, replies: make(chan watchReply), watches: make(map[int64]*watch)}
-	s.ended.Go(func() { s.receive(streamCtx) })
+	s := &watchStream{stream: stream, end: end, arrived: make(chan struct{}, 1), watches: make(map[int64]*watch)}
+	s.ended.Go(s.receive)
 	return s, nil
 }
 
-// receive hands on what comes until the stream ends.
-func (s *watchStream) receive(ctx context.Context) {
+// receive keeps what comes until the stream ends.
+func (s *watchStream) receive() {
 	for {
 		response, err := s.stream.Recv()
+		s.mu.Lock()
+		s.replies = append(s.replies, watchReply{response, err})
+		s.mu.Unlock()
 		select {
-		case s.replies <- watchReply{response, err}:
-		case <-ctx.Done():
-			return
+		case s.arrived <- struct{}{}:
+		default: // it is known that some are there
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// take gives what came since the last time.
+func (s *watchStream) take() []watchReply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.replies
+	s.replies = nil
+	return taken
 }
 
 // create begins a watch. That the stream has ended shows when it is received

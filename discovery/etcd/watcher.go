@@ -144,15 +144,15 @@ func (r *watcher) run() {
 	defer timer.Stop()
 	defer func() { r.drop() }()
 	for {
-		var replies chan watchReply
+		var arrived chan struct{}
 		if r.stream != nil {
-			replies = r.stream.replies
+			arrived = r.stream.arrived
 		}
 		select {
 		case <-life.Done():
 			return
-		case reply := <-replies:
-			if !r.receive(reply) {
+		case <-arrived:
+			if !r.receiveAll() {
 				continue
 			}
 		case <-r.kick:
@@ -178,6 +178,9 @@ func (r *watcher) welcome() {
 	}
 	if len(r.followed) == 0 {
 		r.drop()
+		r.mu.Lock()
+		r.fault = nil // nobody will find out that it has ended
+		r.mu.Unlock()
 	}
 }
 
@@ -401,6 +404,19 @@ func (r *watcher) drop() {
 		r.stream.close()
 		r.stream = nil
 	}
+}
+
+// receiveAll takes in all that came over the stream and tells whether something is
+// due for it.
+func (r *watcher) receiveAll() (due bool) {
+	stream := r.stream
+	for _, reply := range stream.take() {
+		if r.stream != stream {
+			break // it has ended, and all is listed again
+		}
+		due = r.receive(reply) || due
+	}
+	return due
 }
 
 // receive takes in what came over the stream and tells whether something is due

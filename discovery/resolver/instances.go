@@ -28,6 +28,8 @@ type instances struct {
 	// used are those in use, by address; endpoints are theirs.
 	used      []use
 	endpoints []resolver.Endpoint
+	// renewed says that an instance in use has another endpoint than before.
+	renewed bool
 }
 
 // lost is an instance that the registry no longer tells of.
@@ -153,7 +155,11 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	}
 	for address, gone := range i.lost {
 		since := gone.reach.unreachable()
-		gone.kept = gone.kept || most && (since.IsZero() || now.Sub(since) < Flap)
+		if !gone.kept && most && (since.IsZero() || now.Sub(since) < Flap) {
+			// The connection that there is proves nothing: a host that is silent
+			// keeps it for a quarter of an hour. A new one does.
+			gone.kept, gone.endpoint, i.renewed = true, endpointOf(gone.instance, gone.reach, true), true
+		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
 			delete(i.lost, address)
@@ -219,14 +225,14 @@ func (i *instances) preferred(wanted []*discovery.Instance) []*discovery.Instanc
 
 // find gives what is in use, or was until it was lost, of an instance.
 func (i *instances) find(instance *discovery.Instance) (use, bool) {
+	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
+		return gone.use, true
+	}
 	n, found := slices.BinarySearchFunc(i.used, instance.Address, func(used use, address string) int {
 		return cmp.Compare(used.instance.Address, address)
 	})
 	if found && i.used[n].instance.Incarnation == instance.Incarnation {
 		return i.used[n], true
-	}
-	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
-		return gone.use, true
 	}
 	return use{}, false
 }
@@ -246,10 +252,11 @@ func (i *instances) settle(wanted []*discovery.Instance) (changed bool) {
 			before.reach = &reach{changed: i.reached}
 		}
 		own := *instance // the snapshot's own may go
-		used = append(used, use{instance: &own, endpoint: endpointOf(&own, before.reach), reach: before.reach})
+		used = append(used, use{instance: &own, endpoint: endpointOf(&own, before.reach, false), reach: before.reach})
 		changed = true
 	}
-	changed = changed || len(used) != len(i.used)
+	changed = changed || i.renewed || len(used) != len(i.used)
+	i.renewed = false
 	if changed {
 		i.endpoints = make([]resolver.Endpoint, len(used))
 		for n := range used {

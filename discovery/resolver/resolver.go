@@ -224,6 +224,8 @@ func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 	return *instance, true
 }
 
+type renewedKey struct{}
+
 type reachKey struct{}
 
 // ObserverOf gives who is to be told of the state of a connection to an address
@@ -238,11 +240,14 @@ func ObserverOf(address resolver.Address) func(connectivity.State) {
 
 // endpointOf gives the endpoint of an instance. Its incarnation is part of what
 // makes its address one: who took over an address is another, with a connection
-// of its own. Nothing of it says what name a caller checks in a certificate.
-func endpointOf(instance *discovery.Instance, reached *reach) resolver.Endpoint {
+// of its own; so is one that is renewed. Nothing of it says what name a caller checks in a certificate.
+func endpointOf(instance *discovery.Instance, reached *reach, renewed bool) resolver.Endpoint {
 	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachKey{}, reached)}
 	if !instance.Incarnation.IsZero() {
 		address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation)
+	}
+	if renewed {
+		address.Attributes = address.Attributes.WithValue(renewedKey{}, true)
 	}
 	return resolver.Endpoint{
 		Addresses:  []resolver.Address{address},

@@ -153,7 +153,7 @@ func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSu
 	}
 	bound := &boundSubConn{SubConn: conn}
 	if len(addresses) > 0 {
-		bound.incarnation = p.incarnationOf(addresses[0])
+		bound.incarnation, bound.observe = p.incarnationOf(addresses[0]), p.observerOf(addresses[0])
 	}
 	return bound, nil
 }
@@ -177,6 +177,22 @@ type boundSubConn struct {
 	balancer.SubConn
 
 	incarnation discovery.Incarnation
+	observe     func(connectivity.State) // nil when nobody is told
+}
+
+// RegisterHealthListener implements [balancer.SubConn]. That an instance says that
+// it does not serve is as good as no connection to it.
+func (c *boundSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
+	if c.observe == nil || listener == nil {
+		c.SubConn.RegisterHealthListener(listener)
+		return
+	}
+	c.SubConn.RegisterHealthListener(func(state balancer.SubConnState) {
+		if s := state.ConnectivityState; s == connectivity.Ready || s == connectivity.TransientFailure {
+			c.observe(s)
+		}
+		listener(state)
+	})
 }
 
 // binding picks as the child does and binds what it picked.
