@@ -181,7 +181,8 @@ func TestWhatMustBeGivenIsAsDocumented(t *testing.T) {
 		"typed, optional and required, left out":         {typed: &testv1.GiveRequest{Ruled: "x"}, refused: "must: value is required"},
 		"typed, optional and required, present and zero": {typed: &testv1.GiveRequest{Ruled: "x", Must: new("")}, given: []string{"must", "ruled"}},
 	} {
-		reply, err := new(testv1.GiveResponse), error(nil)
+		reply := new(testv1.GiveResponse)
+		var err error
 		if test.typed != nil {
 			reply, err = testv1.NewRulesServiceClient(bus).Give(t.Context(), test.typed)
 		} else {

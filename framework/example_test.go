@@ -470,11 +470,11 @@ func ExampleReply_Message() {
 func ExampleBus_Describe() {
 	bus, stop := called()
 	defer stop()
-	auth, err := bus.Describe(context.Background(), "auth")
+	description, err := bus.Describe(context.Background(), "auth")
 	if err != nil {
 		log.Fatal(err)
 	}
-	rpc := auth.RPCs[0]
+	rpc := description.RPCs[0]
 	fmt.Println(rpc.Name, rpc.Timeout, rpc.Idempotency)
 	for _, parameter := range rpc.Parameters {
 		fmt.Println(parameter.Name, parameter.Type, parameter.Required, parameter.Rules)

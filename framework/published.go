@@ -134,9 +134,7 @@ func (p *published) get(ctx context.Context, from *fetching, api string) (*schem
 	for _, instance := range instances {
 		fetched, err = from.get(ctx, instance)
 		if err == nil {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.fetched, p.digest = fetched, instance.Schema
+			p.keep(fetched, instance.Schema)
 			return fetched, instance.Schema, nil
 		}
 		errs = append(errs, fmt.Errorf("the schema of API %q at %s: %w", api, instance.Address, err))
@@ -145,6 +143,13 @@ func (p *published) get(ctx context.Context, from *fetching, api string) (*schem
 		}
 	}
 	return nil, "", errors.Join(errs...)
+}
+
+// keep keeps a schema for who asks next.
+func (p *published) keep(fetched *schema.Schema, digest string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fetched, p.digest = fetched, digest
 }
 
 // mostTried is how many instances are asked for their schema for one call.

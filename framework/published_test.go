@@ -28,7 +28,7 @@ import (
 type answering struct {
 	*memory.Registry
 
-	descriptors func(ctx context.Context, instance discovery.Instance, real func() (string, error)) (string, error)
+	descriptors func(ctx context.Context, instance discovery.Instance, its func() (string, error)) (string, error)
 	asked       atomic.Int64
 }
 
@@ -50,7 +50,7 @@ func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
 	} {
 		ended := make(chan error, 1)
 		go func() {
-			_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{}) //nolint:usetesting // without an end of its own
+			_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{})
 			ended <- err
 		}()
 		select {
@@ -89,14 +89,14 @@ func TestASchemaIsTakenFromAnInstanceThatHasIt(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]string{"none": "", "garbage": "garbage"} {
 		registry := &answering{Registry: memory.New()}
-		registry.descriptors = func(_ context.Context, instance discovery.Instance, real func() (string, error)) (string, error) {
+		registry.descriptors = func(_ context.Context, instance discovery.Instance, its func() (string, error)) (string, error) {
 			if instance.Address == "1.0.0.1:1" { // the first by address
 				return bad, nil
 			}
-			return real()
+			return its()
 		}
 		serveForeign(t, registry.Registry)
-		if _, err := registry.Registry.Register(discovery.Instance{API: "shop.items", Address: "1.0.0.1:1", Service: "shop.v1.ItemService", Schema: "BBBBBBBBBBBBBBBBBBBBBB"}); err != nil {
+		if _, err := registry.Register(discovery.Instance{API: "shop.items", Address: "1.0.0.1:1", Service: "shop.v1.ItemService", Schema: "BBBBBBBBBBBBBBBBBBBBBB"}); err != nil {
 			t.Fatal(err)
 		}
 		bus := newBus(t, registry)
@@ -124,11 +124,11 @@ func TestStrictSchemaCallsNoInstanceWhoseSchemaItHasNotSeen(t *testing.T) {
 	var first atomic.Bool
 	inner := publishing{memory.New(), digest, packed}
 	serveAny(t, inner, (&echo{}).register)
-	registry := &answering{Registry: inner.Registry, descriptors: func(_ context.Context, _ discovery.Instance, real func() (string, error)) (string, error) {
+	registry := &answering{Registry: inner.Registry, descriptors: func(_ context.Context, _ discovery.Instance, its func() (string, error)) (string, error) {
 		if first.CompareAndSwap(false, true) {
 			return "", nil // its key was deleted, and is put again
 		}
-		return real()
+		return its()
 	}}
 	ready(t, newBus(t, inner), "test.echo")
 	bus := newBus(t, registry, framework.StrictSchema())

@@ -103,13 +103,13 @@ func (*rules) Order(context.Context, *testv1.OrderRequest) (*testv1.OrderRespons
 }
 
 func (*rules) Give(_ context.Context, req *testv1.GiveRequest) (*testv1.GiveResponse, error) {
-	reply := &testv1.GiveResponse{}
+	var given []string
 	req.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		reply.Given = append(reply.Given, string(field.Name()))
+		given = append(given, string(field.Name()))
 		return true
 	})
-	slices.Sort(reply.Given)
-	return reply, nil
+	slices.Sort(given)
+	return &testv1.GiveResponse{Given: given}, nil
 }
 
 func (r *rules) Haggle(stream grpc.BidiStreamingServer[testv1.HaggleRequest, testv1.HaggleResponse]) error {
@@ -138,7 +138,7 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 	bus := newBus(t, registry)
 	ready(t, bus, "test.rules")
 	client := testv1.NewRulesServiceClient(bus)
-	request := &testv1.CheckRequest{Username: "admin", Password: "hunter2 hunter2"}
+	request := &testv1.CheckRequest{Username: "admin", Password: "correct hunter2"}
 	for name, test := range map[string]struct {
 		check func() (*testv1.CheckResponse, error)
 		code  codes.Code

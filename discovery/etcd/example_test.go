@@ -15,11 +15,9 @@ func ExampleOpen() {
 		CertFile:  "/etc/onecall/cert.pem", KeyFile: "/etc/onecall/key.pem",
 		Username: "auth", Password: os.Getenv("ETCD_PASSWORD"),
 	})
-	if err != nil {
-		// Here there are no such files, which is told before anything is done.
-		fmt.Println(err)
-		return
+	if err == nil {
+		defer registry.Close()
 	}
-	defer registry.Close()
+	fmt.Println(err) // there are no such files here, which is told before anything is done
 	// Output: etcd: Config.CertFile: and KeyFile can't be used: open /etc/onecall/cert.pem: no such file or directory: give a certificate and its key, in PEM
 }

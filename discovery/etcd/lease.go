@@ -186,8 +186,9 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 			surplus = append(surplus, key)
 		}
 	}
+	denied = make(map[string]error)
 	if len(changed)+len(surplus) == 0 {
-		return nil, nil
+		return denied, nil
 	}
 	client, err := conn.Ready(ctx)
 	if err != nil {
@@ -199,7 +200,6 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 	slices.SortFunc(changed, func(a, b string) int {
 		return cmp.Or(cmp.Compare(desired[a].known, desired[b].known), cmp.Compare(a, b))
 	})
-	denied = make(map[string]error)
 	for len(changed) > 0 {
 		some := firstThatFit(changed, desired)
 		if err := l.putAllowed(ctx, client, some, desired, denied); err != nil {

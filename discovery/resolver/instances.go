@@ -155,10 +155,8 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	}
 	for address, gone := range i.lost {
 		since := gone.reach.unreachable()
-		if !gone.kept && most && (since.IsZero() || now.Sub(since) < Flap) {
-			// The connection that there is proves nothing: a host that is silent
-			// keeps it for a quarter of an hour. A new one does.
-			gone.kept, gone.endpoint, i.renewed = true, endpointOf(gone.instance, gone.reach, true), true
+		if most && (since.IsZero() || now.Sub(since) < Flap) {
+			i.renewed = gone.keep() || i.renewed
 		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
@@ -172,6 +170,17 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 			"api", i.api, "vanished", kept, "left", present)
 	}
 	return next
+}
+
+// keep has the instance stay in use, and tells whether that is new. The connection
+// that there is proves nothing, since one to a host that is silent stays for a
+// quarter of an hour, so there is to be another.
+func (l *lost) keep() (renewed bool) {
+	if l.kept {
+		return false
+	}
+	l.kept, l.endpoint = true, endpointOf(l.instance, l.reach, true)
+	return true
 }
 
 // present counts the instances that the registry tells of and that serve.
