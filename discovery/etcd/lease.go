@@ -173,8 +173,9 @@ func (l *lease) forget() {
 
 // write brings the keys under the lease to the desired ones. Descriptors stand
 // there before the instances of which they are. What etcd lets nobody put here
-// keeps nothing else from being put: denied has those keys.
-func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) (denied map[string]error, err error) {
+// keeps nothing else from being put: denied has those keys. wrote is whether there
+// was anything to write.
+func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) (denied map[string]error, wrote bool, err error) {
 	var changed, surplus []string
 	for key, entry := range desired {
 		if held, ok := l.held[key]; !ok || held != entry.value {
@@ -188,14 +189,14 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 	}
 	denied = make(map[string]error)
 	if len(changed)+len(surplus) == 0 {
-		return denied, nil
+		return denied, false, nil
 	}
 	client, err := conn.Ready(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := l.remove(ctx, client, surplus); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	slices.SortFunc(changed, func(a, b string) int {
 		return cmp.Or(cmp.Compare(desired[a].known, desired[b].known), cmp.Compare(a, b))
@@ -203,11 +204,11 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 	for len(changed) > 0 {
 		some := firstThatFit(changed, desired)
 		if err := l.putAllowed(ctx, client, some, desired, denied); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		changed = changed[len(some):]
 	}
-	return denied, nil
+	return denied, true, nil
 }
 
 // putAllowed is put, one by one when some of the keys may not be put.

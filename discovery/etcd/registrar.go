@@ -155,17 +155,17 @@ func (r *registrar) step(life context.Context) (next time.Time, err error) {
 		if err := r.lease.end(ctx, r.conn); err != nil {
 			return time.Time{}, err
 		}
-		r.wrote(version, nil)
+		r.wrote(version, nil, true)
 		return time.Now().Add(time.Hour), nil
 	}
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
 		return time.Time{}, err
 	}
-	denied, err := r.lease.write(ctx, r.conn, desired)
+	denied, wrote, err := r.lease.write(ctx, r.conn, desired)
 	if err != nil {
 		return time.Time{}, err
 	}
-	r.wrote(version, denied)
+	r.wrote(version, denied, wrote && len(denied) == 0)
 	if err := r.lease.check(ctx, r.conn); err != nil {
 		return time.Time{}, err
 	}
@@ -198,8 +198,8 @@ func (r *registrar) desired() (map[string]entry, uint64) {
 }
 
 // wrote tells those who wait that a version stands in etcd, but for what etcd
-// denied.
-func (r *registrar) wrote(version uint64, denied map[string]error) {
+// denied; works says that this shows that etcd can be written to.
+func (r *registrar) wrote(version uint64, denied map[string]error, works bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.denied = denied
@@ -207,6 +207,10 @@ func (r *registrar) wrote(version uint64, denied map[string]error) {
 		r.written = version
 		close(r.progress)
 		r.progress = make(chan struct{})
+	}
+	if works {
+		r.met(nil)
+		return
 	}
 	r.assess()
 }
