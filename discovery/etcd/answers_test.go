@@ -224,7 +224,7 @@ func TestAnOutageThatEndedUnwatchedIsForgotten(t *testing.T) {
 // holds in either direction.
 func TestThousandsOfAPIsAreWatchedAtOnce(t *testing.T) {
 	t.Parallel()
-	const apis = 5000
+	const apis = 8000
 	namespace := newNamespace()
 	direct := client(t, shared)
 	for i := 0; i < apis; i += 100 {
