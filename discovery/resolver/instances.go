@@ -155,8 +155,8 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	}
 	for address, gone := range i.lost {
 		since := gone.reach.unreachable()
-		if most && (since.IsZero() || now.Sub(since) < Flap) {
-			i.renewed = gone.keep() || i.renewed
+		if most {
+			i.renewed = gone.keep(now) || i.renewed
 		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
@@ -172,11 +172,13 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	return next
 }
 
-// keep has the instance stay in use, and tells whether that is new. The connection
+// keep has the instance stay in use, if it can be connected to or could a moment
+// ago, and tells whether that is new. The connection
 // that there is proves nothing, since one to a host that is silent stays for a
 // quarter of an hour, so there is to be another.
-func (l *lost) keep() (renewed bool) {
-	if l.kept {
+func (l *lost) keep(now time.Time) (renewed bool) {
+	since := l.reach.unreachable()
+	if l.kept || !since.IsZero() && now.Sub(since) >= Flap {
 		return false
 	}
 	l.kept, l.endpoint = true, endpointOf(l.instance, l.reach, true)
