@@ -191,12 +191,13 @@ func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema
 		}
 		fault.Differences = append(fault.Differences, difference.String())
 	}
-	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })
 	if fault != nil {
 		d.bus.incompatible.Add(1)
 		d.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", d.api, "address", instance.Address,
 			"version", instance.Version, "refused", d.bus.options.strict, "differences", fault.Differences)
 	}
+	// Only now may calls meet it.
+	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })
 }
 
 // trouble notes why a verdict takes so long.
