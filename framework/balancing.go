@@ -19,17 +19,17 @@ var policies = []string{
 	leastrequest.Name, roundrobin.Name, weightedroundrobin.Name, ringhash.Name, randomsubsetting.Name, pickfirst.Name,
 }
 
-// defaultBalancing picks, of seven instances drawn at random, the one with
-// the fewest calls under way: with fewer draws one that is frozen would be picked
-// again and again where there are only two, and each draw costs an allocation.
-var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":7}`)}
+// defaultBalancing picks, of ten instances drawn at random, the one with the
+// fewest calls under way: with fewer draws one that is frozen would be picked
+// again and again where there are only two, though each draw costs an allocation.
+var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":10}`)}
 
 // LoadBalancing sets how a bus shares calls among the instances of an API, by
 // the name of one of grpc-go's policies and its configuration as JSON, as in
 // gRPC's service config; "" is the policy's defaults. Calls stay bound to the
 // instance that was picked, whatever the policy.
 //
-// The default is "least_request_experimental" with {"choiceCount": 7}, which
+// The default is "least_request_experimental" with {"choiceCount": 10}, which
 // spares an instance that is slow or frozen. Others are "round_robin",
 // "weighted_round_robin", "ring_hash_experimental" (configured with
 // "requestHashHeader"), "random_subsetting_experimental" (with "subsetSize" and

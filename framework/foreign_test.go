@@ -204,7 +204,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 			t.Fatal(err)
 		}
 		cancel()
-		reply, err := testv1.NewEchoServiceClient(strict).Echo(t.Context(), &testv1.EchoRequest{}, patient)
+		reply, err := testv1.NewEchoServiceClient(strict).Echo(t.Context(), &testv1.EchoRequest{})
 		if err != nil || reply.GetText() != "compatible" {
 			t.Fatalf("beside incompatible instances Echo = %v, %v", reply, err)
 		}
