@@ -140,11 +140,7 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 	found, digest := own, ""
 	if own == nil {
 		start := time.Now()
-		call, err := timeout.Begin(timeout.Declared(0, 0), options)
-		if err != nil {
-			return nil, nil, err
-		}
-		if found, digest, err = b.publishedSchema(ctx, api, name, call); err != nil {
+		if found, digest, err = b.publishedSchema(ctx, api, name, options); err != nil {
 			return nil, nil, err
 		}
 		options = append(slices.Clip(options), timeout.Since(start))

@@ -175,7 +175,7 @@ func (d *drift) judge(own protoreflect.ServiceDescriptor, digest string) {
 			d.mu.Unlock()
 			return
 		}
-		d.trouble(digest, err)
+		d.change(digest, func(found *verdict) { found.trouble = err })
 		if fetchBackoff.Wait(d.life, failures) != nil {
 			return
 		}
@@ -198,11 +198,6 @@ func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema
 	}
 	// Only now may calls meet it.
 	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })
-}
-
-// trouble notes why a verdict takes so long.
-func (d *drift) trouble(digest string, err error) {
-	d.change(digest, func(found *verdict) { found.trouble = err })
 }
 
 // change changes the verdict on a schema and tells who waits for that.

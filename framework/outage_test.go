@@ -1,7 +1,6 @@
 package framework_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
-	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -23,42 +21,7 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
-	service, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 2 * time.Second, Logger: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = service.Close() })
-	ctx, stop := context.WithCancel(context.Background())
-	returned := make(chan error, 1)
-	go func() { returned <- framework.Serve(ctx, service, (&echo{}).register, quiet) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-returned; err != nil {
-			t.Error(err)
-		}
-	})
-	registry := openEtcd(t, c.Endpoints()...)
-	bus := newBus(t, registry)
-	ready(t, bus, "test.echo")
-	client := testv1.NewEchoServiceClient(bus)
-
-	var calling sync.WaitGroup
-	end := make(chan struct{})
-	calling.Go(func() {
-		for calls := 0; ; calls++ {
-			select {
-			case <-end:
-				t.Logf("%d calls", calls)
-				return
-			default:
-			}
-			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
-				t.Errorf("call %d = %v", calls, err)
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	})
+	registry, end := calledOn(t, c)
 	registered := func() bool {
 		found, err := direct.Get(t.Context(), "onecall/apis/test.echo/", clientv3.WithPrefix())
 		if err != nil {
@@ -79,7 +42,67 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 	discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
 		return len(s.Instances) == 1 && s.Unreachable == nil
 	})
-	time.Sleep(100 * time.Millisecond) // some calls more
-	close(end)
-	calling.Wait()
+	end()
+}
+
+// TestNoCallFailsWhileMembersComeAndGo has each member of a cluster of three stop and
+// start again, its leader first.
+func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 3)
+	registry, end := calledOn(t, c)
+	leader := c.Leader()
+	members := []*cluster.Member{leader}
+	for i := range 3 {
+		if c.Member(i) != leader {
+			members = append(members, c.Member(i))
+		}
+	}
+	for _, member := range members {
+		member.Stop()
+		c.Leader()
+		member.Start()
+	}
+	discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
+		return len(s.Instances) == 1 && s.Unreachable == nil
+	})
+	end()
+}
+
+// calledOn serves test.echo on a cluster and calls it until end, which fails the
+// test if a call failed. The registry is the caller's.
+func calledOn(t *testing.T, c *cluster.Cluster) (registry *etcd.Registry, end func()) {
+	t.Helper()
+	service, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 2 * time.Second, Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = service.Close() })
+	serveAny(t, service, (&echo{}).register)
+	registry = openEtcd(t, c.Endpoints()...)
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	client := testv1.NewEchoServiceClient(bus)
+	var calling sync.WaitGroup
+	ended := make(chan struct{})
+	calling.Go(func() {
+		for calls := 0; ; calls++ {
+			select {
+			case <-ended:
+				t.Logf("%d calls", calls)
+				return
+			default:
+			}
+			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+				t.Errorf("call %d = %v", calls, err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return registry, func() {
+		time.Sleep(100 * time.Millisecond) // some calls more
+		close(ended)
+		calling.Wait()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -95,8 +96,12 @@ func (p *published) has(digest string) bool {
 }
 
 // publishedSchema gives the schema that an API's instances publish, within the
-// time of a call, and its digest. name is what it is for.
-func (b *Bus) publishedSchema(ctx context.Context, api, name string, call timeout.Call) (*schema.Schema, string, error) {
+// time of a call with such options, and its digest. name is what it is for.
+func (b *Bus) publishedSchema(ctx context.Context, api, name string, options []grpc.CallOption) (*schema.Schema, string, error) {
+	call, err := timeout.Begin(timeout.Declared(0, 0), options)
+	if err != nil {
+		return nil, "", err
+	}
 	if err := contract.CheckName(api); err != nil {
 		return nil, "", invalid("%s: %v", name, err)
 	}

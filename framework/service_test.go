@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		os.Exit(serveAlone(endpoint))
 	}
 	code := m.Run()
-	if err := goleak.Find(); code == 0 && err != nil {
+	if err := cluster.Leaks(); code == 0 && err != nil {
 		_, _ = os.Stderr.WriteString(err.Error())
 		code = 1
 	}

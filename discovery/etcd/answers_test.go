@@ -26,7 +26,7 @@ func TestAPutWhoseAnswerIsLostIsRemovedAllTheSame(t *testing.T) {
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
 	registry := openOn(t, c, 6*time.Second)
-	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1")) // which keeps the lease
+	first := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1")) // which keeps the lease
 	c.Member(0).Silence()
 	second, err := registry.Register(discoverytest.Instance("billing", "10.0.0.1:1"))
 	if err != nil {
@@ -38,7 +38,7 @@ func TestAPutWhoseAnswerIsLostIsRemovedAllTheSame(t *testing.T) {
 	if err := second.Close(ctx); err == nil {
 		t.Error("Close on a silent etcd is no error")
 	}
-	time.Sleep(2500 * time.Millisecond) // the attempt to put it ends
+	within(t, 10*time.Second, "given up", func() bool { return first.Status().Err != nil }) // the attempt to put it
 	c.Member(0).Speak()
 	discoverytest.Close(t, second)
 	if keys, _ := live(t, direct, "billing"); keys != 0 {

@@ -12,13 +12,13 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 )
 
 // shared is the etcd of all tests that leave it alone; each has a namespace of
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
-		if err := goleak.Find(); err != nil {
+		if err := cluster.Leaks(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

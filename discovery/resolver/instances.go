@@ -156,7 +156,7 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	for address, gone := range i.lost {
 		since := gone.reach.unreachable()
 		if most {
-			i.renewed = gone.keep(now) || i.renewed
+			i.renewed = gone.keep(since, now) || i.renewed
 		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
@@ -172,12 +172,11 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	return next
 }
 
-// keep has the instance stay in use, if it can be connected to or could a moment
-// ago, and tells whether that is new. The connection
-// that there is proves nothing, since one to a host that is silent stays for a
-// quarter of an hour, so there is to be another.
-func (l *lost) keep(now time.Time) (renewed bool) {
-	since := l.reach.unreachable()
+// keep has the instance stay in use, unless it could not be connected to since
+// some time, and tells whether that is new. The connection that there is proves
+// nothing, since one to a host that is silent stays for a quarter of an hour, so
+// there is to be another.
+func (l *lost) keep(since, now time.Time) (renewed bool) {
 	if l.kept || !since.IsZero() && now.Sub(since) >= Flap {
 		return false
 	}

@@ -137,7 +137,7 @@ func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {
 
 // RPCName gives the bus name of a method: the API's name, a dot and the
 // method's name in snake_case.
-func RPCName(api, method string) string { return api + "." + snakeCase(method) }
+func RPCName(api, method string) string { return api + "." + SnakeCase(method) }
 
 // SplitMethod parts gRPC's path "/service/method". ok is false when path is
 // not of that form.
@@ -152,9 +152,9 @@ func SplitMethod(path string) (service, method string, ok bool) {
 
 func path(service, method string) string { return "/" + service + "/" + method }
 
-// snakeCase parts words before an upper-case letter that begins one:
+// SnakeCase parts words before an upper-case letter that begins one:
 // CheckPassword is check_password, GetHTTPStatus is get_http_status.
-func snakeCase(name string) string {
+func SnakeCase(name string) string {
 	var out strings.Builder
 	for i := range len(name) {
 		char := name[i]

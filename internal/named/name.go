@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // maxName bounds the bytes of an RPC's bus name.
@@ -92,7 +94,7 @@ func checkParts(name string, dot int) string {
 		}
 	}
 	if rpc := name[dot+1:]; rpc != strings.ToLower(rpc) {
-		return "an RPC is named in snake_case; " + orElse(name[:dot+1]+snakeCase(rpc))
+		return "an RPC is named in snake_case; " + orElse(name[:dot+1]+contract.SnakeCase(rpc))
 	}
 	return ""
 }
@@ -101,7 +103,7 @@ func checkParts(name string, dot int) string {
 // what a name looks like.
 func fromPath(path string) string {
 	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	name := service + "." + snakeCase(method)
+	name := service + "." + contract.SnakeCase(method)
 	if _, _, err := SplitName(name); !ok || strings.Contains(name, "/") || err != nil {
 		return "a name such as auth.check_password"
 	}
@@ -118,28 +120,4 @@ func orElse(name string) string {
 
 func isWord(char rune) bool {
 	return 'a' <= char && char <= 'z' || 'A' <= char && char <= 'Z' || '0' <= char && char <= '9' || char == '_'
-}
-
-func isUpper(char byte) bool { return 'A' <= char && char <= 'Z' }
-
-// snakeCase writes CheckPassword as check_password and HTTPStatus as
-// http_status: an upper-case letter begins a word when a lower-case one or a
-// digit stands before it, or a lower-case one after it.
-func snakeCase(name string) string {
-	var out strings.Builder
-	for i := range len(name) {
-		char := name[i]
-		if isUpper(char) {
-			if i > 0 && name[i-1] != '_' {
-				lowerBefore := !isUpper(name[i-1])
-				lowerAfter := i+1 < len(name) && 'a' <= name[i+1] && name[i+1] <= 'z'
-				if lowerBefore || lowerAfter {
-					out.WriteByte('_')
-				}
-			}
-			char += 'a' - 'A'
-		}
-		out.WriteByte(char)
-	}
-	return out.String()
 }

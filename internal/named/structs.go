@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // structField is a field of a Go struct that stands for one of a message.
@@ -76,7 +78,7 @@ func (at embedded) fields(seen map[reflect.Type]bool) (own []structField, deeper
 			continue
 		}
 		if tag == "" {
-			tag = snakeCase(f.Name)
+			tag = contract.SnakeCase(f.Name)
 		}
 		options = "," + options + ","
 		own = append(own, structField{
