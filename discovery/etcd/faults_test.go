@@ -248,9 +248,9 @@ func TestAKeyThatIsDeletedOrChangedByHand(t *testing.T) {
 }
 
 // TestAThousandFlaps cuts the connection again and again, at any moment of what
-// registrar and watcher do.
+// registrar and watcher do. It counts goroutines and memory, so no other test runs
+// beside it.
 func TestAThousandFlaps(t *testing.T) {
-	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
 	registry := openOn(t, c, 2*time.Second)
@@ -274,14 +274,14 @@ func TestAThousandFlaps(t *testing.T) {
 		runtime.GC()
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		return runtime.NumGoroutine(), memory.HeapAlloc
+		return cluster.Goroutines(), memory.HeapAlloc
 	}
 	flap(100)
 	goroutines, heap := settle()
 	flap(900)
 	within(t, 10*time.Second, "as many goroutines as before", func() bool {
 		now, _ := settle()
-		return now <= goroutines+10 // other tests run beside this one
+		return now <= goroutines+45 // less than a leak in one flap of twenty; with the streams that are open they vary by 16
 	})
 	if _, now := settle(); now > heap+32<<20 {
 		t.Errorf("the heap grew from %d to %d MB", heap>>20, now>>20)

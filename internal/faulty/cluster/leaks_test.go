@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+// TestLeaksTellsOfOursAndNotOfToxiproxys has toxiproxy leave goroutines, and then
+// leaves one of its own.
+func TestLeaksTellsOfOursAndNotOfToxiproxys(t *testing.T) {
+	chatty, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			connection, err := chatty.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				for err == nil {
+					_, err = connection.Write(make([]byte, 1024))
+				}
+			}()
+		}
+	}()
+	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	m := &Member{tb: t, proxy: toxiproxy.NewProxy(proxies, "chatty", "127.0.0.1:0", chatty.Addr().String())}
+	if err := m.proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		connection, err := net.Dial("tcp", m.proxy.Listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, connection) }()
+	}
+	m.Silence()
+	m.Speak()
+	m.proxy.Stop()
+	_ = chatty.Close()
+	if err := goleak.Find(); err == nil || !strings.Contains(err.Error(), "toxiproxy") {
+		t.Fatalf("toxiproxy leaves nothing any more (%v): Leaks need not overlook it", err)
+	}
+	if err := leaksAfter(5 * time.Second); err != nil {
+		t.Error(err)
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { <-stop }()
+	if err := leaksAfter(0); err == nil || !strings.Contains(err.Error(), "TestLeaksTellsOfOurs") {
+		t.Errorf("Leaks = %v, want the goroutine of this test", err)
+	}
+}
