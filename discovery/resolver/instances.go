@@ -25,24 +25,25 @@ type instances struct {
 	snapshot *discovery.Snapshot
 	// lost are the instances that vanished without having drained, by address.
 	lost map[string]*lost
-	// used are those in use, by address; endpoints are theirs.
-	used      []use
-	endpoints []resolver.Endpoint
+	// candidates are those that may be in use, by address; used are those of
+	// them that are, and endpoints are theirs.
+	candidates, used []*candidate
+	endpoints        []resolver.Endpoint
 	// renewed says that an instance in use has another endpoint than before.
 	renewed bool
 }
 
 // lost is an instance that the registry no longer tells of.
 type lost struct {
-	use
+	*candidate
 
 	at time.Time
 	// kept is whether it is in use all the same.
 	kept bool
 }
 
-// use is an instance that is, or was, in use.
-type use struct {
+// candidate is an instance that may be in use.
+type candidate struct {
 	instance *discovery.Instance
 	endpoint resolver.Endpoint
 	reach    *reach
@@ -59,8 +60,8 @@ func (i *instances) known() bool { return i.snapshot != nil }
 func (i *instances) take(snapshot discovery.Snapshot, now time.Time) {
 	i.snapshot = &snapshot
 	present := snapshot.Instances
-	for _, used := range i.used { // both are sorted by address
-		address := used.instance.Address
+	for _, before := range i.candidates { // both are sorted by address
+		address := before.instance.Address
 		for len(present) > 0 && present[0].Address < address {
 			present = present[1:]
 		}
@@ -68,7 +69,7 @@ func (i *instances) take(snapshot discovery.Snapshot, now time.Time) {
 			continue
 		}
 		if i.lost[address] == nil {
-			i.lost[address] = &lost{use: used, at: now}
+			i.lost[address] = &lost{candidate: before, at: now}
 		}
 	}
 	if len(i.lost) == 0 {
@@ -96,8 +97,8 @@ type found struct {
 
 // use decides which instances to use.
 func (i *instances) use(now time.Time) (out found) {
+	i.attentive.Store(i.config.Zone != "" || len(i.lost) > 0) // before what can be connected to is looked at
 	out.next = i.keep(now)
-	i.attentive.Store(i.config.Zone != "" || len(i.lost) > 0)
 	wanted := make([]*discovery.Instance, 0, len(i.snapshot.Instances)+len(i.lost))
 	var refused error
 	want := func(instance *discovery.Instance) {
@@ -124,7 +125,8 @@ func (i *instances) use(now time.Time) (out found) {
 	if kept {
 		slices.SortFunc(wanted, func(a, b *discovery.Instance) int { return cmp.Compare(a.Address, b.Address) })
 	}
-	out.changed = i.settle(i.preferred(wanted))
+	i.consider(wanted)
+	out.changed = i.settle(i.preferred())
 	out.endpoints = i.endpoints
 	switch {
 	case len(i.used) > 0:
@@ -211,68 +213,81 @@ func (i *instances) kept() (kept int) {
 	return kept
 }
 
-// preferred leaves out instances of other zones while one of the caller's can
-// be connected to.
-func (i *instances) preferred(wanted []*discovery.Instance) []*discovery.Instance {
-	if i.config.Zone == "" {
-		return wanted
-	}
-	var near []*discovery.Instance
-	reachable := false
-	for _, instance := range wanted {
-		if instance.Zone != i.config.Zone {
+// consider makes the wanted instances the candidates. What stays as it was stays
+// the same value, so that grpc-go keeps its connection, and an event costs the
+// same however many there are.
+func (i *instances) consider(wanted []*discovery.Instance) {
+	candidates := make([]*candidate, len(wanted))
+	for n, instance := range wanted {
+		before := i.find(instance)
+		if before != nil && *before.instance == *instance {
+			candidates[n] = before
 			continue
 		}
-		near = append(near, instance)
-		used, ok := i.find(instance)
-		reachable = reachable || !ok || used.reach.unreachable().IsZero()
+		own := *instance // the snapshot's own may go
+		candidates[n] = &candidate{instance: &own}
+		if before != nil {
+			candidates[n].connectBy(before.reach)
+		} else {
+			candidates[n].connectBy(&reach{changed: i.reached})
+		}
+	}
+	i.candidates = candidates
+}
+
+// find gives the candidate that an instance is, or was until it was lost; nil if
+// it is new.
+func (i *instances) find(instance *discovery.Instance) *candidate {
+	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
+		return gone.candidate
+	}
+	n, found := slices.BinarySearchFunc(i.candidates, instance.Address, func(c *candidate, address string) int {
+		return cmp.Compare(c.instance.Address, address)
+	})
+	if found && i.candidates[n].instance.Incarnation == instance.Incarnation {
+		return i.candidates[n]
+	}
+	return nil
+}
+
+func (c *candidate) connectBy(reached *reach) {
+	c.reach, c.endpoint = reached, endpointOf(c.instance, reached, false)
+}
+
+// preferred gives the candidates to use: those of the caller's zone while one of
+// them can be connected to, else all.
+func (i *instances) preferred() []*candidate {
+	if i.config.Zone == "" {
+		return i.candidates
+	}
+	var near []*candidate
+	reachable := false
+	for _, c := range i.candidates {
+		if c.instance.Zone == i.config.Zone {
+			near = append(near, c)
+			reachable = reachable || c.reach.unreachable().IsZero()
+		}
 	}
 	if !reachable {
-		return wanted
+		return i.candidates
+	}
+	for _, c := range i.candidates {
+		if c.instance.Zone != i.config.Zone && c.reach.tried() { // what is known of it gets old
+			c.connectBy(&reach{changed: i.reached})
+		}
 	}
 	return near
 }
 
-// find gives what is in use, or was until it was lost, of an instance.
-func (i *instances) find(instance *discovery.Instance) (use, bool) {
-	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
-		return gone.use, true
-	}
-	n, found := slices.BinarySearchFunc(i.used, instance.Address, func(used use, address string) int {
-		return cmp.Compare(used.instance.Address, address)
-	})
-	if found && i.used[n].instance.Incarnation == instance.Incarnation {
-		return i.used[n], true
-	}
-	return use{}, false
-}
-
-// settle makes the wanted instances those in use, and tells whether that
-// changed anything. What stays as it was stays the same value, so that grpc-go
-// keeps its connection, and an event costs the same however many there are.
-func (i *instances) settle(wanted []*discovery.Instance) (changed bool) {
-	used := make([]use, 0, len(wanted))
-	for _, instance := range wanted {
-		before, ok := i.find(instance)
-		switch {
-		case ok && *before.instance == *instance:
-			used = append(used, before)
-			continue
-		case !ok:
-			before.reach = &reach{changed: i.reached}
-		}
-		own := *instance // the snapshot's own may go
-		used = append(used, use{instance: &own, endpoint: endpointOf(&own, before.reach, false), reach: before.reach})
-		changed = true
-	}
-	changed = changed || i.renewed || len(used) != len(i.used)
-	i.renewed = false
+// settle puts candidates in use, and tells whether that changed anything.
+func (i *instances) settle(used []*candidate) (changed bool) {
+	changed = i.renewed || !slices.Equal(used, i.used)
+	i.used, i.renewed = used, false
 	if changed {
 		i.endpoints = make([]resolver.Endpoint, len(used))
 		for n := range used {
 			i.endpoints[n] = used[n].endpoint
 		}
 	}
-	i.used = used
 	return changed
 }

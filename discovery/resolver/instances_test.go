@@ -1,8 +1,10 @@
 package resolver_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -34,6 +36,8 @@ func (s *story) tellOf(instances ...discovery.Instance) {
 // wantUsed compares the instances in use.
 func (s *story) wantUsed(want ...discovery.Instance) {
 	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	used := make([]discovery.Instance, 0, len(want))
 	for _, endpoint := range s.last.Endpoints {
 		instance, _ := onecall.InstanceOf(endpoint)
@@ -46,7 +50,9 @@ func (s *story) wantUsed(want ...discovery.Instance) {
 
 // reach tells of the state of the connection to the endpoint at an index.
 func (s *story) reach(index int, states ...connectivity.State) {
+	s.mu.Lock()
 	observe := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])
+	s.mu.Unlock()
 	for _, state := range states {
 		observe(state)
 	}
@@ -221,6 +227,104 @@ func TestInstancesOfTheCallersZoneArePreferred(t *testing.T) {
 		s.reach(2, connectivity.Connecting, connectivity.Ready)
 		synctest.Wait()
 		s.wantUsed(all[0], all[2])
+	})
+}
+
+func TestInstancesOfOtherZonesThatVanishedAreKeptToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t, onecall.Config{Zone: "a"})
+		defer built.Close()
+		all := fleet(3)
+		all[0].Zone, all[1].Zone, all[2].Zone = "a", "b", "b"
+		s.tellOf(all...)
+		s.wantUsed(all[0])
+		s.reach(0, connectivity.TransientFailure)
+		synctest.Wait()
+		s.reach(1, connectivity.TransientFailure) // which says nothing any more when it is not in use
+		s.reach(0, connectivity.Connecting, connectivity.Ready)
+		synctest.Wait()
+		s.wantUsed(all[0])
+		time.Sleep(time.Hour)
+		s.tellOf()
+		s.wantUsed(all[0])
+		s.reach(0, connectivity.Idle, connectivity.TransientFailure)
+		synctest.Wait()
+		s.wantUsed(all...) // all others can still be tried
+		time.Sleep(onecall.Grace)
+		synctest.Wait()
+		s.wantUsed(all[1:]...)
+	})
+}
+
+// TestWhetherMostVanishedCountsAllZones has the one instance of the caller's zone
+// crash, while the other zone's stay.
+func TestWhetherMostVanishedCountsAllZones(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t, onecall.Config{Zone: "a"})
+	all := fleet(3)
+	all[0].Zone, all[1].Zone, all[2].Zone = "a", "b", "b"
+	s.tellOf(all...)
+	s.tellOf(all[1:]...)
+	s.wantUsed(all[1:]...)
+}
+
+// logs is a handler that is called with each line.
+type logs func()
+
+func (logs) Enabled(context.Context, slog.Level) bool    { return true }
+func (l logs) Handle(context.Context, slog.Record) error { l(); return nil }
+func (l logs) WithAttrs([]slog.Attr) slog.Handler        { return l }
+func (l logs) WithGroup(string) slog.Handler             { return l }
+
+// TestAnInstanceLostWhileItIsDecidedOnIsNoticed loses the connection just when the
+// instance has been kept for being reachable.
+func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s *story
+		s, built := build(t, onecall.Config{Logger: slog.New(logs(func() {
+			s.reach(0, connectivity.Idle)
+		}))})
+		defer built.Close()
+		all := fleet(1)
+		s.tellOf(all...)
+		s.reach(0, connectivity.Connecting, connectivity.Ready)
+		s.tellOf()
+		synctest.Wait()
+		s.wantUsed(all...)
+		time.Sleep(onecall.Grace)
+		synctest.Wait()
+		s.wantUsed()
+	})
+}
+
+// TestToLookAgainIsNotPutOff has an instance be refused a moment after it was
+// accepted, while a kept one is looked at later.
+func TestToLookAgainIsNotPutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := fleet(3)
+		asked := 0
+		s, built := build(t, onecall.Config{Accept: func(instance discovery.Instance, again func()) error {
+			if instance != all[1] {
+				return nil
+			}
+			asked++
+			switch asked {
+			case 1:
+				return nil
+			case 2:
+				again()
+				return nil
+			}
+			return errors.New("refused")
+		}})
+		defer built.Close()
+		s.tellOf(all...)
+		s.tellOf(all[1:]...) // the window within which others may vanish too goes on
+		synctest.Wait()
+		s.wantUsed(all[2])
 	})
 }
 

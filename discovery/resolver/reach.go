@@ -14,8 +14,9 @@ type reach struct {
 	changed func()
 
 	mu sync.Mutex // guards the fields below
-	// connected is whether there is a connection.
-	connected bool
+	// connected is whether there is a connection, and attempted whether there
+	// was ever to be one.
+	connected, attempted bool
 	// since is when the last connection was lost or the first attempt failed;
 	// zero while there is a connection and before anybody tried.
 	since time.Time
@@ -25,6 +26,7 @@ type reach struct {
 func (r *reach) observe(state connectivity.State) {
 	r.mu.Lock()
 	was := r.since.IsZero()
+	r.attempted = true
 	switch state {
 	case connectivity.Ready:
 		r.connected, r.since = true, time.Time{}
@@ -56,4 +58,11 @@ func (r *reach) unreachable() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.since
+}
+
+// tried tells whether there was ever to be a connection.
+func (r *reach) tried() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.attempted
 }

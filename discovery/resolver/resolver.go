@@ -98,11 +98,17 @@ func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 		instances: newInstances(b.config, target.Endpoint()),
 	}
 	r.instances.again = r.lookAgain
-	r.timer = time.AfterFunc(time.Hour, r.look)
-	r.timer.Stop()
+	r.later = stoppedTimer(r.look)
+	r.now = stoppedTimer(r.look)
 	b.config.Observe(NewNoAnswerError(r.api))
 	r.stop = b.registry.Watch(r.api, r.tell)
 	return r, nil
+}
+
+func stoppedTimer(f func()) *time.Timer {
+	timer := time.AfterFunc(time.Hour, f)
+	timer.Stop()
+	return timer
 }
 
 // watched is the resolver of one connection.
@@ -111,8 +117,9 @@ type watched struct {
 	api    string
 	conn   resolver.ClientConn
 	stop   func()
-	// timer looks at the instances again when one that is kept may go.
-	timer *time.Timer
+	// later looks at the instances again when one that is kept may go, and now
+	// at once.
+	later, now *time.Timer
 
 	// mu guards the fields below, and is held while the connection is told, so
 	// that it is told in order.
@@ -155,7 +162,7 @@ func (r *watched) look() {
 
 // lookAgain has a goroutine look: who calls it may be at work for the
 // connection, which look waits for.
-func (r *watched) lookAgain() { r.timer.Reset(0) }
+func (r *watched) lookAgain() { r.now.Reset(0) }
 
 // update tells the connection which instances to use, if they changed; without
 // any it learns why, and keeps what it has if it is only the registry that
@@ -163,7 +170,7 @@ func (r *watched) lookAgain() { r.timer.Reset(0) }
 func (r *watched) update() {
 	found := r.instances.use(time.Now())
 	if found.next > 0 {
-		r.timer.Reset(found.next)
+		r.later.Reset(found.next)
 	}
 	lost := r.told == toldEndpoints && found.problem != nil
 	if !lost {
@@ -197,7 +204,8 @@ func (*watched) ResolveNow(resolver.ResolveNowOptions) {}
 // Close implements [resolver.Resolver].
 func (r *watched) Close() {
 	r.stop()
-	r.timer.Stop()
+	r.later.Stop()
+	r.now.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,9 +21,11 @@ import (
 type story struct {
 	resolver.ClientConn // the methods that a resolver must not call are nil
 
-	t      *testing.T
-	api    string
-	tell   func(discovery.Snapshot)
+	t    *testing.T
+	api  string
+	tell func(discovery.Snapshot)
+
+	mu     sync.Mutex // guards the fields below: timers tell too
 	events []string
 	last   resolver.State
 	err    error
@@ -37,18 +40,28 @@ func (s *story) Register(...discovery.Instance) (discovery.Registration, error) 
 
 func (s *story) Watch(api string, observer func(discovery.Snapshot)) func() {
 	s.api, s.tell = api, observer
-	return func() { s.events = append(s.events, "stopped") }
+	return func() { s.happened("stopped") }
 }
 
 func (s *story) UpdateState(state resolver.State) error {
-	s.events = append(s.events, "updated")
+	s.happened("updated")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.last = state
 	return nil
 }
 
 func (s *story) ReportError(err error) {
-	s.events = append(s.events, "failed")
+	s.happened("failed")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.err = err
+}
+
+func (s *story) happened(event string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, event)
 }
 
 func (s *story) Descriptors(context.Context, discovery.Instance) (string, error) {
@@ -58,16 +71,20 @@ func (s *story) Descriptors(context.Context, discovery.Instance) (string, error)
 
 func (s *story) observe(problem error) {
 	if errors.As(problem, new(*onecall.NoAnswerError)) {
-		s.events = append(s.events, "observed nothing")
+		s.happened("observed nothing")
 		return
 	}
+	s.happened("observed")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.problem = problem
-	s.events = append(s.events, "observed")
 }
 
 // want compares what has happened since the last time.
 func (s *story) want(events ...string) {
 	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !slices.Equal(s.events, events) {
 		s.t.Errorf("happened %q, want %q", s.events, events)
 	}
@@ -85,7 +102,10 @@ func build(t *testing.T, config ...onecall.Config) (*story, resolver.Resolver) {
 	if len(config) > 0 {
 		with = config[0]
 	}
-	with.Observe, with.Logger = s.observe, slog.New(slog.DiscardHandler)
+	with.Observe = s.observe
+	if with.Logger == nil {
+		with.Logger = slog.New(slog.DiscardHandler)
+	}
 	built, err := onecall.NewBuilder(s, with).Build(resolver.Target{URL: *target}, s, resolver.BuildOptions{})
 	if err != nil {
 		t.Fatal(err)
