@@ -18,20 +18,21 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd"
 )
 
-// withholding stands in front of an etcd and, while it is told to, withholds
-// the events of watches, as a member does that lags.
-type withholding struct {
+// front stands in front of an etcd and, while it is told to, withholds the events
+// of watches, as a member does that lags, or tells them again.
+type front struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
 
 	etcd     *clientv3.Client
 	withhold atomic.Bool
 	withheld atomic.Int64
+	repeat   atomic.Bool
 	// lists and comparisons count requests of an API's keys.
 	lists, comparisons atomic.Int64
 }
 
-func (w *withholding) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (w *front) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if request.GetSuccess()[0].GetRequestRange().GetMinModRevision() > 0 {
 		w.comparisons.Add(1)
 	} else {
@@ -40,11 +41,11 @@ func (w *withholding) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnR
 	return pb.NewKVClient(w.etcd.ActiveConnection()).Txn(ctx, request)
 }
 
-func (w *withholding) Range(ctx context.Context, request *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (w *front) Range(ctx context.Context, request *pb.RangeRequest) (*pb.RangeResponse, error) {
 	return pb.NewKVClient(w.etcd.ActiveConnection()).Range(ctx, request)
 }
 
-func (w *withholding) Watch(stream pb.Watch_WatchServer) error {
+func (w *front) Watch(stream pb.Watch_WatchServer) error {
 	inside, err := pb.NewWatchClient(w.etcd.ActiveConnection()).Watch(stream.Context())
 	if err != nil {
 		return err
@@ -60,6 +61,7 @@ func (w *withholding) Watch(stream pb.Watch_WatchServer) error {
 			_ = inside.Send(request)
 		}
 	})
+	var told []*pb.WatchResponse
 	for {
 		response, err := inside.Recv()
 		if err != nil {
@@ -69,19 +71,29 @@ func (w *withholding) Watch(stream pb.Watch_WatchServer) error {
 			w.withheld.Add(1)
 			continue
 		}
-		if err := stream.Send(response); err != nil {
-			return err
+		send := []*pb.WatchResponse{response}
+		if w.repeat.Load() {
+			send = append(send, told...)
+		}
+		if len(response.GetEvents()) > 0 {
+			told = append(told, response)
+		}
+		for _, response := range send {
+			if err := stream.Send(response); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// TestWhatAMemberWithheldIsRepaired withholds a put, a change and a deletion.
-func TestWhatAMemberWithheldIsRepaired(t *testing.T) {
-	t.Parallel()
-	front := &withholding{etcd: client(t, shared)}
+// newFront gives a front of the shared etcd, a registry that goes through it and
+// one that does not.
+func newFront(t *testing.T) (before *front, through, direct *etcd.Registry) {
+	t.Helper()
+	before = &front{etcd: client(t, shared)}
 	server := grpc.NewServer()
-	pb.RegisterKVServer(server, front)
-	pb.RegisterWatchServer(server, front)
+	pb.RegisterKVServer(server, before)
+	pb.RegisterWatchServer(server, before)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,16 +105,42 @@ func TestWhatAMemberWithheldIsRepaired(t *testing.T) {
 		<-served
 	})
 	namespace := newNamespace()
-	registry, err := etcd.Open(etcd.Config{
+	through, err = etcd.Open(etcd.Config{
 		Endpoints: []string{"http://" + listener.Addr().String()}, Namespace: namespace, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = registry.Close() })
+	t.Cleanup(func() { _ = through.Close() })
+	return before, through, open(t, shared, namespace)
+}
+
+// TestEventsOlderThanWhatIsKnownAreDropped tells every event again after each later
+// one.
+func TestEventsOlderThanWhatIsKnownAreDropped(t *testing.T) {
+	t.Parallel()
+	front, registry, direct := newFront(t)
+	front.repeat.Store(true)
+	watched := discoverytest.Watch(t, registry, "auth")
+	first := discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.1:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1")
+	discoverytest.Close(t, first)
+	watched.UntilAddresses(t)
+	discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.2:1"))
+	watched.UntilAddresses(t, "10.0.0.2:1")
+	discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.3:1"))
+	watched.UntilAddresses(t, "10.0.0.2:1", "10.0.0.3:1")
+	if told := watched.Snapshots(); len(told) > 5 { // nothing, and the four changes
+		t.Errorf("told %d times, want 5: of an event that was known already too: %+v", len(told), told)
+	}
+}
+
+// TestWhatAMemberWithheldIsRepaired withholds a put, a change and a deletion.
+func TestWhatAMemberWithheldIsRepaired(t *testing.T) {
+	t.Parallel()
+	front, registry, direct := newFront(t)
 	registry.RepairEvery(200 * time.Millisecond)
 
-	direct := open(t, shared, namespace)
 	first := discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.1:1"))
 	second := discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.2:1"))
 	watched := discoverytest.Watch(t, registry, "auth")

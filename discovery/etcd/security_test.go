@@ -23,6 +23,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
@@ -79,6 +80,63 @@ func TestUserAndPasswordOpenEtcd(t *testing.T) {
 
 	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: server.Endpoints(), Username: "root", Password: "wrong"}), "authentication failed")
 	wantUnreachable(t, openWith(t, etcd.Config{Endpoints: server.Endpoints()}), "user name is empty")
+}
+
+// TestATokenThatExpiresIsReplaced has etcd forget the tokens of a user while its
+// connection and its watch last.
+func TestATokenThatExpiresIsReplaced(t *testing.T) {
+	t.Parallel()
+	server, err := embed.Start(t.Context(), embed.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	open := client(t, server)
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(open.RoleAdd(t.Context(), "root"))
+	for _, name := range []string{"root", "service"} {
+		must(open.UserAdd(t.Context(), name, "pw"))
+		must(open.UserGrantRole(t.Context(), name, "root"))
+	}
+	must(open.AuthEnable(t.Context()))
+	root, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "root", Password: "pw", Logger: zap.NewNop()})
+	must(nil, err)
+	t.Cleanup(func() { _ = root.Close() })
+	const ttl = 3 * time.Second
+	registry, err := etcd.Open(etcd.Config{
+		Endpoints: server.Endpoints(), Username: "service", Password: "pw", TTL: ttl, Logger: slog.New(slog.DiscardHandler),
+	})
+	must(nil, err)
+	t.Cleanup(func() { _ = registry.Close() })
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	watched := discoverytest.Watch(t, registry, "auth")
+	watched.UntilAddresses(t, "10.0.0.1:1")
+
+	must(root.UserChangePassword(t.Context(), "service", "pw")) // the tokens of the old one are void
+	must(root.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()))
+	watched.UntilAddresses(t)
+	within(t, ttl+time.Second, "registered again", oneLiveKey(t, root, "auth"))
+	watched.UntilAddresses(t, "10.0.0.1:1")
+
+	must(root.UserChangePassword(t.Context(), "service", "pw"))
+	discoverytest.Watch(t, registry, "billing").Until(t, "an answer about another API", func(s discovery.Snapshot) bool {
+		return errors.As(s.Err(), new(*discovery.UnknownAPIError))
+	})
+	must(root.UserChangePassword(t.Context(), "service", "pw"))
+	must(root.Put(t.Context(), "onecall/apis/auth/another", `{"Op":0,"Addr":"10.0.0.2:1"}`))
+	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
+	must(root.Put(t.Context(), "onecall/apis/billing/another", `{"Op":0,"Addr":"10.0.0.2:1"}`))
+	discoverytest.Watch(t, registry, "billing").UntilAddresses(t, "10.0.0.2:1")
+	time.Sleep(ttl) // the lease is kept alive with a token that is void
+	within(t, time.Second, "still registered", func() bool {
+		_, alive := live(t, root, "auth")
+		return alive == 1
+	})
 }
 
 func TestTLSAndClientCertificatesReachEtcd(t *testing.T) {

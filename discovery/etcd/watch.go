@@ -93,10 +93,11 @@ type list struct {
 func (w *watch) take(l list, skipped func(key string, err error)) {
 	before, knew, fault := w.entries.instances, w.known, w.fault
 	first := w.revision == 0
-	w.entries.clear()
+	w.entries.clear(len(l.kvs))
 	for _, kv := range l.kvs {
-		w.put(kv, skipped)
+		w.entries.add(w.decode(kv, skipped))
 	}
+	w.entries.sort()
 	w.entries.settle()
 	w.revision = l.revision
 	w.known = w.known || len(l.kvs) > 0 || l.mark != nil
@@ -126,7 +127,8 @@ func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error
 		if event.GetType() == mvccpb.Event_DELETE {
 			w.entries.remove(string(kv.GetKey()))
 		} else {
-			w.put(kv, skipped)
+			w.entries.put(w.decode(kv, skipped))
+			w.known = true
 		}
 	}
 	if !changed {
@@ -138,18 +140,17 @@ func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error
 	w.publish()
 }
 
-// put takes in the value of a key; one that can't be used is passed over, and
-// what stood there before is no longer used either.
-func (w *watch) put(kv *mvccpb.KeyValue, skipped func(key string, err error)) {
-	key := string(kv.GetKey())
-	w.known = true
+// decode gives the entry of a key. One whose value can't be used has no address:
+// it is passed over, and what stood there before is no longer used either.
+func (w *watch) decode(kv *mvccpb.KeyValue, skipped func(key string, err error)) entryOf {
+	entry := entryOf{key: string(kv.GetKey()), created: kv.GetCreateRevision()}
 	instance, err := decodeInstance(w.api, kv.GetValue())
 	if err != nil {
-		skipped(key, err)
-		w.entries.skip(key)
-		return
+		skipped(entry.key, err)
+		return entry
 	}
-	w.entries.put(key, instance, kv.GetCreateRevision())
+	entry.instance = instance
+	return entry
 }
 
 // saw notes when the last instance went.
@@ -212,25 +213,34 @@ type entryOf struct {
 	created  int64
 }
 
-func (e *entries) clear() {
-	e.addresses = make(map[string]string)
-	e.sorted = nil
+func (e *entries) clear(size int) {
+	e.addresses = make(map[string]string, size)
+	e.sorted = make([]entryOf, 0, size)
 }
 
 // count is how many keys there are, those that can't be used among them.
 func (e *entries) count() int64 { return int64(len(e.addresses)) }
 
-func (e *entries) put(key string, instance discovery.Instance, created int64) {
-	e.remove(key)
-	e.addresses[key] = instance.Address
-	i, _ := slices.BinarySearchFunc(e.sorted, entryOf{instance: instance, created: created}, compareEntries)
-	e.sorted = slices.Insert(e.sorted, i, entryOf{key: key, instance: instance, created: created})
+// put takes in a key that may be there already.
+func (e *entries) put(entry entryOf) {
+	e.remove(entry.key)
+	e.addresses[entry.key] = entry.instance.Address
+	if entry.instance.Address == "" {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(e.sorted, entry, compareEntries)
+	e.sorted = slices.Insert(e.sorted, i, entry)
 }
 
-func (e *entries) skip(key string) {
-	e.remove(key)
-	e.addresses[key] = ""
+// add takes in a key that is not there, without its place: sort follows.
+func (e *entries) add(entry entryOf) {
+	e.addresses[entry.key] = entry.instance.Address
+	if entry.instance.Address != "" {
+		e.sorted = append(e.sorted, entry)
+	}
 }
+
+func (e *entries) sort() { slices.SortFunc(e.sorted, compareEntries) }
 
 func (e *entries) remove(key string) {
 	address := e.addresses[key]
