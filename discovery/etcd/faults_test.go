@@ -522,3 +522,20 @@ func TestFatalAnswersAreReportedAndOutlived(t *testing.T) {
 	within(t, 5*time.Second, "registered", func() bool { return registration.Status().Registered })
 	discoverytest.Close(t, registration)
 }
+
+// TestOneSilentMemberIsNotAnUnreachableEtcd asks for new APIs while one of three
+// members accepts and says nothing.
+func TestOneSilentMemberIsNotAnUnreachableEtcd(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 3)
+	registry := openOn(t, c, 0)
+	discoverytest.Watch(t, registry, "before").Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
+	c.Member(1).Silence()
+	for i := range 30 {
+		watched := discoverytest.Watch(t, registry, fmt.Sprint("api", i))
+		watched.Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
+		if told := watched.Snapshots(); len(told) != 1 {
+			t.Errorf("asked for API %d, told %+v", i, told)
+		}
+	}
+}

@@ -41,6 +41,7 @@ type watcher struct {
 	keys     keyspace
 	log      *slog.Logger
 	describe string
+	members  []string // to try
 	repair   time.Duration
 	// skipped counts values that could not be used.
 	skipped atomic.Uint64
@@ -69,6 +70,7 @@ func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watc
 		keys:     keys,
 		log:      config.Logger,
 		describe: config.client().Describe(),
+		members:  config.Endpoints,
 		repair:   repairEvery,
 		watches:  make(map[string]*watch),
 		followed: make(map[*watch]struct{}),
@@ -231,6 +233,10 @@ func (r *watcher) failed(w *watch, err error) {
 		return
 	}
 	w.failures++
+	if w.failures == 1 && len(r.members) > 1 && !answered(err) {
+		w.due = time.Now() // it may be one member's; the next request goes to another
+		return
+	}
 	w.due = time.Now().Add(watchBackoff.Delay(w.failures))
 	r.mu.Lock()
 	fault := &discovery.UnreachableError{Registry: r.describe, Since: time.Now(), Cause: err}

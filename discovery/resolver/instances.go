@@ -47,6 +47,8 @@ type candidate struct {
 	instance *discovery.Instance
 	endpoint resolver.Endpoint
 	reach    *reach
+	// renewals counts how often there was to be another connection.
+	renewals int
 }
 
 func newInstances(config Config, api string) *instances {
@@ -182,7 +184,9 @@ func (l *lost) keep(since, now time.Time) (renewed bool) {
 	if l.kept || !since.IsZero() && now.Sub(since) >= Flap {
 		return false
 	}
-	l.kept, l.endpoint = true, endpointOf(l.instance, l.reach, true)
+	l.kept = true
+	l.renewals++
+	l.connectBy(l.reach)
 	return true
 }
 
@@ -227,6 +231,7 @@ func (i *instances) consider(wanted []*discovery.Instance) {
 		own := *instance // the snapshot's own may go
 		candidates[n] = &candidate{instance: &own}
 		if before != nil {
+			candidates[n].renewals = before.renewals
 			candidates[n].connectBy(before.reach)
 		} else {
 			candidates[n].connectBy(&reach{changed: i.reached})
@@ -251,7 +256,7 @@ func (i *instances) find(instance *discovery.Instance) *candidate {
 }
 
 func (c *candidate) connectBy(reached *reach) {
-	c.reach, c.endpoint = reached, endpointOf(c.instance, reached, false)
+	c.reach, c.endpoint = reached, endpointOf(c.instance, reached, c.renewals)
 }
 
 // preferred gives the candidates to use: those of the caller's zone while one of

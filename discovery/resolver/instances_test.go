@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
 	onecall "github.com/onecall-dev/onecall/discovery/resolver"
@@ -79,6 +81,30 @@ func TestInstancesThatMostlyVanishAtOnceStay(t *testing.T) {
 		s.wantUsed(all...)
 		if s.problem != nil {
 			t.Errorf("of %d instances %d are left and the rest is kept, but the problem is %v", test.size, test.left, s.problem)
+		}
+	}
+}
+
+// TestEachTimeThatTheRegistryLosesAnInstanceItIsConnectedToAnew compares addresses,
+// as grpc-go does to find out whether a connection serves.
+func TestEachTimeThatTheRegistryLosesAnInstanceItIsConnectedToAnew(t *testing.T) {
+	t.Parallel()
+	s, _ := build(t)
+	all := fleet(1)
+	address := func(instances ...discovery.Instance) resolver.Address {
+		s.tellOf(instances...)
+		s.wantUsed(all...)
+		return s.last.Endpoints[0].Addresses[0]
+	}
+	before := address(all...)
+	for turn := range 3 {
+		lost := address()
+		if lost.Equal(before) {
+			t.Errorf("lost for the time %d it has the connection that there was", turn)
+		}
+		all[0].Version = strconv.Itoa(turn) // which is no reason to connect anew
+		if before = address(all...); !before.Equal(lost) {
+			t.Errorf("back for the time %d it has another connection", turn)
 		}
 	}
 }

@@ -232,7 +232,7 @@ func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 	return *instance, true
 }
 
-type renewedKey struct{}
+type renewalsKey struct{}
 
 type reachKey struct{}
 
@@ -248,14 +248,15 @@ func ObserverOf(address resolver.Address) func(connectivity.State) {
 
 // endpointOf gives the endpoint of an instance. Its incarnation is part of what
 // makes its address one: who took over an address is another, with a connection
-// of its own; so is one that is renewed. Nothing of it says what name a caller checks in a certificate.
-func endpointOf(instance *discovery.Instance, reached *reach, renewed bool) resolver.Endpoint {
+// of its own; so is one that is renewed. Nothing of it says what name a caller
+// checks in a certificate.
+func endpointOf(instance *discovery.Instance, reached *reach, renewals int) resolver.Endpoint {
 	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachKey{}, reached)}
 	if !instance.Incarnation.IsZero() {
 		address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation)
 	}
-	if renewed {
-		address.Attributes = address.Attributes.WithValue(renewedKey{}, true)
+	if renewals > 0 {
+		address.Attributes = address.Attributes.WithValue(renewalsKey{}, renewals)
 	}
 	return resolver.Endpoint{
 		Addresses:  []resolver.Address{address},
