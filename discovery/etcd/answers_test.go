@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
-	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 )
 
@@ -107,41 +107,17 @@ func TestARevokedLeaseIsNoticedAfterTheFirstRegistrationIsClosed(t *testing.T) {
 // does not allow beside one that it does.
 func TestWhatIsDeniedKeepsNothingElseFromEtcd(t *testing.T) {
 	t.Parallel()
-	server, err := embed.Start(t.Context(), embed.Config{})
+	server, root := withUsers(t, map[string][]string{"serve-auth": {"auth"}})
+	registry := openAs(t, server, "serve-auth")
+	foreign, err := registry.Register(discoverytest.Instance("billing", "10.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Close() })
-	direct := client(t, server)
-	must := func(_ any, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for role, prefixes := range map[string][]string{"serve-auth": {"onecall/apis/auth/", "onecall/schemas/auth/", "onecall/known/auth"}, "root": nil} {
-		must(direct.RoleAdd(t.Context(), role))
-		for _, prefix := range prefixes {
-			must(direct.RoleGrantPermission(t.Context(), role, prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
-		}
-		must(direct.UserAdd(t.Context(), role, "pw"))
-		must(direct.UserGrantRole(t.Context(), role, role))
-	}
-	must(direct.AuthEnable(t.Context()))
-	root, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "root", Password: "pw"})
-	must(nil, err)
-	t.Cleanup(func() { _ = root.Close() })
-	registry, err := etcd.Open(etcd.Config{
-		Endpoints: server.Endpoints(), Username: "serve-auth", Password: "pw", TTL: 3 * time.Second, Logger: slog.New(slog.DiscardHandler),
-	})
-	must(nil, err)
-	t.Cleanup(func() { _ = registry.Close() })
-
-	foreign, err := registry.Register(discoverytest.Instance("billing", "10.0.0.1:1"))
-	must(nil, err)
 	allowed := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	both, err := registry.Register(discoverytest.Instance("auth", "10.0.0.2:1"), discoverytest.Instance("billing", "10.0.0.2:1"))
-	must(nil, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	within(t, 10*time.Second, "two keys", func() bool { keys, _ := live(t, root, "auth"); return keys == 2 })
 	if status := foreign.Status(); status.Registered || status.Err == nil || !strings.Contains(status.Err.Error(), "permission denied") {
 		t.Errorf("the status of what is denied is %+v", status)
@@ -162,6 +138,103 @@ func TestWhatIsDeniedKeepsNothingElseFromEtcd(t *testing.T) {
 	}
 	if keys, _ := live(t, root, "auth"); keys != 0 {
 		t.Errorf("after Close there are %d keys", keys)
+	}
+}
+
+// TestAPermissionThatIsTakenAwayTakesNoOtherAPIAlong has a role lose one of two APIs
+// that its user serves under one lease.
+func TestAPermissionThatIsTakenAwayTakesNoOtherAPIAlong(t *testing.T) {
+	t.Parallel()
+	server, root := withUsers(t, map[string][]string{"serve": {"auth", "billing", "users"}})
+	registry := openAs(t, server, "serve")
+	lost := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	kept := discoverytest.Register(t, registry, discoverytest.Instance("billing", "10.0.0.1:1"))
+	prefix := "onecall/apis/auth/"
+	if _, err := root.RoleRevokePermission(t.Context(), "serve", prefix, clientv3.GetPrefixRangeEnd(prefix)); err != nil {
+		t.Fatal(err)
+	}
+	for gone := false; !gone; {
+		keys, alive := live(t, root, "billing")
+		if keys != 1 || alive != 1 {
+			t.Fatalf("an API that is allowed has %d keys, %d of them alive, want one", keys, alive)
+		}
+		keys, _ = live(t, root, "auth")
+		gone = keys == 0
+	}
+	within(t, time.Second, "told", func() bool { return !lost.Status().Registered })
+	if status := kept.Status(); !status.Registered {
+		t.Errorf("the status of what is allowed is %+v", status)
+	}
+	discoverytest.Register(t, registry, discoverytest.Instance("users", "10.0.0.1:1"))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := kept.Drain(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhatMayNotBeRemovedKeepsNothingElseFromBeingWritten closes a registration after
+// the role has lost its API.
+func TestWhatMayNotBeRemovedKeepsNothingElseFromBeingWritten(t *testing.T) {
+	t.Parallel()
+	server, root := withUsers(t, map[string][]string{"serve": {"auth", "billing", "users"}})
+	registry := openAs(t, server, "serve")
+	lost := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	discoverytest.Register(t, registry, discoverytest.Instance("billing", "10.0.0.1:1"))
+	prefix := "onecall/apis/auth/"
+	if _, err := root.RoleRevokePermission(t.Context(), "serve", prefix, clientv3.GetPrefixRangeEnd(prefix)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := lost.Close(ctx); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("Close of what may not be removed = %v", err)
+	}
+	discoverytest.Register(t, registry, discoverytest.Instance("users", "10.0.0.1:1"))
+	within(t, 10*time.Second, "gone with the lease", func() bool { keys, _ := live(t, root, "auth"); return keys == 0 })
+	if !oneLiveKey(t, root, "billing")() {
+		t.Error("what is allowed went along")
+	}
+}
+
+// TestAKeyThatIsGoneIsNotToldToStand has a key deleted that etcd has no space to take
+// again.
+func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 1)
+	direct := c.Direct()
+	registry := openOn(t, c, 3*time.Second)
+	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	alarm(t, direct, pb.AlarmRequest_ACTIVATE)
+	if _, err := direct.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "told", func() bool { return !registration.Status().Registered && registry.Stats().Registered == 0 })
+	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
+	within(t, 5*time.Second, "registered", func() bool { return registration.Status().Registered })
+}
+
+// TestAKeyThatStandsTooLateIsRemoved has a put arrive after the removal of its key, as
+// of a member that was frozen meanwhile.
+func TestAKeyThatStandsTooLateIsRemoved(t *testing.T) {
+	t.Parallel()
+	namespace, direct := newNamespace(), client(t, shared)
+	registry := open(t, shared, namespace)
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	second := discoverytest.Register(t, registry, discoverytest.Instance("billing", "10.0.0.1:1"))
+	found := entries(t, direct, namespace, "billing")
+	discoverytest.Close(t, second)
+	for key, kv := range found {
+		if _, err := direct.Put(t.Context(), key, string(kv.GetValue()), clientv3.WithLease(clientv3.LeaseID(kv.GetLease()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(entries(t, direct, namespace, "billing")) != 1 {
+		t.Fatal("nothing stands there")
+	}
+	within(t, 10*time.Second, "removed", func() bool { return len(entries(t, direct, namespace, "billing")) == 0 })
+	if leaseOf(t, direct, namespace, "auth") == 0 {
+		t.Error("what is still registered went along")
 	}
 }
 
@@ -203,6 +276,50 @@ func (l *lockedLog) count(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.lines.String(), what)
+}
+
+// TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded closes the last registration while
+// etcd is away.
+func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 1)
+	c.Member(0).Cut()
+	lines := new(lockedLog)
+	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(lines, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = registry.Close() })
+	registration, err := registry.Register(discoverytest.Instance("auth", "10.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "told", func() bool { return registration.Status().Err != nil })
+	discoverytest.Close(t, registration)
+	if lines.count("cannot write to etcd") != 1 || lines.count("works again") != 0 {
+		t.Errorf("the log is\n%s", lines.lines.String())
+	}
+}
+
+// TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten has a stall, too short for
+// the watch to end, meet an API that nobody asks for any more.
+func TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 1)
+	registry := openOn(t, c, 0)
+	discoverytest.Register(t, openOn(t, c, 0), discoverytest.Instance("auth", "10.0.0.1:1"), discoverytest.Instance("billing", "10.0.0.1:1"))
+	discoverytest.Watch(t, registry, "auth").UntilAddresses(t, "10.0.0.1:1")
+	c.Member(0).Slow(1500 * time.Millisecond)
+	watched := discoverytest.Watch(t, registry, "other")
+	watched.Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
+	watched.Stop()
+	within(t, time.Second, "forgotten", func() bool { return registry.Stats().ReadError == nil })
+	c.Member(0).Slow(0)
+	billing := discoverytest.Watch(t, registry, "billing")
+	billing.UntilAddresses(t, "10.0.0.1:1")
+	if first := billing.Snapshots()[0]; first.Unreachable != nil {
+		t.Errorf("told first of %+v", first)
+	}
 }
 
 // TestAnOutageThatEndedUnwatchedIsForgotten has nobody ask when etcd comes back.

@@ -490,23 +490,25 @@ func TestNothingIsLeftOfWhatIsClosedAtAnyMoment(t *testing.T) {
 	c.Member(0).Heal()
 }
 
+// alarm has an etcd of one member say, or no longer, that it has no space left.
+func alarm(t *testing.T, direct *clientv3.Client, action pb.AlarmRequest_AlarmAction) {
+	t.Helper()
+	status, err := direct.Status(t.Context(), direct.Endpoints()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pb.NewMaintenanceClient(direct.ActiveConnection()).Alarm(t.Context(),
+		&pb.AlarmRequest{Action: action, MemberID: status.Header.GetMemberId(), Alarm: pb.AlarmType_NOSPACE})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFatalAnswersAreReportedAndOutlived(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
-	alarm := func(action pb.AlarmRequest_AlarmAction) {
-		t.Helper()
-		status, err := direct.Status(t.Context(), direct.Endpoints()[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = pb.NewMaintenanceClient(direct.ActiveConnection()).Alarm(t.Context(),
-			&pb.AlarmRequest{Action: action, MemberID: status.Header.GetMemberId(), Alarm: pb.AlarmType_NOSPACE})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	alarm(pb.AlarmRequest_ACTIVATE)
+	alarm(t, direct, pb.AlarmRequest_ACTIVATE)
 	registration, err := openOn(t, c, 2*time.Second).Register(discoverytest.Instance("auth", "10.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
@@ -518,24 +520,7 @@ func TestFatalAnswersAreReportedAndOutlived(t *testing.T) {
 	if !strings.Contains(status.Err.Error(), "database space exceeded") {
 		t.Errorf("with no space left the status is %+v", status)
 	}
-	alarm(pb.AlarmRequest_DEACTIVATE)
+	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
 	within(t, 5*time.Second, "registered", func() bool { return registration.Status().Registered })
 	discoverytest.Close(t, registration)
-}
-
-// TestOneSilentMemberIsNotAnUnreachableEtcd asks for new APIs while one of three
-// members accepts and says nothing.
-func TestOneSilentMemberIsNotAnUnreachableEtcd(t *testing.T) {
-	t.Parallel()
-	c := cluster.Start(t, 3)
-	registry := openOn(t, c, 0)
-	discoverytest.Watch(t, registry, "before").Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
-	c.Member(1).Silence()
-	for i := range 30 {
-		watched := discoverytest.Watch(t, registry, fmt.Sprint("api", i))
-		watched.Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
-		if told := watched.Snapshots(); len(told) != 1 {
-			t.Errorf("asked for API %d, told %+v", i, told)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -36,11 +37,14 @@ type lease struct {
 	// expires is when the lease ends if it is not renewed, as far as is known
 	// here: no later than etcd thinks.
 	expires time.Time
-	// held are the keys that were put under id, and their values.
+	// held are the keys that were put under id, and their values; "" is one that
+	// is not known.
 	held map[string]string
 	// renewAt and checkAt are when keep-alive and the comparison of held with
 	// what stands in etcd are due.
 	renewAt, checkAt time.Time
+	// sweeps is how many checks are to look for keys that should not stand.
+	sweeps int
 
 	stream     grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]
 	stopStream context.CancelFunc
@@ -72,14 +76,19 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 	if l.id != 0 {
 		asked := time.Now()
 		alive, err := l.renew(ctx, life, conn)
-		if err != nil {
+		switch {
+		case errors.Is(err, rpctypes.ErrPermissionDenied):
+			// Etcd renews no lease that has a key which may not be put here any
+			// more. The other keys leave it for another.
+			l.log.Warn("etcd does not let the lease be kept alive; asking for another", "lease", l.String(), "error", err)
+		case err != nil:
 			return doing("keeping the lease alive", err)
-		}
-		if alive {
+		case alive:
 			l.renewed(asked)
 			return nil
+		default:
+			l.log.Warn("the lease has ended in etcd; asking for another", "lease", l.String())
 		}
-		l.log.Warn("the lease has ended in etcd; asking for another", "lease", l.String())
 		l.forget()
 	}
 	client, err := conn.Ready(ctx)
@@ -112,6 +121,7 @@ func (l *lease) renew(ctx, life context.Context, conn *etcdclient.Connection) (a
 	defer func() {
 		if err != nil {
 			l.stop()
+			err = rpctypes.Error(err)
 		}
 	}()
 	if err := l.open(ctx, life, conn); err != nil {
@@ -168,13 +178,24 @@ func (l *lease) stop() {
 // it alive.
 func (l *lease) forget() {
 	l.stop()
-	l.id, l.held, l.expires = 0, nil, time.Time{}
+	l.id, l.held, l.expires, l.sweeps = 0, nil, time.Time{}, 0
+}
+
+// holds tells whether all of the keys stand under the lease, as far as is known
+// here.
+func (l *lease) holds(entries map[string]entry) bool {
+	for key := range entries {
+		if _, ok := l.held[key]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // write brings the keys under the lease to the desired ones. Descriptors stand
-// there before the instances of which they are. What etcd lets nobody put here
-// keeps nothing else from being put: denied has those keys. wrote is whether there
-// was anything to write.
+// there before the instances of which they are. What etcd lets nobody put or remove
+// here keeps nothing else from being written: denied has those keys. wrote is
+// whether there was anything to write.
 func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) (denied map[string]error, wrote bool, err error) {
 	var changed, surplus []string
 	for key, entry := range desired {
@@ -195,7 +216,7 @@ func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := l.remove(ctx, client, surplus); err != nil {
+	if err := l.remove(ctx, client, surplus, denied); err != nil {
 		return nil, false, err
 	}
 	slices.SortFunc(changed, func(a, b string) int {
@@ -277,20 +298,31 @@ func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string,
 	return nil
 }
 
-// remove takes keys away, if they are still the lease's.
-func (l *lease) remove(ctx context.Context, client *clientv3.Client, keys []string) error {
+// remove takes keys away, if they are still the lease's. denied gets those that
+// etcd lets nobody remove here.
+func (l *lease) remove(ctx context.Context, client *clientv3.Client, keys []string, denied map[string]error) error {
 	for _, key := range keys {
 		_, err := client.Txn(ctx).
 			If(clientv3.Compare(clientv3.LeaseValue(key), "=", l.id)).
 			Then(clientv3.OpDelete(key)).
 			Commit()
-		if err != nil {
+		switch {
+		case errors.Is(err, rpctypes.ErrPermissionDenied):
+			denied[key] = doing("removing a registration", err)
+			l.renewAt = time.Now() // which finds out whether the lease can be kept
+		case err != nil:
 			return l.lost(doing("removing a registration", err))
+		default:
+			delete(l.held, key)
+			l.sweeps = sweepsAfterRemoval
 		}
-		delete(l.held, key)
 	}
 	return nil
 }
+
+// sweepsAfterRemoval is how many checks look for keys that should not stand: a
+// member that was frozen may do what it was told long after it was told so.
+const sweepsAfterRemoval = 3
 
 // lost forgets the lease when err says that it has ended.
 func (l *lease) lost(err error) error {
@@ -300,22 +332,23 @@ func (l *lease) lost(err error) error {
 	return err
 }
 
-// end gives the lease back, and with it every key under it.
-func (l *lease) end(ctx context.Context, conn *etcdclient.Connection) error {
+// end gives the lease back, and with it every key under it; asked is whether there
+// was one.
+func (l *lease) end(ctx context.Context, conn *etcdclient.Connection) (asked bool, err error) {
 	if l.id == 0 {
-		return nil
+		return false, nil
 	}
 	l.stop()
 	client, err := conn.Ready(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	l.renewAt = time.Now() // it may have ended even when no answer comes
 	if _, err := client.Revoke(ctx, l.id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return doing("giving the lease back", err)
+		return false, doing("giving the lease back", err)
 	}
 	l.forget()
-	return nil
+	return true, nil
 }
 
 // check compares what stands in etcd with what was put there, when that is
@@ -338,15 +371,48 @@ func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 			return doing("checking what is registered", err)
 		}
 		for i, key := range keys {
-			found := reply.Responses[i].GetResponseRange().GetKvs()
-			if len(found) != 1 || found[0].GetLease() != int64(l.id) || !bytes.Equal(found[0].GetValue(), []byte(l.held[key])) {
-				l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
-				delete(l.held, key)
-				l.renewAt = time.Now() // the next step, at once, puts it again
-			}
+			l.compare(key, reply.Responses[i].GetResponseRange().GetKvs())
 		}
 	}
+	if err := l.sweep(ctx, client); err != nil {
+		return err
+	}
 	l.checkAt = between(l.ttl/2, l.ttl)
+	return nil
+}
+
+// compare takes in what stands at a key. The next step, at once, puts again what
+// somebody else deleted or changed.
+func (l *lease) compare(key string, found []*mvccpb.KeyValue) {
+	ours := len(found) == 1 && found[0].GetLease() == int64(l.id)
+	if ours && bytes.Equal(found[0].GetValue(), []byte(l.held[key])) {
+		return
+	}
+	l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
+	delete(l.held, key)
+	if ours {
+		l.held[key] = ""
+	}
+	l.renewAt = time.Now()
+}
+
+// sweep finds keys under the lease that should not stand, for a while after
+// others were removed. The next step, at once, removes them.
+func (l *lease) sweep(ctx context.Context, client *clientv3.Client) error {
+	if l.sweeps == 0 {
+		return nil
+	}
+	l.sweeps--
+	under, err := client.TimeToLive(ctx, l.id, clientv3.WithAttachedKeys())
+	if err != nil {
+		return doing("checking what is registered", err)
+	}
+	for _, key := range under.Keys {
+		if _, held := l.held[string(key)]; !held {
+			l.held[string(key)] = ""
+			l.renewAt = time.Now()
+		}
+	}
 	return nil
 }
 

@@ -115,7 +115,7 @@ func (r *registrar) run() {
 	life := r.conn.Life()
 	defer r.lease.stop()
 	for failures := 0; life.Err() == nil; {
-		next, err := r.step(life)
+		next, err := r.step(life, failures)
 		if err != nil {
 			failures++
 			r.report(err)
@@ -147,15 +147,21 @@ func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) 
 }
 
 // step does what is due and says when more will be.
-func (r *registrar) step(life context.Context) (next time.Time, err error) {
+func (r *registrar) step(life context.Context, failures int) (next time.Time, err error) {
 	desired, version := r.desired()
-	ctx, cancel := context.WithTimeout(life, r.attempt())
+	ctx, cancel := context.WithTimeout(life, r.attempt(failures))
 	defer cancel()
 	if len(desired) == 0 {
-		if err := r.lease.end(ctx, r.conn); err != nil {
+		asked, err := r.lease.end(ctx, r.conn)
+		if err != nil {
 			return time.Time{}, err
 		}
-		r.wrote(version, nil, true)
+		if !asked {
+			r.mu.Lock()
+			r.fault = nil // nobody will find out that it has ended
+			r.mu.Unlock()
+		}
+		r.wrote(version, nil, asked)
 		return time.Now().Add(time.Hour), nil
 	}
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
@@ -176,8 +182,22 @@ func (r *registrar) step(life context.Context) (next time.Time, err error) {
 	return r.lease.due(), nil
 }
 
-// attempt is the most that one step may take.
-func (r *registrar) attempt() time.Duration { return min(r.ttl/3, 5*time.Second) }
+// longestAttempt and shortestAttempt bound how long one step may take.
+const (
+	longestAttempt  = 5 * time.Second
+	shortestAttempt = 300 * time.Millisecond
+)
+
+// attempt is the most that one step may take. While there is a lease it is so
+// short at first that several members are asked before the lease ends, since one
+// of them may be silent.
+func (r *registrar) attempt(failures int) time.Duration {
+	longest := min(r.ttl/3, longestAttempt)
+	if r.lease.id == 0 {
+		return longest
+	}
+	return min(longest, max(shortestAttempt, r.ttl/9*time.Duration(1+failures/2)))
+}
 
 // entry is what should stand at a key.
 type entry struct {
@@ -245,7 +265,7 @@ func (r *registrar) assess() {
 	alive := time.Now().Before(r.expires)
 	changed := false
 	for registration := range r.registrations {
-		up := alive && registration.born <= r.written && r.denial(registration) == nil
+		up := alive && registration.born <= r.written && r.denial(registration) == nil && r.lease.holds(registration.entries)
 		if up == registration.up {
 			continue
 		}

@@ -105,13 +105,7 @@ func (r *registration) Drain(ctx context.Context) error {
 		return err
 	}
 	version := r.registrar.change(func() { r.entries = entries })
-	err = r.registrar.await(ctx, version)
-	if err == nil {
-		r.registrar.mu.Lock()
-		err = r.registrar.denial(r)
-		r.registrar.mu.Unlock()
-	}
-	if err != nil {
+	if err := r.await(ctx, version); err != nil {
 		return fmt.Errorf("etcd: callers could not be told that the instances are draining: %w", err)
 	}
 	return nil
@@ -120,8 +114,19 @@ func (r *registration) Drain(ctx context.Context) error {
 // Close implements [discovery.Registration].
 func (r *registration) Close(ctx context.Context) error {
 	r.closeOnce()
-	if err := r.registrar.await(ctx, r.closed); err != nil {
+	if err := r.await(ctx, r.closed); err != nil {
 		return fmt.Errorf("etcd: the registration could not be removed and ends by its lease in at most %v: %w", r.registrar.ttl, err)
 	}
 	return nil
+}
+
+// await returns when a version stands in etcd, or why it, or what of it is the
+// registration's, does not.
+func (r *registration) await(ctx context.Context, version uint64) error {
+	if err := r.registrar.await(ctx, version); err != nil {
+		return err
+	}
+	r.registrar.mu.Lock()
+	defer r.registrar.mu.Unlock()
+	return r.registrar.denial(r)
 }

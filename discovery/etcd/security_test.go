@@ -55,24 +55,59 @@ func wantUnreachable(t *testing.T, registry *etcd.Registry, reason string) {
 	}
 }
 
-func TestUserAndPasswordOpenEtcd(t *testing.T) {
-	t.Parallel()
-	server, err := embed.Start(t.Context(), embed.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	direct := client(t, server)
-	for _, step := range []func() error{
-		func() error { _, err := direct.RoleAdd(t.Context(), "root"); return err },
-		func() error { _, err := direct.UserAdd(t.Context(), "root", "pw"); return err },
-		func() error { _, err := direct.UserGrantRole(t.Context(), "root", "root"); return err },
-		func() error { _, err := direct.AuthEnable(t.Context()); return err },
-	} {
-		if err := step(); err != nil {
+// withUsers starts an etcd that asks for a password, which is "pw": of root, and of
+// users that may write some APIs and read what callers do.
+func withUsers(t *testing.T, users map[string][]string) (server *embed.Server, root *clientv3.Client) {
+	t.Helper()
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	server, err := embed.Start(t.Context(), embed.Config{})
+	must(nil, err)
+	t.Cleanup(func() { _ = server.Close() })
+	direct := client(t, server)
+	add := func(user string, prefixes ...string) {
+		must(direct.RoleAdd(t.Context(), user))
+		for _, prefix := range prefixes {
+			must(direct.RoleGrantPermission(t.Context(), user, prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+		}
+		must(direct.UserAdd(t.Context(), user, "pw"))
+		must(direct.UserGrantRole(t.Context(), user, user))
+	}
+	add("root")
+	for user, apis := range users {
+		var prefixes []string
+		for _, api := range apis {
+			prefixes = append(prefixes, "onecall/apis/"+api+"/", "onecall/schemas/"+api+"/", "onecall/known/"+api)
+		}
+		add(user, prefixes...)
+	}
+	must(direct.AuthEnable(t.Context()))
+	root, err = clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "root", Password: "pw", Logger: zap.NewNop()})
+	must(nil, err)
+	t.Cleanup(func() { _ = root.Close() })
+	return server, root
+}
+
+// openAs opens a registry as one of these users, for the length of the test.
+func openAs(t *testing.T, server *embed.Server, user string) *etcd.Registry {
+	t.Helper()
+	registry, err := etcd.Open(etcd.Config{
+		Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: 3 * time.Second, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = registry.Close() })
+	return registry
+}
+
+func TestUserAndPasswordOpenEtcd(t *testing.T) {
+	t.Parallel()
+	server, _ := withUsers(t, nil)
 	registry := openWith(t, etcd.Config{Endpoints: server.Endpoints(), Username: "root", Password: "pw"})
 	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	watched := discoverytest.Watch(t, registry, "auth")
@@ -86,33 +121,14 @@ func TestUserAndPasswordOpenEtcd(t *testing.T) {
 // connection and its watch last.
 func TestATokenThatExpiresIsReplaced(t *testing.T) {
 	t.Parallel()
-	server, err := embed.Start(t.Context(), embed.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	open := client(t, server)
+	server, root := withUsers(t, map[string][]string{"service": {"auth", "billing"}})
+	registry := openAs(t, server, "service")
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(open.RoleAdd(t.Context(), "root"))
-	for _, name := range []string{"root", "service"} {
-		must(open.UserAdd(t.Context(), name, "pw"))
-		must(open.UserGrantRole(t.Context(), name, "root"))
-	}
-	must(open.AuthEnable(t.Context()))
-	root, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Username: "root", Password: "pw", Logger: zap.NewNop()})
-	must(nil, err)
-	t.Cleanup(func() { _ = root.Close() })
-	const ttl = 3 * time.Second
-	registry, err := etcd.Open(etcd.Config{
-		Endpoints: server.Endpoints(), Username: "service", Password: "pw", TTL: ttl, Logger: slog.New(slog.DiscardHandler),
-	})
-	must(nil, err)
-	t.Cleanup(func() { _ = registry.Close() })
 	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	watched := discoverytest.Watch(t, registry, "auth")
 	watched.UntilAddresses(t, "10.0.0.1:1")
@@ -120,7 +136,7 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 	must(root.UserChangePassword(t.Context(), "service", "pw")) // the tokens of the old one are void
 	must(root.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()))
 	watched.UntilAddresses(t)
-	within(t, ttl+time.Second, "registered again", oneLiveKey(t, root, "auth"))
+	within(t, 5*time.Second, "registered again", oneLiveKey(t, root, "auth"))
 	watched.UntilAddresses(t, "10.0.0.1:1")
 
 	must(root.UserChangePassword(t.Context(), "service", "pw"))
@@ -132,7 +148,7 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
 	must(root.Put(t.Context(), "onecall/apis/billing/another", `{"Op":0,"Addr":"10.0.0.2:1"}`))
 	discoverytest.Watch(t, registry, "billing").UntilAddresses(t, "10.0.0.2:1")
-	time.Sleep(ttl) // the lease is kept alive with a token that is void
+	time.Sleep(3 * time.Second) // the lease is kept alive with a token that is void
 	within(t, time.Second, "still registered", func() bool {
 		_, alive := live(t, root, "auth")
 		return alive == 1

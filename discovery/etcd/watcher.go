@@ -180,10 +180,15 @@ func (r *watcher) welcome() {
 	}
 	if len(r.followed) == 0 {
 		r.drop()
-		r.mu.Lock()
-		r.fault = nil // nobody will find out that it has ended
-		r.mu.Unlock()
 	}
+	for w := range r.followed {
+		if w.fault != nil {
+			return
+		}
+	}
+	r.mu.Lock()
+	r.fault = nil // nobody will find out that it has ended
+	r.mu.Unlock()
 }
 
 // work does what is due and says when more will be.
@@ -277,6 +282,12 @@ func (r *watcher) list(life context.Context, w *watch) error {
 	}
 	w.take(listed, r.skip)
 	w.due = time.Now().Add(r.untilRepair())
+	r.works()
+	return nil
+}
+
+// works notes that etcd can be read from.
+func (r *watcher) works() {
 	r.mu.Lock()
 	recovered := r.fault != nil
 	r.fault = nil
@@ -284,7 +295,6 @@ func (r *watcher) list(life context.Context, w *watch) error {
 	if recovered {
 		r.log.Info("reading from etcd works again")
 	}
-	return nil
 }
 
 // connect makes sure of a client. A busy etcd may take longer over a password
@@ -363,6 +373,7 @@ func (r *watcher) compareSome(life context.Context, some []*watch) error {
 	if err != nil {
 		return doing("comparing", err)
 	}
+	r.works()
 	for i, w := range some {
 		found := reply.Responses[i].GetResponseRange()
 		w.due = time.Now().Add(r.untilRepair())

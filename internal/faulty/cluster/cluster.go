@@ -197,6 +197,16 @@ func (m *Member) Speak() {
 	}
 }
 
+// Freeze has the member accept connections and data, and neither take nor say
+// anything, for good.
+func (m *Member) Freeze() {
+	m.tb.Helper()
+	m.Silence()
+	if _, err := m.proxy.Toxics.AddToxicJson(strings.NewReader(strings.Replace(fmt.Sprintf(silent, "upstream"), `"silent"`, `"deaf"`, 1))); err != nil {
+		m.tb.Error(err)
+	}
+}
+
 // Forget restarts the member with no data, as if from a backup that is older
 // than all that it was told. It is for a cluster of one.
 func (m *Member) Forget() {
@@ -206,4 +216,19 @@ func (m *Member) Forget() {
 		m.tb.Fatal(err)
 	}
 	m.Start()
+}
+
+// Slow has each answer of the member take a time longer; 0 ends that.
+func (m *Member) Slow(by time.Duration) {
+	m.tb.Helper()
+	var err error
+	if by == 0 {
+		err = m.proxy.Toxics.RemoveToxic(context.Background(), "slow")
+	} else {
+		_, err = m.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(
+			`{"name": "slow", "type": "latency", "stream": "downstream", "toxicity": 1, "attributes": {"latency": %d}}`, by.Milliseconds())))
+	}
+	if err != nil {
+		m.tb.Error(err)
+	}
 }

@@ -1,0 +1,56 @@
+package etcd_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/internal/faulty/cluster"
+)
+
+// TestOneFrozenMemberIsNotAnUnreachableEtcd asks for new APIs while one of three
+// members accepts and says nothing.
+func TestOneFrozenMemberIsNotAnUnreachableEtcd(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 3)
+	registry := openOn(t, c, 0)
+	discoverytest.Watch(t, registry, "before").Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
+	c.Member(1).Freeze()
+	for i := range 30 {
+		watched := discoverytest.Watch(t, registry, fmt.Sprint("api", i))
+		watched.Until(t, "an answer", func(s discovery.Snapshot) bool { return s.Unreachable == nil })
+		if told := watched.Snapshots(); len(told) != 1 {
+			t.Errorf("asked for API %d, told %+v", i, told)
+		}
+	}
+}
+
+// TestNoLeaseIsLostToOneFrozenMember freezes one of three members while many
+// services keep their leases alive, a third of them over that one.
+func TestNoLeaseIsLostToOneFrozenMember(t *testing.T) {
+	t.Parallel()
+	const (
+		services = 30
+		ttl      = 6 * time.Second
+	)
+	c := cluster.Start(t, 3)
+	direct := c.Direct()
+	leases := make(map[string]clientv3.LeaseID)
+	for i := range services {
+		api := fmt.Sprint("api", i)
+		discoverytest.Register(t, openOn(t, c, ttl), discoverytest.Instance(api, "10.0.0.1:1"))
+		leases[api] = leaseOf(t, direct, "onecall", api)
+		time.Sleep(ttl / 3 / services) // so that each is at another point
+	}
+	c.Member(1).Freeze()
+	time.Sleep(2 * ttl)
+	for api, before := range leases {
+		if now := leaseOf(t, direct, "onecall", api); now != before {
+			t.Errorf("%s had the lease %x, and has %x", api, before, now)
+		}
+	}
+}
