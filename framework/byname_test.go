@@ -477,8 +477,9 @@ func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 // anywhere.
 func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
-	counting := &counted{Registry: memory.New()}
-	serveForeign(t, counting.Registry)
+	registry := memory.New()
+	counting := &counted{Registry: registry}
+	serveForeign(t, registry)
 	bus := newBus(t, counting)
 	var calling sync.WaitGroup
 	for i := range 100 {
@@ -501,8 +502,8 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := counting.watches.Load(); got != 2 {
-		t.Errorf("%d watches of an API that is called by name, want those of its schema and its instances", got)
+	if got := counting.watches.Load(); got != 3 {
+		t.Errorf("%d watches of an API that is called by name, want those of its schema, its instances, and for when they are idle", got)
 	}
 	// The right call is known now, and spelled out without asking anybody.
 	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
@@ -513,7 +514,7 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 
 // counted counts the watches on a registry.
 type counted struct {
-	*memory.Registry
+	discovery.Registry
 
 	watches atomic.Int64
 }

@@ -21,8 +21,9 @@ import (
 
 // connection is a bus's connections to the instances of one API.
 type connection struct {
-	bus *Bus
-	api string
+	bus      *Bus
+	api      string
+	registry *remembering
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
 	held   *channel // holds calls to limits
@@ -47,7 +48,10 @@ type channel struct {
 
 // newConnection makes the connections of an API, without I/O.
 func newConnection(bus *Bus, api string) (*connection, error) {
-	c := &connection{bus: bus, api: api, limits: make(map[string]timeout.Limit), drift: newDrift(bus, api)}
+	c := &connection{
+		bus: bus, api: api, registry: &remembering{Registry: bus.registry},
+		limits: make(map[string]timeout.Limit), drift: newDrift(bus, api),
+	}
 	for _, service := range contract.Named(protoregistry.GlobalFiles, api) {
 		for _, rpc := range service.RPCs {
 			if !rpc.Stream {
@@ -63,7 +67,7 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 	ch := &channel{}
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
-	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.bus.registry, resolver.Config{
+	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{
 		Observe: ch.finding.observe,
 		Zone:    c.bus.options.zone,
 		Accept:  func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
@@ -209,6 +213,7 @@ func (c *connection) close() error {
 		err = errors.Join(err, c.patient.channel.Close())
 		c.patient.channel = nil
 	}
+	c.registry.close()
 	c.drift.close()
 	return err
 }

@@ -6,10 +6,12 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
+	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -73,6 +75,39 @@ func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 		return len(s.Instances) == 1 && s.Unreachable == nil
 	})
 	end()
+}
+
+// TestAnIdleBusRemembersInstances has connections be idle for longer than grpc-go keeps
+// them, which is half an hour unless an option says otherwise, and etcd out of reach
+// when they are needed again.
+func TestAnIdleBusRemembersInstances(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 1)
+	service, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = service.Close() })
+	serveAny(t, service, (&echo{}).register)
+	registry := &counted{Registry: openEtcd(t, c.Endpoints()...)}
+	bus := newBus(t, registry, framework.DialOptions(grpc.WithIdleTimeout(100*time.Millisecond)))
+	ready(t, bus, "test.echo")
+	client := testv1.NewEchoServiceClient(bus)
+	for registry.watches.Load() > 1 { // until grpc-go's has ended, and it is idle
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.Member(0).Cut()
+	discoverytest.Watch(t, registry.Registry, "another").Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
+	if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+		t.Errorf("the instance is there and was known, and a call gives %v", err)
+	}
+	c.Member(0).Heal()
+	if err := bus.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := registry.watches.Load(); left != 0 {
+		t.Errorf("%d watches are left of the bus", left)
+	}
 }
 
 // calledOn serves test.echo on a cluster and calls it until end, which fails the

@@ -3,9 +3,11 @@ package etcd_test
 import (
 	"crypto/tls"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 )
 
@@ -24,6 +26,9 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 		"no host":               {etcd.Config{Endpoints: []string{"http://:2379"}}, "Endpoints[0]"},
 		"a path":                {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379/v3"}}, "Endpoints[0]"},
 		"a user in the URL":     {etcd.Config{Endpoints: []string{"http://root:pw@127.0.0.1:2379"}}, "Endpoints[0]"},
+		"port 0":                {etcd.Config{Endpoints: []string{"http://127.0.0.1:0"}}, "Endpoints[0]"},
+		"port 99999":            {etcd.Config{Endpoints: []string{"http://127.0.0.1:99999"}}, "Endpoints[0]"},
+		"a query":               {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379?tls=no"}}, "Endpoints[0]"},
 		"joined endpoints":      {etcd.Config{Endpoints: []string{"http://a:1,http://b:1"}}, "Endpoints[0]"},
 		"a bad second endpoint": {etcd.Config{Endpoints: []string{"http://a:1", "b"}}, "Endpoints[1]"},
 		"mixed schemes":         {etcd.Config{Endpoints: []string{"http://a:1", "https://b:1"}}, "Endpoints[1]"},
@@ -45,4 +50,25 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 			_ = registry.Close()
 		}
 	}
+}
+
+func TestAnEndpointWithAPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	for _, endpoint := range []string{
+		"http://root:s3cret@a:2379", "http://root:s3cret@a:2379,http://root:s3cret@b:2379", "etcd://root:s3cret@a:2379",
+		"http://root:s3cret#x@a:2379", "https://root:s3cret%@a:2379",
+	} {
+		_, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}})
+		var configError *etcd.ConfigError
+		if !errors.As(err, &configError) || configError.Field != "Endpoints[0]" || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "Password") {
+			t.Errorf("with endpoint %s Open = %v", endpoint, err)
+		}
+	}
+}
+
+func TestASchemeMayBeInCapitals(t *testing.T) {
+	t.Parallel()
+	endpoint := shared.Endpoints()[0]
+	registry := openWith(t, etcd.Config{Endpoints: []string{"HTTP" + strings.TrimPrefix(endpoint, "http"), endpoint}})
+	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 }

@@ -6,10 +6,10 @@ package etcdclient
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,6 +68,10 @@ func (c Config) WithDefaults() (Config, *FieldError) {
 		return Config{}, &FieldError{"Password", "is empty though Username is set: give both or neither"}
 	}
 	c.Endpoints = slices.Clone(c.Endpoints)
+	for i, endpoint := range c.Endpoints { // etcd's client knows a scheme in small letters only
+		scheme, rest, _ := strings.Cut(endpoint, ":")
+		c.Endpoints[i] = strings.ToLower(scheme) + ":" + rest
+	}
 	return c, nil
 }
 
@@ -77,6 +81,9 @@ func (c Config) checkEndpoints() *FieldError {
 	}
 	for i, endpoint := range c.Endpoints {
 		field := fmt.Sprintf("Endpoints[%d]", i)
+		if strings.Contains(endpoint, "@") { // before it is shown: it may hold a password
+			return &FieldError{field, "carries a user: set Username and Password instead"}
+		}
 		if strings.Contains(endpoint, ",") {
 			return &FieldError{field, fmt.Sprintf("%q holds several URLs: give each as an element of its own", endpoint)}
 		}
@@ -84,13 +91,10 @@ func (c Config) checkEndpoints() *FieldError {
 		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") {
 			return &FieldError{field, fmt.Sprintf("%q is not an http or https URL: write it like http://127.0.0.1:2379", endpoint)}
 		}
-		if parsed.User != nil {
-			return &FieldError{field, "carries a user: set Username and Password instead"}
-		}
-		if _, port, err := net.SplitHostPort(parsed.Host); err != nil || port == "" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" {
+		if !hostAndPortAlone(parsed) {
 			return &FieldError{field, fmt.Sprintf("%q is not scheme, host and port: write it like http://127.0.0.1:2379", endpoint)}
 		}
-		if !strings.HasPrefix(c.Endpoints[0], parsed.Scheme+":") {
+		if scheme, _, _ := strings.Cut(c.Endpoints[0], ":"); !strings.EqualFold(scheme, parsed.Scheme) {
 			return &FieldError{field, fmt.Sprintf("%q is %s, unlike the first: give all endpoints one scheme", endpoint, parsed.Scheme)}
 		}
 		if field := c.securityField(); parsed.Scheme == "http" && field != "" {
@@ -98,6 +102,13 @@ func (c Config) checkEndpoints() *FieldError {
 		}
 	}
 	return nil
+}
+
+// hostAndPortAlone tells whether that is all that a URL has beside its scheme.
+func hostAndPortAlone(endpoint *url.URL) bool {
+	port, err := strconv.ParseUint(endpoint.Port(), 10, 16)
+	return err == nil && port > 0 && endpoint.Hostname() != "" && strings.Trim(endpoint.Path, "/") == "" &&
+		endpoint.RawQuery == "" && endpoint.Fragment == ""
 }
 
 // Describe says which etcd this is, in errors.
