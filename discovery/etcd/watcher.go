@@ -182,7 +182,7 @@ func (r *watcher) welcome() {
 		r.drop()
 	}
 	for w := range r.followed {
-		if w.fault != nil {
+		if w.id == 0 { // it will be found out by listing it
 			return
 		}
 	}
