@@ -185,6 +185,10 @@ func (d *decoder) copyMessage(from, into protoreflect.Message) error {
 		proto.Merge(into.Interface(), from.Interface())
 		return nil
 	}
+	if at := misfit(from, into.Descriptor()); at != "" {
+		return d.fail("is a %s that does not fit the one given, for its field %s: build both from one .proto",
+			clip(string(into.Descriptor().FullName()), maxTypeEcho), clip(at, maxPath))
+	}
 	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(from.Interface())
 	if err == nil {
 		err = proto.UnmarshalOptions{AllowPartial: true, Resolver: d.types}.Unmarshal(data, into.Interface())

@@ -2,6 +2,7 @@ package named_test
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -347,18 +349,79 @@ func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
 	}
 }
 
-// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message
-// where the schema has another type for one of its fields.
+// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message where
+// the schema has another definition of its type, and decodes a reply of that into a
+// generated one.
 func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
+	typed := func(kind descriptorpb.FieldDescriptorProto_Type) func(name, price *descriptorpb.FieldDescriptorProto) {
+		return func(_, price *descriptorpb.FieldDescriptorProto) { price.Type = kind.Enum() }
+	}
+	for name, change := range map[string]func(name, price *descriptorpb.FieldDescriptorProto){
+		"text":     typed(descriptorpb.FieldDescriptorProto_TYPE_STRING),
+		"shorter":  typed(descriptorpb.FieldDescriptorProto_TYPE_INT32),
+		"zigzag":   typed(descriptorpb.FieldDescriptorProto_TYPE_SINT64),
+		"unsigned": typed(descriptorpb.FieldDescriptorProto_TYPE_UINT64),
+		"a bool":   typed(descriptorpb.FieldDescriptorProto_TYPE_BOOL),
+		"a list": func(_, price *descriptorpb.FieldDescriptorProto) {
+			price.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
+		},
+		"another name": func(_, price *descriptorpb.FieldDescriptorProto) {
+			price.Name, price.JsonName = new("cost"), new("cost")
+		},
+		"numbers exchanged": func(name, price *descriptorpb.FieldDescriptorProto) {
+			name.Number, price.Number = price.Number, name.Number
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other, types := itemsOtherwise(t, change)
+			item := &testv1.Item{Name: "tea", Price: 1<<32 + 5}
+			plan := named.NewPlan("test.kinds.place", other.Messages().ByName("PlaceRequest"), types)
+			for how, items := range map[string]any{"with it": []any{item}, "in a list of messages": []*testv1.Item{item}} {
+				args := anyArgs{"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": items}
+				if got, err := plan.Encode(args); err == nil || !strings.Contains(err.Error(), "items[0] is a message that does not fit") {
+					t.Errorf("%s: %v, %v", how, got, err)
+				}
+			}
+			reply := dynamicpb.NewMessage(other.Messages().ByName("PlaceResponse"))
+			items := reply.Mutable(reply.Descriptor().Fields().ByName("items")).List()
+			element := items.AppendMutable().Message()
+			element.Set(element.Descriptor().Fields().Get(0), protoreflect.ValueOfString("tea"))
+			if price := element.Descriptor().Fields().Get(1); price.IsList() {
+				element.Mutable(price).List().Append(protoreflect.ValueOfInt64(7))
+			} else {
+				element.Set(price, someOf(price.Kind()))
+			}
+			if into := new(testv1.PlaceResponse); named.Decode(reply, types, into) == nil {
+				t.Errorf("a reply of another schema was decoded as %v", into)
+			}
+		})
+	}
+}
+
+// TestAMessageOfASchemaThatHasMoreIsTaken gives a generated message where the schema's
+// has a field more, and one less that is not set.
+func TestAMessageOfASchemaThatHasMoreIsTaken(t *testing.T) {
+	t.Parallel()
+	other, types := itemsOtherwise(t, func(_, price *descriptorpb.FieldDescriptorProto) {
+		price.Name, price.JsonName, price.Number = new("cost"), new("cost"), new(int32(7))
+	})
+	got, err := named.Encode("test.kinds.mirror", other.Messages().ByName("PlaceRequest"), types, anyArgs{
+		"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": []any{&testv1.Item{Name: "tea"}},
+	})
+	if err != nil || !strings.Contains(prototext.Format(got), `"tea"`) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// itemsOtherwise gives the test file with another definition of Item.
+func itemsOtherwise(t *testing.T, change func(name, price *descriptorpb.FieldDescriptorProto)) (protoreflect.FileDescriptor, *dynamicpb.Types) {
+	t.Helper()
 	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_kinds_proto)
 	for _, message := range file.GetMessageType() {
 		if message.GetName() == "Item" {
-			for _, field := range message.GetField() {
-				if field.GetName() == "price" {
-					field.Type = descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum()
-				}
-			}
+			change(message.GetField()[0], message.GetField()[1])
 		}
 	}
 	other, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
@@ -369,20 +432,43 @@ func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	if err := files.RegisterFile(other); err != nil {
 		t.Fatal(err)
 	}
-	types := dynamicpb.NewTypes(files)
-	item := &testv1.Item{Name: "tea", Price: 7}
-	plan := named.NewPlan("test.kinds.place", other.Messages().ByName("PlaceRequest"), types)
-	for name, items := range map[string]any{"with it": []any{item}, "in a list of messages": []*testv1.Item{item}} {
-		args := anyArgs{"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": items}
-		if got, err := plan.Encode(args); err == nil || !strings.Contains(err.Error(), "items[0] is a message that does not fit") {
-			t.Errorf("%s: %v, %v", name, got, err)
+	return other, dynamicpb.NewTypes(files)
+}
+
+// someOf gives a value of a kind that is not its default.
+func someOf(kind protoreflect.Kind) protoreflect.Value {
+	switch kind {
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString("7")
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.Int32Kind:
+		return protoreflect.ValueOfInt32(7)
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(math.MaxUint64)
+	default:
+		return protoreflect.ValueOfInt64(7)
+	}
+}
+
+// TestAGivenMessageWithoutWhatItsTypeRequiresIsRefused gives messages, whole and in a
+// list, that lack a field which proto2 requires.
+func TestAGivenMessageWithoutWhatItsTypeRequiresIsRefused(t *testing.T) {
+	t.Parallel()
+	file := parse(t, `
+		name: "old.proto" package: "old" syntax: "proto2"
+		message_type { name: "Inner" field { name: "must" number: 1 label: LABEL_REQUIRED type: TYPE_STRING } }
+		message_type {
+			name: "Request"
+			field { name: "inner" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".old.Inner" }
+			field { name: "more" number: 2 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".old.Inner" }
+		}`)
+	inner := dynamicpb.NewMessage(file.Messages().ByName("Inner"))
+	for path, args := range map[string]anyArgs{"inner.must": {"inner": inner}, "more[0].must": {"more": []any{inner}}} {
+		got, err := named.Encode("old.call", file.Messages().ByName("Request"), nil, args)
+		var wrong *named.ArgumentError
+		if !errors.As(err, &wrong) || len(wrong.Problems) != 1 || wrong.Problems[0].Kind != named.Missing || !strings.Contains(err.Error(), path+" is missing") {
+			t.Errorf("%s: %v, %v", path, got, err)
 		}
-	}
-	reply, err := named.Encode("test.kinds.place", other.Messages().ByName("Item"), types, anyArgs{"name": "tea", "price": "7"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if into := new(testv1.Item); named.Decode(reply, types, into) == nil {
-		t.Errorf("a reply whose price is text was decoded as %v", into)
 	}
 }

@@ -42,7 +42,8 @@ func reflectOf(message proto.Message) (m protoreflect.Message) {
 }
 
 // sound looks through a message that somebody else made: it must not hold
-// itself, hold nil elements or text that is none, or be too large.
+// itself, hold nil elements or text that is none, lack what is required, or be too
+// large.
 func (e *encoder) sound(m protoreflect.Message) bool {
 	if !e.enter() {
 		return false
@@ -62,6 +63,12 @@ func (e *encoder) sound(m protoreflect.Message) bool {
 		e.pop()
 		return ok || !e.halt()
 	})
+	for i := range m.Descriptor().RequiredNumbers().Len() {
+		field := m.Descriptor().Fields().ByNumber(m.Descriptor().RequiredNumbers().Get(i))
+		if !m.Has(field) {
+			ok = e.failAt(string(field.Name()), Missing, "is missing: its type requires it")
+		}
+	}
 	return ok
 }
 

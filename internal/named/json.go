@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -136,6 +135,9 @@ func (e *encoder) adopt(from proto.Message, into protoreflect.Message) bool {
 		proto.Merge(into.Interface(), from)
 		return true
 	}
+	if at := misfit(from.ProtoReflect(), into.Descriptor()); at != "" {
+		return e.fail(WrongType, "is a message that does not fit %s as the schema has it, for its field %s: build both from one .proto", into.Descriptor().FullName(), clip(at, maxPath))
+	}
 	data, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(from)
 	if err == nil {
 		err = proto.UnmarshalOptions{AllowPartial: true, Merge: true, Resolver: e.plan.types}.Unmarshal(data, into.Interface())
@@ -144,34 +146,4 @@ func (e *encoder) adopt(from proto.Message, into protoreflect.Message) bool {
 		return e.fail(WrongType, "is a message that does not fit %s as the schema has it: build both from one .proto", into.Descriptor().FullName())
 	}
 	return true
-}
-
-// misread tells whether a message that was read from another schema's bytes has
-// values that could not be read: fields that it does declare, and that came as
-// another type.
-func misread(m protoreflect.Message) (found bool) {
-	for unknown := m.GetUnknown(); len(unknown) > 0; {
-		number, _, size := protowire.ConsumeField(unknown)
-		if size < 0 || m.Descriptor().Fields().ByNumber(number) != nil {
-			return true
-		}
-		unknown = unknown[size:]
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case field.IsMap() && field.MapValue().Message() != nil:
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				found = misread(v.Message())
-				return !found
-			})
-		case field.IsList() && field.Message() != nil:
-			for i := range v.List().Len() {
-				found = found || misread(v.List().Get(i).Message())
-			}
-		case !field.IsMap() && !field.IsList() && field.Message() != nil:
-			found = misread(v.Message())
-		}
-		return !found
-	})
-	return found
 }

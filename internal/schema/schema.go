@@ -240,21 +240,15 @@ func Unpack(packed, service string) (*Schema, error) {
 		return nil, fmt.Errorf("descriptors of %s: have more than %d bytes", service, maxUnpacked)
 	}
 	set := &descriptorpb.FileDescriptorSet{}
+	if !fewParts(set.ProtoReflect().Descriptor(), data) {
+		return nil, fmt.Errorf("descriptors of %s: have more than %d parts", service, maxParts)
+	}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
 		return nil, fmt.Errorf("descriptors of %s: %w", service, err)
 	}
-	files := new(protoregistry.Files)
-	comments := make(map[string]*descriptorpb.SourceCodeInfo)
-	for _, described := range set.GetFile() {
-		comments[described.GetName()] = described.GetSourceCodeInfo()
-		described.SourceCodeInfo = nil // ours has no spans, which NewFile would want
-		file, err := protodesc.NewFile(described, both{files})
-		if err != nil {
-			return nil, fmt.Errorf("descriptors of %s: %w", service, err)
-		}
-		if err := files.RegisterFile(file); err != nil {
-			return nil, fmt.Errorf("descriptors of %s: %w", service, err)
-		}
+	files, comments, err := build(set)
+	if err != nil {
+		return nil, fmt.Errorf("descriptors of %s: %w", service, err)
 	}
 	found, err := files.FindDescriptorByName(protoreflect.FullName(service))
 	descriptor, ok := found.(protoreflect.ServiceDescriptor)
@@ -266,6 +260,37 @@ func Unpack(packed, service string) (*Schema, error) {
 		Types:    types{dynamicpb.NewTypes(files)},
 		comments: func(path string) *descriptorpb.SourceCodeInfo { return comments[path] },
 	}, nil
+}
+
+// testFiles is the folder of protobuf-go's own tests, whose files protodesc lets
+// have any edition, which it then may end the process for.
+const testFiles = "cmd/protoc-gen-go/testdata/"
+
+// build makes the files of a set, and gives their comments by path.
+func build(set *descriptorpb.FileDescriptorSet) (files *protoregistry.Files, comments map[string]*descriptorpb.SourceCodeInfo, err error) {
+	defer func() {
+		// What comes from a registry must not end a process, whatever protodesc
+		// thinks of it.
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("cannot be read: %v", cause)
+		}
+	}()
+	files, comments = new(protoregistry.Files), make(map[string]*descriptorpb.SourceCodeInfo)
+	for _, described := range set.GetFile() {
+		if strings.HasPrefix(described.GetName(), testFiles) {
+			return nil, nil, fmt.Errorf("file %s has the name of one of protobuf-go's own tests", described.GetName())
+		}
+		comments[described.GetName()] = described.GetSourceCodeInfo()
+		described.SourceCodeInfo = nil // ours has no spans, which NewFile would want
+		file, err := protodesc.NewFile(described, both{files})
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := files.RegisterFile(file); err != nil {
+			return nil, nil, err
+		}
+	}
+	return files, comments, nil
 }
 
 // types finds types among those that were unpacked, and those of the files that

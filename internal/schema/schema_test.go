@@ -5,9 +5,11 @@ import (
 	"compress/flate"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -134,7 +136,7 @@ func compress(tb testing.TB, data []byte) string {
 }
 
 func TestBadDescriptorsAreErrors(t *testing.T) {
-	t.Parallel()
+	// Not parallel: it measures what is allocated.
 	good, err := schema.Of(echo).Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +151,30 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		}
 		return compress(t, data)
 	}
+	anyEdition := func(number int32) string {
+		file := file("cmd/protoc-gen-go/testdata/a.proto")
+		file.Syntax, file.Edition = new("editions"), descriptorpb.Edition(number).Enum()
+		return set(file)
+	}
+	// parts gives a file that holds so many bytes of one part after the other.
+	parts := func(size int, part string) string {
+		inner := strings.Repeat(part, size/len(part))
+		return compress(t, append(protowire.AppendTag(nil, 1, protowire.BytesType), protowire.AppendString(nil, inner)...))
+	}
+	message := string(protowire.AppendString([]byte{0x22}, strings.Repeat("\x12\x00", 1<<20)))
+	options := string(protowire.AppendString([]byte{0x42}, string(protowire.AppendString(
+		protowire.AppendTag(nil, 1159, protowire.BytesType), strings.Repeat("\xba\x01\x00", 1<<20)))))
+	nested := ""
+	for range 1 << 10 {
+		nested = string(protowire.AppendString([]byte{0x1a}, nested))
+	}
 	for name, packed := range map[string]string{
+		"millions of messages":            parts(8<<20, "\x22\x00"),
+		"millions of fields":              parts(len(message), message),
+		"millions of rules":               parts(6<<20, string(protowire.AppendString([]byte{0x22}, string(protowire.AppendString([]byte{0x12}, options))))),
+		"messages without end":            parts(4<<10, string(protowire.AppendString([]byte{0x22}, nested))),
+		"an edition that nobody knows":    anyEdition(99998),
+		"no edition":                      anyEdition(0),
 		"nothing":                         "",
 		"not compressed":                  "descriptors",
 		"cut off":                         good[:len(good)/2],
@@ -163,8 +188,15 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		"a file without a name":           set(file("")),
 		"an import of this program's own": set(file("a.proto", "onecall/test/v1/echo.proto")),
 	} {
-		if unpacked, err := schema.Unpack(packed, "a.Service"); err == nil || unpacked != nil {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		unpacked, err := schema.Unpack(packed, "a.Service")
+		runtime.ReadMemStats(&after)
+		if err == nil || unpacked != nil {
 			t.Errorf("%s: %v, %v, want an error", name, unpacked, err)
+		}
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 200 {
+			t.Errorf("%s: took %d MB", name, took)
 		}
 	}
 	if _, err := schema.Unpack(good, "another.Service"); err == nil {
