@@ -33,9 +33,9 @@ func (d Difference) String() string {
 
 // Compare tells how the schema of an instance is incompatible with the one that
 // a caller of api was built with: an RPC that is gone or of another shape; a
-// field whose name, number, type, cardinality or presence changed; a required
-// field that is gone, or of requests that is new; a value of an enum that is gone
-// or has another number. What else differs does no harm.
+// field whose name, number, type, cardinality, presence or oneof changed; a
+// required field that is gone, or of requests that is new; a value of an enum that
+// is gone or has another number. What else differs does no harm.
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
 	methods := built.Methods()
@@ -118,6 +118,44 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 			c.add(part+"."+string(there.Name()), "", "required")
 		}
 	}
+	c.oneofs(part, built, served)
+}
+
+// oneofs compares which fields exclude each other: of two in a oneof only the last
+// is read. What a oneof is called does no harm.
+func (c *comparison) oneofs(part string, built, served protoreflect.MessageDescriptor) {
+	type member struct {
+		name   protoreflect.Name
+		oneofs [2]protoreflect.OneofDescriptor // the caller's and the instance's
+	}
+	var firsts [2]map[protoreflect.OneofDescriptor]member
+	for side := range firsts {
+		firsts[side] = make(map[protoreflect.OneofDescriptor]member)
+	}
+	for i := range built.Fields().Len() {
+		here := built.Fields().Get(i)
+		there := served.Fields().ByName(here.Name())
+		if there == nil || presence(here) != inOneof || presence(there) != inOneof {
+			continue
+		}
+		m := member{here.Name(), [2]protoreflect.OneofDescriptor{here.ContainingOneof(), there.ContainingOneof()}}
+		for side, oneof := range m.oneofs {
+			first, ok := firsts[side][oneof]
+			if !ok {
+				firsts[side][oneof] = m
+			} else if first.oneofs != m.oneofs {
+				c.add(part+"."+string(m.name), together(side == 0, first.name), together(side == 1, first.name))
+				break
+			}
+		}
+	}
+}
+
+func together(same bool, other protoreflect.Name) string {
+	if same {
+		return "in the oneof of " + string(other)
+	}
+	return "not in the oneof of " + string(other)
 }
 
 func (c *comparison) fields(part string, here, there protoreflect.FieldDescriptor, request bool) {
@@ -173,12 +211,14 @@ func cardinality(field protoreflect.FieldDescriptor) string {
 	}
 }
 
+const inOneof = "in a oneof"
+
 // presence goes by what is on the wire, however the .proto's syntax puts it.
 func presence(field protoreflect.FieldDescriptor) string {
 	oneof := field.ContainingOneof()
 	switch {
 	case oneof != nil && !oneof.IsSynthetic():
-		return "in a oneof"
+		return inOneof
 	case field.HasPresence():
 		return "with presence"
 	default:

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/internal/schema"
@@ -186,4 +187,43 @@ func texts(found []schema.Difference) []string {
 		out = append(out, difference.String())
 	}
 	return out
+}
+
+// TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference joins two oneofs, of
+// which a caller may set both.
+func TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference(t *testing.T) {
+	t.Parallel()
+	oneofs := func(names []string, of ...int32) func(*descriptorpb.FileDescriptorProto) {
+		return func(f *descriptorpb.FileDescriptorProto) {
+			message := f.GetMessageType()[request]
+			message.Field = nil
+			for _, name := range names {
+				message.OneofDecl = append(message.OneofDecl, &descriptorpb.OneofDescriptorProto{Name: new(name)})
+			}
+			for i, index := range of {
+				message.Field = append(message.Field, newField(string(rune('a'+i)), int32(i+1), func(field *descriptorpb.FieldDescriptorProto) {
+					field.OneofIndex = new(index)
+				}))
+			}
+		}
+	}
+	apart := edited(t, oneofs([]string{"x", "y"}, 0, 0, 1))
+	joined := edited(t, oneofs([]string{"y"}, 0, 0, 0))
+	named := edited(t, oneofs([]string{"one", "two"}, 0, 0, 1))
+	for name, test := range map[string]struct {
+		built, served protoreflect.ServiceDescriptor
+		want          []string
+	}{
+		"joined":  {apart, joined, []string{"test.echo.echo: request.c is not in the oneof of a here and in the oneof of a there"}},
+		"parted":  {joined, apart, []string{"test.echo.echo: request.c is in the oneof of a here and not in the oneof of a there"}},
+		"renamed": {apart, named, nil},
+	} {
+		var got []string
+		for _, difference := range schema.Compare("test.echo", test.built, test.served) {
+			got = append(got, difference.String())
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
 }
