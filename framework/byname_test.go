@@ -12,12 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
@@ -250,6 +255,63 @@ func TestASchemaFromTheRegistryIsEnough(t *testing.T) {
 	_, err = newBus(t, mute{}).Call(ctx, "shop.items.find_item", framework.Args{})
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call on a registry that says nothing = %v", err)
+	}
+}
+
+// TestDescribeTellsRulesThatAreZeroOrPredefined reads a schema with a predefined rule,
+// which is an extension that this program does not know.
+func TestDescribeTellsRulesThatAreZeroOrPredefined(t *testing.T) {
+	t.Parallel()
+	const slug = 80048952
+	text := &validate.StringRules{MinLen: proto.Uint64(1)}
+	text.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, slug, protowire.VarintType), 1))
+	within := &validate.DurationRules{
+		GreaterThan: &validate.DurationRules_Gt{Gt: durationpb.New(0)}, LessThan: &validate.DurationRules_Lte{Lte: durationpb.New(1500 * time.Millisecond)},
+	}
+	after := &validate.TimestampRules{GreaterThan: &validate.TimestampRules_Gte{Gte: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))}}
+	file := shopFile()
+	file.Syntax, file.Edition = new("editions"), descriptorpb.Edition_EDITION_2023.Enum()
+	file.Dependency = append(file.Dependency, "google/protobuf/duration.proto", "google/protobuf/timestamp.proto")
+	file.Extension = []*descriptorpb.FieldDescriptorProto{{
+		Name: new("slug"), Number: new(int32(slug)), Extendee: new(".buf.validate.StringRules"),
+		Type: descriptorpb.FieldDescriptorProto_TYPE_BOOL.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+	}}
+	request := file.GetMessageType()[0]
+	request.Field = nil
+	for i, field := range []struct {
+		name, message string
+		rules         *validate.FieldRules
+	}{
+		{"name", "", &validate.FieldRules{Type: &validate.FieldRules_String_{String_: text}}},
+		{"within", ".google.protobuf.Duration", &validate.FieldRules{Type: &validate.FieldRules_Duration{Duration: within}}},
+		{"after", ".google.protobuf.Timestamp", &validate.FieldRules{Type: &validate.FieldRules_Timestamp{Timestamp: after}}},
+	} {
+		described := &descriptorpb.FieldDescriptorProto{
+			Name: new(field.name), Number: new(int32(i + 1)), Options: &descriptorpb.FieldOptions{},
+			Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+		}
+		if field.message != "" {
+			described.Type, described.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), new(field.message)
+		}
+		proto.SetExtension(described.GetOptions(), validate.E_Field, field.rules)
+		request.Field = append(request.Field, described)
+	}
+	_, digest, packed := publish(t, file)
+	registry := memory.New()
+	if _, err := registry.Register(discovery.Instance{API: "shop.items", Address: "127.0.0.1:1", Service: "shop.v1.ItemService", Schema: digest, Descriptors: packed}); err != nil {
+		t.Fatal(err)
+	}
+	description, err := newBus(t, registry).Describe(t.Context(), "shop.items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{
+		{"string.min_len: 1", "string.(shop.v1.slug): true"}, {"duration.lte: 1.5s", "duration.gt: 0s"}, {"timestamp.gte: 2026-01-02T03:04:05Z"},
+	}
+	for i, parameter := range description.RPCs[0].Parameters {
+		if !slices.Equal(parameter.Rules, want[i]) {
+			t.Errorf("the rules of %s are %q, want %q", parameter.Name, parameter.Rules, want[i])
+		}
 	}
 }
 

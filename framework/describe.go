@@ -6,9 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -108,8 +106,8 @@ func describe(s *schema.Schema, api *contract.API) *Description {
 		described := RPCDescription{
 			Name: rpc.Name, Method: rpc.Method, Comment: s.Comment(method), Idempotency: rpc.Idempotency.String(),
 			ClientStream: method.IsStreamingClient(), ServerStream: method.IsStreamingServer(),
-			Parameters: describeFields(s, method.Input(), make(map[protoreflect.FullName]bool)), ParameterRules: rulesOfMessage(method.Input()),
-			Reply: describeFields(s, method.Output(), make(map[protoreflect.FullName]bool)), ReplyRules: rulesOfMessage(method.Output()),
+			Parameters: describeFields(s, method.Input(), make(map[protoreflect.FullName]bool)), ParameterRules: ruleTexts{s.Types}.message(method.Input()),
+			Reply: describeFields(s, method.Output(), make(map[protoreflect.FullName]bool)), ReplyRules: ruleTexts{s.Types}.message(method.Output()),
 		}
 		if !rpc.Stream {
 			described.Timeout = timeout.Declared(rpc.Timeout, api.Timeout).Duration
@@ -128,7 +126,7 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 		field := message.Fields().Get(i)
 		described := FieldDescription{
 			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: named.Required(field),
-			Rules: rulesOf(field), Comment: s.Comment(field),
+			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field),
 		}
 		if options, ok := field.Options().(*descriptorpb.FieldOptions); ok {
 			described.Redacted = options.GetDebugRedact()
@@ -141,7 +139,7 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 			value = field.MapValue()
 		}
 		if inner := value.Message(); inner != nil && !done[inner.FullName()] && !strings.HasPrefix(string(inner.FullName()), "google.protobuf.") {
-			described.Rules = append(described.Rules, rulesOfMessage(inner)...)
+			described.Rules = append(described.Rules, ruleTexts{s.Types}.message(inner)...)
 			described.Fields = describeFields(s, inner, done)
 		}
 		if enum := value.Enum(); enum != nil {
@@ -175,71 +173,6 @@ func typeOf(field protoreflect.FieldDescriptor) string {
 		return "optional " + plain(field)
 	default:
 		return plain(field)
-	}
-}
-
-// rulesOf writes the rules of a field.
-func rulesOf(field protoreflect.FieldDescriptor) []string {
-	rules, ok := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
-	if !ok || rules == nil {
-		return nil
-	}
-	return writeRules("", rules.ProtoReflect())
-}
-
-// rulesOfMessage writes the rules about a message as a whole, and its oneofs.
-func rulesOfMessage(message protoreflect.MessageDescriptor) []string {
-	var out []string
-	if rules, ok := proto.GetExtension(message.Options(), validate.E_Message).(*validate.MessageRules); ok && rules != nil {
-		out = writeRules("", rules.ProtoReflect())
-	}
-	for i := range message.Oneofs().Len() {
-		oneof := message.Oneofs().Get(i)
-		if rules, ok := proto.GetExtension(oneof.Options(), validate.E_Oneof).(*validate.OneofRules); ok && rules != nil {
-			out = append(out, writeRules("oneof "+string(oneof.Name())+": ", rules.ProtoReflect())...)
-		}
-	}
-	return out
-}
-
-func writeRules(prefix string, rules protoreflect.Message) []string {
-	var out []string
-	fields := rules.Descriptor().Fields()
-	for i := range fields.Len() {
-		field := fields.Get(i)
-		if !rules.Has(field) {
-			continue
-		}
-		name, value := prefix+string(field.Name()), rules.Get(field)
-		switch {
-		case field.IsList():
-			for i := range value.List().Len() {
-				out = append(out, writeRule(name, field, value.List().Get(i))...)
-			}
-		case field.IsMap():
-		default:
-			out = append(out, writeRule(name, field, value)...)
-		}
-	}
-	return out
-}
-
-func writeRule(name string, field protoreflect.FieldDescriptor, value protoreflect.Value) []string {
-	switch field.Kind() {
-	case protoreflect.MessageKind, protoreflect.GroupKind:
-		if rule, ok := value.Message().Interface().(*validate.Rule); ok {
-			return []string{name + ": " + rule.GetExpression()}
-		}
-		return writeRules(name+".", value.Message())
-	case protoreflect.StringKind:
-		return []string{fmt.Sprintf("%s: %q", name, value.String())}
-	case protoreflect.EnumKind:
-		if known := field.Enum().Values().ByNumber(value.Enum()); known != nil {
-			return []string{name + ": " + string(known.Name())}
-		}
-		return []string{fmt.Sprintf("%s: %d", name, value.Enum())}
-	default:
-		return []string{fmt.Sprintf("%s: %v", name, value.Interface())}
 	}
 }
 

@@ -104,13 +104,20 @@ func (s *search) note(descriptor protoreflect.MessageDescriptor, unknown []byte)
 		if place == "" {
 			place, hidden = s.place()
 		}
-		s.found = append(s.found, Violation{
-			Field:   place + strconv.FormatInt(int64(number), 10),
-			Rule:    unknownRule,
-			Message: string(descriptor.FullName()) + " has no field " + strconv.FormatInt(int64(number), 10),
-			Hidden:  hidden,
-		})
+		field, problem := unknownField(descriptor, number)
+		s.found = append(s.found, Violation{Field: place + field, Rule: unknownRule, Message: problem, Hidden: hidden})
 	}
+}
+
+// unknownField says what is unknown of a field. One that is declared is unknown when
+// it came in the form of another type.
+func unknownField(descriptor protoreflect.MessageDescriptor, number protowire.Number) (field, problem string) {
+	if declared := descriptor.Fields().ByNumber(number); declared != nil {
+		name := string(declared.Name())
+		return name, string(descriptor.FullName()) + " has a field " + name + " of another type than came"
+	}
+	field = strconv.FormatInt(int64(number), 10)
+	return field, string(descriptor.FullName()) + " has no field " + field
 }
 
 // numbersIn gives the numbers of unknown fields, each once.

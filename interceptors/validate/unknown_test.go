@@ -46,6 +46,7 @@ func TestUnknownFieldsAreFoundAtEachDepth(t *testing.T) {
 		"nil":                   {nil, nil},
 		"a nil pointer":         {(*testv1.FreeRequest)(nil), nil},
 		"in the message":        {with(&testv1.FreeRequest{}, 99, 1<<29-1), []string{"536870911", "99"}},
+		"as another type":       {with(&testv1.OrderItem{}, 2), []string{"price"}},
 		"twice the same":        {with(&testv1.FreeRequest{}, 99, 98, 99), []string{"98", "99"}},
 		"in a list":             {&testv1.FreeRequest{Words: []*testv1.FreeWord{{}, word()}}, []string{"words[1].99"}},
 		"in a map":              {&testv1.FreeRequest{Index: map[string]*testv1.FreeWord{"a": word(), "b": {}}}, []string{`index["a"].99`}},
@@ -72,7 +73,11 @@ func TestUnknownFieldsAreFoundAtEachDepth(t *testing.T) {
 			var fields []string
 			for _, violation := range badRequest(t, sent).GetFieldViolations() {
 				fields = append(fields, violation.GetField())
-				if violation.GetReason() != "unknown_field" || !strings.Contains(violation.GetDescription(), " has no field ") {
+				says := " has no field "
+				if violation.GetField() == "price" {
+					says = " has a field price of another type than came"
+				}
+				if violation.GetReason() != "unknown_field" || !strings.Contains(violation.GetDescription(), says) {
 					t.Errorf("violation = %v", violation)
 				}
 			}

@@ -34,6 +34,9 @@ func (e *encoder) anything(t *valueType, v any, into protoreflect.Message) bool 
 		return false
 	}
 	url, ok := basicText(given[typeKey])
+	if ok && url == "" && holdsNothing(given) {
+		return true
+	}
 	if !ok || url == "" {
 		return e.failAt(typeKey, Missing, "is missing: it takes the message's type, such as %q", typePrefix+"auth.v1.User")
 	}
@@ -54,6 +57,12 @@ func (e *encoder) anything(t *valueType, v any, into protoreflect.Message) bool 
 		ok = e.message(inside.message, packed, rest)
 	}
 	return ok && e.pack(packed.Interface(), url, into)
+}
+
+// holdsNothing tells whether a map is that of an Any that holds nothing.
+func holdsNothing(given map[string]any) bool {
+	data, ok := given[valueKey].([]byte)
+	return len(given) == 2 && ok && len(data) == 0
 }
 
 func basicText(v any) (string, bool) {

@@ -472,3 +472,17 @@ func TestAGivenMessageWithoutWhatItsTypeRequiresIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestAnEmptyAnyThatCameOutCanBeGivenAgain gives what a reply is decoded into.
+func TestAnEmptyAnyThatCameOutCanBeGivenAgain(t *testing.T) {
+	t.Parallel()
+	reply := &testv1.Choice{Kind: &testv1.Choice_Anything{Anything: &anypb.Any{}}}
+	decoded := make(map[string]any)
+	if err := named.Decode(reply, nil, &decoded); err != nil {
+		t.Fatal(err)
+	}
+	got, err := named.Encode("test.kinds.mirror", reply.ProtoReflect().Descriptor(), nil, anyArgs{"anything": decoded["anything"]})
+	if err != nil || !proto.Equal(got, reply) {
+		t.Errorf("%v was given again as %v, %v", decoded["anything"], got, err)
+	}
+}

@@ -239,7 +239,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"an int for an object":               of(&testv1.Choice{}, anyArgs{"object": 1}, "object", named.WrongType, "takes a map[string]any"),
 		"a wrong value in one":               of(&testv1.Choice{}, anyArgs{"object": anyArgs{"a": 1i}}, `object["a"]`, named.WrongType, "complex128 was given"),
 		"an Any without a type":              of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"name": "x"}}, "anything.@type", named.Missing, "is missing"),
-		"an Any of an empty type":            of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "", "value": []byte{}}}, "anything.@type", named.Missing, "is missing"),
+		"an Any of an empty type":            of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "", "value": []byte{1}}}, "anything.@type", named.Missing, "is missing"),
 		"an Any of an unknown type":          of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "x.y/No", "value": "x"}}, "anything.@type", named.NoSuchValue, `is a type "x.y/No" that is not known here`),
 		"a wrong field in an Any":            of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "x.y/onecall.test.v1.Item", "name": 1, "price": 1}}, "anything.name", named.WrongType, "takes a string"),
 		"a bare value in an Any":             of(&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "x.y/google.protobuf.Duration", "value": 1}}, "anything.value", named.WrongType, "takes a time.Duration"),

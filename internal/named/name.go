@@ -115,7 +115,7 @@ func orElse(name string) string {
 	if _, _, err := SplitName(name); err != nil {
 		return shape
 	}
-	return "write " + clip(name, maxNameEcho)
+	return "write " + name
 }
 
 func isWord(char rune) bool {
