@@ -185,9 +185,11 @@ func (d *decoder) copyMessage(from, into protoreflect.Message) error {
 		proto.Merge(into.Interface(), from.Interface())
 		return nil
 	}
-	if at := misfit(from, into.Descriptor()); at != "" {
-		return d.fail("is a %s that does not fit the one given, for its field %s: build both from one .proto",
-			clip(string(into.Descriptor().FullName()), maxTypeEcho), clip(at, maxPath))
+	c := comparison{types: d.types, limit: 1, path: d.path, hidden: d.hidden}
+	c.message(from, into.Descriptor())
+	if len(c.found) > 0 {
+		d.path = c.found[0].path
+		return d.fail("is %s in the reply, and %s in the message given: build both from one .proto", c.found[0].here, c.found[0].there)
 	}
 	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(from.Interface())
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -412,6 +413,42 @@ func TestDecodeRefuses(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused decodes what another
+// version of the schema has into the generated message.
+func TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, test := range otherVersions {
+		// The reply is the generated message here, and what it goes into the other
+		// version's: the same the other way round.
+		other, types := changed(t, test.change)
+		into := dynamicpb.NewMessage(other.Messages().ByName(test.message.ProtoReflect().Descriptor().Name()))
+		err := named.Decode(test.message, types, into)
+		if test.fits {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			sameOnTheWire(t, into, test.message)
+			continue
+		}
+		want := "reply: " + test.path + " is " + test.ours + " in the reply, and " + test.theirs + " in the message given: build both from one .proto"
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, %v, want %s", name, into, err, want)
+		}
+	}
+	other, types := changed(t, retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_INT32))
+	reply, err := named.Encode("test.kinds.place", other.Messages().ByName("PlaceResponse"), types, anyArgs{"id": 1, "items": []any{anyArgs{"name": "x", "price": 7}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, into := range []any{&testv1.PlaceResponse{}, &struct{ Items []*testv1.Item }{}} {
+		want := "reply: items[0].price is int32 in the reply, and int64 in the message given: build both from one .proto"
+		if err := named.Decode(reply, types, into); err == nil || err.Error() != want {
+			t.Errorf("got %v, %v, want %s", into, err, want)
+		}
 	}
 }
 

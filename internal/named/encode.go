@@ -205,6 +205,8 @@ func (e *encoder) message(m *message, into protoreflect.Message, args map[string
 	return required == m.required
 }
 
+const missingText = "is missing: it takes %s"
+
 // explainMessage is message for those who want to know all that is wrong.
 func (e *encoder) explainMessage(m *message, into protoreflect.Message, args map[string]any) bool {
 	ok := true
@@ -223,7 +225,7 @@ func (e *encoder) explainMessage(m *message, into protoreflect.Message, args map
 		case given:
 			ok = e.field(f, into, value) && ok
 		case f.required:
-			ok = e.failAt(f.name, Missing, "is missing: it takes %s", f.wants())
+			ok = e.failAt(f.name, Missing, missingText, f.wants())
 		}
 		if e.stop {
 			return false

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -349,127 +348,230 @@ func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
 	}
 }
 
-// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message where
-// the schema has another definition of its type, and decodes a reply of that into a
-// generated one.
-func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
-	t.Parallel()
-	typed := func(kind descriptorpb.FieldDescriptorProto_Type) func(name, price *descriptorpb.FieldDescriptorProto) {
-		return func(_, price *descriptorpb.FieldDescriptorProto) { price.Type = kind.Enum() }
-	}
-	for name, change := range map[string]func(name, price *descriptorpb.FieldDescriptorProto){
-		"text":     typed(descriptorpb.FieldDescriptorProto_TYPE_STRING),
-		"shorter":  typed(descriptorpb.FieldDescriptorProto_TYPE_INT32),
-		"zigzag":   typed(descriptorpb.FieldDescriptorProto_TYPE_SINT64),
-		"unsigned": typed(descriptorpb.FieldDescriptorProto_TYPE_UINT64),
-		"a bool":   typed(descriptorpb.FieldDescriptorProto_TYPE_BOOL),
-		"a list": func(_, price *descriptorpb.FieldDescriptorProto) {
-			price.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
-		},
-		"another name": func(_, price *descriptorpb.FieldDescriptorProto) {
-			price.Name, price.JsonName = new("cost"), new("cost")
-		},
-		"numbers exchanged": func(name, price *descriptorpb.FieldDescriptorProto) {
-			name.Number, price.Number = price.Number, name.Number
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			other, types := itemsOtherwise(t, change)
-			item := &testv1.Item{Name: "tea", Price: 1<<32 + 5}
-			plan := named.NewPlan("test.kinds.place", other.Messages().ByName("PlaceRequest"), types)
-			for how, items := range map[string]any{"with it": []any{item}, "in a list of messages": []*testv1.Item{item}} {
-				args := anyArgs{"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": items}
-				if got, err := plan.Encode(args); err == nil || !strings.Contains(err.Error(), "items[0] is a message that does not fit") {
-					t.Errorf("%s: %v, %v", how, got, err)
-				}
-			}
-			reply := dynamicpb.NewMessage(other.Messages().ByName("PlaceResponse"))
-			items := reply.Mutable(reply.Descriptor().Fields().ByName("items")).List()
-			element := items.AppendMutable().Message()
-			element.Set(element.Descriptor().Fields().Get(0), protoreflect.ValueOfString("tea"))
-			if price := element.Descriptor().Fields().Get(1); price.IsList() {
-				element.Mutable(price).List().Append(protoreflect.ValueOfInt64(7))
-			} else {
-				element.Set(price, someOf(price.Kind()))
-			}
-			if into := new(testv1.PlaceResponse); named.Decode(reply, types, into) == nil {
-				t.Errorf("a reply of another schema was decoded as %v", into)
-			}
-		})
-	}
-}
-
-// TestAMessageOfASchemaThatHasMoreIsTaken gives a generated message where the schema's
-// has a field more, and one less that is not set.
-func TestAMessageOfASchemaThatHasMoreIsTaken(t *testing.T) {
-	t.Parallel()
-	other, types := itemsOtherwise(t, func(_, price *descriptorpb.FieldDescriptorProto) {
-		price.Name, price.JsonName, price.Number = new("cost"), new("cost"), new(int32(7))
-	})
-	got, err := named.Encode("test.kinds.mirror", other.Messages().ByName("PlaceRequest"), types, anyArgs{
-		"customer_name": "adam", "mood": "MOOD_CALM", "address": anyArgs{"street": "x", "code": "y"}, "items": []any{&testv1.Item{Name: "tea"}},
-	})
-	if err != nil || !strings.Contains(prototext.Format(got), `"tea"`) {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
-// itemsOtherwise gives the test file with another definition of Item.
-func itemsOtherwise(t *testing.T, change func(name, price *descriptorpb.FieldDescriptorProto)) (protoreflect.FileDescriptor, *dynamicpb.Types) {
-	t.Helper()
+// changed gives the tests' schema as another version of it has it.
+func changed(tb testing.TB, change func(message func(name string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto)) (protoreflect.FileDescriptor, *dynamicpb.Types) {
+	tb.Helper()
 	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_kinds_proto)
-	for _, message := range file.GetMessageType() {
-		if message.GetName() == "Item" {
-			change(message.GetField()[0], message.GetField()[1])
-		}
-	}
+	change(func(name string) *descriptorpb.DescriptorProto {
+		at := slices.IndexFunc(file.GetMessageType(), func(m *descriptorpb.DescriptorProto) bool { return m.GetName() == name })
+		return file.GetMessageType()[at]
+	}, file)
 	other, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	files := new(protoregistry.Files)
 	if err := files.RegisterFile(other); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return other, dynamicpb.NewTypes(files)
 }
 
-// someOf gives a value of a kind that is not its default.
-func someOf(kind protoreflect.Kind) protoreflect.Value {
-	switch kind {
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString("7")
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(true)
-	case protoreflect.Int32Kind:
-		return protoreflect.ValueOfInt32(7)
-	case protoreflect.Uint64Kind:
-		return protoreflect.ValueOfUint64(math.MaxUint64)
-	default:
-		return protoreflect.ValueOfInt64(7)
+// otherVersions change the tests' schema, most so that the same bytes are read as
+// something else. Each has a message that shows it, where in it, and what the two
+// have there.
+var otherVersions = map[string]struct {
+	change       func(message func(name string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto)
+	message      proto.Message
+	path         string
+	ours, theirs string
+	// fits says that the two read the message alike.
+	fits bool
+}{
+	"an int32 for an int64": {
+		change:  retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_INT32),
+		message: &testv1.PlaceResponse{Items: []*testv1.Item{{}, {Price: 1<<32 + 5}}}, path: "items[1].price", ours: "int64", theirs: "int32",
+	},
+	"a sint64 for an int64": {
+		change:  retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_SINT64),
+		message: &testv1.Item{Price: 7}, path: "price", ours: "int64", theirs: "sint64",
+	},
+	"an uint64 for an int64": {
+		change:  retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_UINT64),
+		message: &testv1.Item{Price: -5}, path: "price", ours: "int64", theirs: "uint64",
+	},
+	"a bool for an int64": {
+		change:  retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_BOOL),
+		message: &testv1.Item{Price: 7}, path: "price", ours: "int64", theirs: "bool",
+	},
+	"a string for an int64": {
+		change:  retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_STRING),
+		message: &testv1.Item{Price: 7}, path: "price", ours: "int64", theirs: "string",
+	},
+	"bytes for a string": {
+		change:  retype("Node", 0, descriptorpb.FieldDescriptorProto_TYPE_BYTES),
+		message: &testv1.Node{Named: map[string]*testv1.Node{"a": {Name: "x"}}}, path: `named["a"].name`, ours: "string", theirs: "bytes",
+	},
+	"numbers that were swapped": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			fields := message("Address").GetField()
+			fields[0].Number, fields[1].Number = fields[1].Number, fields[0].Number
+		},
+		message: &testv1.PlaceRequest{Address: &testv1.Address{Street: "x"}}, path: "address.street", ours: "number 1", theirs: "named code",
+	},
+	"a number that moved": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			message("Address").GetField()[1].Number = new(int32(9))
+		},
+		message: &testv1.Address{Street: "x", Code: "y"}, path: "code", ours: "number 2", theirs: "number 9",
+	},
+	"a list for one value": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			message("CountRequest").GetField()[0].Label = descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()
+		},
+		message: &testv1.CountRequest{Words: []string{"a", "b"}}, path: "words", ours: "repeated string", theirs: "string",
+	},
+	"another key of a map": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			maps := message("Maps")
+			for _, entry := range maps.GetNestedType() {
+				if entry.GetName() == "Int64KeysEntry" {
+					entry.GetField()[0].Type = descriptorpb.FieldDescriptorProto_TYPE_SINT64.Enum()
+				}
+			}
+		},
+		message: &testv1.Maps{Int64Keys: map[int64]bool{7: true}}, path: "int64_keys", ours: "map<int64, bool>", theirs: "map<sint64, bool>",
+	},
+	"a time for a duration": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			for _, field := range message("WellKnown").GetField() {
+				if field.GetName() == "duration" {
+					field.TypeName = new(".google.protobuf.Timestamp")
+				}
+			}
+		},
+		message: &testv1.WellKnown{Duration: durationpb.New(1)}, path: "duration", ours: "message google.protobuf.Duration", theirs: "message google.protobuf.Timestamp",
+	},
+	"an enum's values that were swapped": {
+		change:  swapMoods,
+		message: &testv1.Lists{Moods: []testv1.Mood{0, testv1.Mood_MOOD_CALM}}, path: "moods[1]", ours: "MOOD_CALM", theirs: "MOOD_CURIOUS",
+	},
+	"a secret among them": {
+		change:  swapMoods,
+		message: &testv1.Secrets{Mood: testv1.Mood_MOOD_CALM.Enum()}, path: "mood", ours: "one value of an enum", theirs: "another",
+	},
+	"fields that are not set": {change: retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_INT32), message: &testv1.Item{Name: "x"}, fits: true},
+	"a field that is gone": {
+		change: func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+			message("Item").Field = message("Item").GetField()[:1]
+		},
+		message: &testv1.PlaceResponse{Items: []*testv1.Item{{Name: "x", Price: 7}}}, fits: true,
+	},
+	"an enum's value that is gone": {
+		change: func(_ func(string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto) {
+			moods := file.GetEnumType()[0]
+			moods.Value = moods.GetValue()[:1]
+		},
+		message: &testv1.Lists{Moods: []testv1.Mood{testv1.Mood_MOOD_CALM}}, fits: true,
+	},
+}
+
+func retype(message string, field int, kind descriptorpb.FieldDescriptorProto_Type) func(func(string) *descriptorpb.DescriptorProto, *descriptorpb.FileDescriptorProto) {
+	return func(find func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+		find(message).GetField()[field].Type = kind.Enum()
 	}
 }
 
-// TestAGivenMessageWithoutWhatItsTypeRequiresIsRefused gives messages, whole and in a
-// list, that lack a field which proto2 requires.
-func TestAGivenMessageWithoutWhatItsTypeRequiresIsRefused(t *testing.T) {
+func swapMoods(_ func(string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto) {
+	moods := file.GetEnumType()[0].GetValue()
+	moods[1].Number, moods[2].Number = moods[2].Number, moods[1].Number
+}
+
+// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message
+// where the schema has its name and other fields.
+func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
-	file := parse(t, `
-		name: "old.proto" package: "old" syntax: "proto2"
-		message_type { name: "Inner" field { name: "must" number: 1 label: LABEL_REQUIRED type: TYPE_STRING } }
-		message_type {
-			name: "Request"
-			field { name: "inner" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".old.Inner" }
-			field { name: "more" number: 2 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".old.Inner" }
-		}`)
-	inner := dynamicpb.NewMessage(file.Messages().ByName("Inner"))
-	for path, args := range map[string]anyArgs{"inner.must": {"inner": inner}, "more[0].must": {"more": []any{inner}}} {
-		got, err := named.Encode("old.call", file.Messages().ByName("Request"), nil, args)
-		var wrong *named.ArgumentError
-		if !errors.As(err, &wrong) || len(wrong.Problems) != 1 || wrong.Problems[0].Kind != named.Missing || !strings.Contains(err.Error(), path+" is missing") {
-			t.Errorf("%s: %v, %v", path, got, err)
+	for name, test := range otherVersions {
+		other, types := changed(t, test.change)
+		// A message goes into a field of its own type, so each is in one.
+		holder := holderOf(t, test.message.ProtoReflect().Descriptor(), other)
+		got, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": test.message})
+		if test.fits {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			sameOnTheWire(t, got.ProtoReflect().Get(holder.Fields().Get(0)).Message().Interface(), test.message)
+			continue
 		}
+		want := "held." + test.path + " is " + test.ours + " in the message given, and " + test.theirs + " in the schema: build both from one .proto"
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v, want %s", name, got, err, want)
+		}
+	}
+}
+
+// holderOf gives a message with one optional field, held, of a type of a file.
+func holderOf(tb testing.TB, held protoreflect.Descriptor, file protoreflect.FileDescriptor) protoreflect.MessageDescriptor {
+	tb.Helper()
+	resolver := new(protoregistry.Files)
+	if err := resolver.RegisterFile(file); err != nil {
+		tb.Fatal(err)
+	}
+	made, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: new("holder.proto"), Syntax: new("proto3"), Dependency: []string{file.Path()},
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Holder"), Field: []*descriptorpb.FieldDescriptorProto{{
+			Name: new("held"), Number: new(int32(1)), Type: descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(),
+			Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(), TypeName: new("." + string(held.FullName())),
+		}}}},
+	}, resolver)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return made.Messages().Get(0)
+}
+
+// TestEveryMisfitIsTold gives two that are in one message.
+func TestEveryMisfitIsTold(t *testing.T) {
+	t.Parallel()
+	other, types := changed(t, func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+		for _, field := range message("Item").GetField() {
+			field.Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
+		}
+	})
+	holder := holderOf(t, (&testv1.Item{}).ProtoReflect().Descriptor(), other)
+	_, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Item{Name: "tea", Price: 7}})
+	var bad *named.ArgumentError
+	if !errors.As(err, &bad) || len(bad.Problems) != 2 || bad.Problems[0].Path != "held.name" || bad.Problems[1].Path != "held.price" || bad.Problems[0].Kind != named.WrongType {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestFieldsThatAnotherSchemaHasInOneOneofAreRefused gives both, of which one
+// would be lost.
+func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
+	t.Parallel()
+	other, types := changed(t, func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
+		address := message("Address")
+		address.OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: new("where")}}
+		address.GetField()[0].OneofIndex, address.GetField()[1].OneofIndex = new(int32(0)), new(int32(0))
+	})
+	holder := holderOf(t, (&testv1.Address{}).ProtoReflect().Descriptor(), other)
+	got, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Address{Street: "x", Code: "y"}})
+	if want := "held.code is set together with street in the message given, and in one oneof with it in the schema"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+	if _, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Address{Code: "y"}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAGeneratedEnumIsNoOtherValue gives a value that the schema has for another.
+func TestAGeneratedEnumIsNoOtherValue(t *testing.T) {
+	t.Parallel()
+	other, types := changed(t, swapMoods)
+	plan := named.NewPlan("test.kinds.mirror", other.Messages().ByName("Optionals"), types)
+	got, err := plan.Encode(anyArgs{"mood": testv1.Mood_MOOD_CALM})
+	if err == nil || !strings.Contains(err.Error(), "mood has a number 1 that onecall.test.v1.Mood has for another value") {
+		t.Errorf("got %v, %v", got, err)
+	}
+	reply, err := plan.Encode(anyArgs{"mood": "MOOD_CALM"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var into struct{ Mood testv1.Mood }
+	if err := named.Decode(reply, types, &into); err == nil || !strings.Contains(err.Error(), "mood has a number that testv1.Mood has for another value") {
+		t.Errorf("%v was decoded as %v, %v", reply, into, err)
 	}
 }
 

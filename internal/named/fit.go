@@ -101,8 +101,12 @@ func (d *decoder) bytes(data []byte, dest reflect.Value) error {
 // enum's own Go type.
 func (d *decoder) enum(desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, dest reflect.Value) error {
 	if zero, ok := reflect.TypeAssert[protoreflect.Enum](reflect.Zero(dest.Type())); ok {
-		if own, _, ok := enumOf(zero); !ok || own.FullName() != desc.FullName() || !dest.CanInt() {
+		own, _, ok := enumOf(zero)
+		if !ok || own.FullName() != desc.FullName() || !dest.CanInt() {
 			return d.mismatch("an enum "+clip(string(desc.FullName()), maxTypeEcho), dest)
+		}
+		if !sameValue(desc, own, number) {
+			return d.fail("has a number that %s has for another value: build both from one .proto", goTypeName(dest.Type()))
 		}
 		dest.SetInt(int64(number))
 		return nil

@@ -42,14 +42,17 @@ func reflectOf(message proto.Message) (m protoreflect.Message) {
 }
 
 // sound looks through a message that somebody else made: it must not hold
-// itself, hold nil elements or text that is none, lack what is required, or be too
-// large.
+// itself, hold nil elements or text that is none, lack what proto2 requires, or
+// be too large.
 func (e *encoder) sound(m protoreflect.Message) bool {
 	if !e.enter() {
 		return false
 	}
 	defer e.leave()
-	ok := e.charge(len(m.GetUnknown()))
+	ok := e.charge(len(m.GetUnknown())) && e.complete(m)
+	if !ok && e.halt() {
+		return false
+	}
 	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		e.push(step{field: string(field.Name())})
 		hide := redacted(field)
@@ -63,10 +66,16 @@ func (e *encoder) sound(m protoreflect.Message) bool {
 		e.pop()
 		return ok || !e.halt()
 	})
-	for i := range m.Descriptor().RequiredNumbers().Len() {
-		field := m.Descriptor().Fields().ByNumber(m.Descriptor().RequiredNumbers().Get(i))
-		if !m.Has(field) {
-			ok = e.failAt(string(field.Name()), Missing, "is missing: its type requires it")
+	return ok
+}
+
+// complete tells whether a message has the fields without which nobody can send it.
+func (e *encoder) complete(m protoreflect.Message) bool {
+	ok := true
+	numbers := m.Descriptor().RequiredNumbers()
+	for i := range numbers.Len() {
+		if field := m.Descriptor().Fields().ByNumber(numbers.Get(i)); !m.Has(field) {
+			ok = e.failAt(string(field.Name()), Missing, missingText, wantsOf(field))
 		}
 	}
 	return ok

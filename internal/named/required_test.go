@@ -1,6 +1,7 @@
 package named_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/named"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -117,6 +119,41 @@ func TestRequired(t *testing.T) {
 	got, err := named.Encode("a.b", closed, nil, map[string]any{"must": 1, "group": map[string]any{"in": "x"}})
 	if err != nil || named.ToMap(got, nil)["group"].(map[string]any)["in"] != "x" {
 		t.Errorf("a group: %v %v", got, err)
+	}
+}
+
+// TestAGivenMessageWithoutARequiredFieldIsRefused gives messages that nobody could
+// send, of the schema itself and of another version of it.
+func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
+	t.Parallel()
+	text := `name: "two.proto" syntax: "proto2" package: "two"
+		message_type {name: "Inner"
+			field {name: "must" number: 1 type: TYPE_STRING label: LABEL_REQUIRED}
+			field {name: "may" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL}}
+		message_type {name: "Outer"
+			field {name: "inners" number: 1 type: TYPE_MESSAGE type_name: ".two.Inner" label: LABEL_REPEATED}}
+		message_type {name: "Request"
+			field {name: "outer" number: 1 type: TYPE_MESSAGE type_name: ".two.Outer" label: LABEL_OPTIONAL}}`
+	schema := parse(t, text)
+	older := parse(t, strings.Replace(text, "LABEL_REQUIRED", "LABEL_OPTIONAL", 1))
+	for name, version := range map[string]protoreflect.FileDescriptor{"of the schema": schema, "of another version": older} {
+		outer := dynamicpb.NewMessage(version.Messages().ByName("Outer"))
+		if err := (prototext.UnmarshalOptions{AllowPartial: true}).Unmarshal([]byte(`inners {must: "x"} inners {may: "y"}`), outer); err != nil {
+			t.Fatal(err)
+		}
+		got, err := named.Encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
+		var bad *named.ArgumentError
+		if !errors.As(err, &bad) || len(bad.Problems) != 1 {
+			t.Errorf("%s: %v, %v", name, got, err)
+			continue
+		}
+		if want := (named.Problem{Path: "outer.inners[1].must", Text: "is missing: it takes a string", Kind: named.Missing}); bad.Problems[0] != want {
+			t.Errorf("%s: %+v, want %+v", name, bad.Problems[0], want)
+		}
+	}
+	packed, err := named.Encode("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
+	if err == nil || !strings.Contains(err.Error(), "anything.must is missing") {
+		t.Errorf("in an Any: %v, %v", packed, err)
 	}
 }
 

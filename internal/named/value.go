@@ -189,6 +189,10 @@ func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protor
 		return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s does not declare, and the enum is closed",
 			e.shown(" ", int64(number)), t.text())
 	}
+	if !sameValue(desc, t.enum, number) {
+		return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s has for another value: build both from one .proto",
+			e.shown(" ", int64(number)), t.text())
+	}
 	return protoreflect.ValueOfEnum(number), true
 }
 

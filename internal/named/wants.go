@@ -38,6 +38,11 @@ func (f *field) wants() string {
 	}
 }
 
+// wantsOf is wants for a field that no plan has.
+func wantsOf(field protoreflect.FieldDescriptor) string {
+	return compileField(field, make(map[protoreflect.MessageDescriptor]*message)).wants()
+}
+
 // wants says in Go's words what the type takes.
 func (t *valueType) wants() string {
 	switch t.kind {
