@@ -91,7 +91,7 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 func (c *connection) invoke(ctx context.Context, route *route, method string, args, reply any, opts []grpc.CallOption) error {
 	call, err := timeout.Begin(route.limit, opts)
 	if err != nil {
-		return err
+		return failure{route: route, outcome: NotSent, err: err}.told()
 	}
 	if err := route.rules.CheckRequest(args); err != nil {
 		return failure{route: route, outcome: NotSent, err: err}.told()

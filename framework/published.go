@@ -100,7 +100,7 @@ func (p *published) has(digest string) bool {
 func (b *Bus) publishedSchema(ctx context.Context, api, name string, options []grpc.CallOption) (*schema.Schema, string, error) {
 	call, err := timeout.Begin(timeout.Declared(0, 0), options)
 	if err != nil {
-		return nil, "", err
+		return nil, "", failure{route: &route{rpc: name}, outcome: NotSent, err: err}.told()
 	}
 	if err := contract.CheckName(api); err != nil {
 		return nil, "", invalid("%s: %v", name, err)

@@ -91,6 +91,42 @@ func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 	}
 }
 
+func TestACallWhoseTimeoutOptionIsRefusedWasNotSent(t *testing.T) {
+	t.Parallel()
+	bus := newBus(t, untouched{told{}, t})
+	client, wrong := testv1.NewEchoServiceClient(bus), framework.Timeout(-1)
+	for rpc, call := range map[string]func() error{
+		"test.echo.echo": func() error {
+			_, err := client.Echo(t.Context(), &testv1.EchoRequest{}, wrong)
+			return err
+		},
+		"test.echo.echo_soon": func() error {
+			_, err := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{}, wrong).Await(t.Context())
+			return err
+		},
+		"test.kinds.sign_in": func() error {
+			_, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": "secr3t"}, wrong)
+			return err
+		},
+		"nobody.knows": func() error { // whose schema is not asked for either
+			_, err := bus.Call(t.Context(), "nobody.knows", framework.Args{}, wrong)
+			return err
+		},
+		"onecall: test.echo.chat": func() error { // which takes no such option at all
+			_, err := client.Chat(t.Context(), wrong)
+			return err
+		},
+	} {
+		err := call()
+		if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent {
+			t.Errorf("%s = %v (%v, %v), want INVALID_ARGUMENT of a call that was not sent", rpc, err, status.Code(err), framework.OutcomeOf(err))
+		}
+		if !strings.HasPrefix(err.Error(), rpc) || !strings.Contains(err.Error(), "option Timeout") {
+			t.Errorf("%q does not begin with %q and name the option", err, rpc)
+		}
+	}
+}
+
 func TestAStreamHasNoTimeoutOfItsOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
