@@ -245,9 +245,10 @@ func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 	}
 }
 
-// TestACallerChecksWhatAServerDoesNot calls a plain gRPC server.
-func TestACallerChecksWhatAServerDoesNot(t *testing.T) {
-	t.Parallel()
+// unchecked gives a client, on a bus, of test.rules on a plain gRPC server, which
+// checks nothing.
+func unchecked(t *testing.T) testv1.RulesServiceClient {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -265,14 +266,45 @@ func TestACallerChecksWhatAServerDoesNot(t *testing.T) {
 	if _, err := registry.Register(discovery.Instance{API: "test.rules", Address: listener.Addr().String()}); err != nil {
 		t.Fatal(err)
 	}
-	client := testv1.NewRulesServiceClient(newBus(t, registry))
+	return testv1.NewRulesServiceClient(newBus(t, registry))
+}
+
+func TestACallerChecksWhatAServerDoesNot(t *testing.T) {
+	t.Parallel()
+	client := unchecked(t)
 	if replies, err := haggle(t, client, 1, -2); replies != 1 || status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "reply breaks") {
 		t.Errorf("a stream with a bad reply: %d replies, %v", replies, err)
 	}
-	_, err = client.Order(t.Context(), &testv1.OrderRequest{
+	_, err := client.Order(t.Context(), &testv1.OrderRequest{
 		Customer: "admin", Items: []*testv1.OrderItem{{Name: "tea", Price: 1}}, Payment: &testv1.OrderRequest_Account{Account: "1234"},
 	})
 	if status.Code(err) != codes.Internal || !errors.As(err, new(*validate.Error)) || framework.OutcomeOf(err) != framework.Executed {
 		t.Errorf("a call with a bad reply = %v (%v)", err, framework.OutcomeOf(err))
+	}
+}
+
+func TestABadReplyOfAStreamProvesThatItsHandlerRan(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := unchecked(t).Haggle(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&testv1.HaggleRequest{Price: -1}); err != nil {
+		t.Fatal(err)
+	}
+	_, received := stream.Recv()
+	for what, err := range map[string]error{"that receives it": received, "after it": stream.Send(&testv1.HaggleRequest{Price: 1})} {
+		var bad *validate.Error
+		if !errors.As(err, &bad) || !bad.Reply || status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.Executed {
+			t.Errorf("the call %s = %v (%v), want INTERNAL of a handler that ran", what, err, framework.OutcomeOf(err))
+		}
+	}
+
+	// That a request is bad proves nothing of the kind.
+	_, err = haggle(t, unchecked(t), 0)
+	if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) == framework.Executed {
+		t.Errorf("a stream with a bad request = %v (%v)", err, framework.OutcomeOf(err))
 	}
 }
