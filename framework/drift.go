@@ -147,11 +147,12 @@ func (d *drift) own(instance discovery.Instance) protoreflect.ServiceDescriptor 
 }
 
 // judge compares the schema of a digest with the program's own, once an instance
-// gives it. Without StrictSchema, where nobody waits, it gives up after a few
-// attempts, until the registry tells of an instance again.
+// gives it. It gives up after a few failures that nobody waited for, as without
+// StrictSchema nobody does, or for an instance that is gone; the next instance
+// with that digest has it begin anew.
 func (d *drift) judge(own protoreflect.ServiceDescriptor, digest string) {
 	const few = 5
-	for failures := 0; ; {
+	for failures, unasked := 1, 0; ; failures++ {
 		d.mu.Lock()
 		instance := d.verdicts[digest].instance
 		d.mu.Unlock()
@@ -163,23 +164,33 @@ func (d *drift) judge(own protoreflect.ServiceDescriptor, digest string) {
 		if d.life.Err() != nil {
 			return
 		}
-		failures++
 		level := slog.LevelDebug
 		if failures == 1 && d.bus.options.strict {
 			level = slog.LevelWarn
 		}
 		d.bus.options.log.Log(d.life, level, "cannot read the schema of an instance; trying again", "api", d.api, "address", instance.Address, "error", err)
-		if failures == few && !d.bus.options.strict {
-			d.mu.Lock()
-			delete(d.verdicts, digest)
-			d.mu.Unlock()
+		unasked++
+		if d.change(digest, func(found *verdict) { found.trouble = err }) {
+			unasked = 0
+		}
+		if unasked >= few && d.abandon(digest) {
 			return
 		}
-		d.change(digest, func(found *verdict) { found.trouble = err })
 		if fetchBackoff.Wait(d.life, failures) != nil {
 			return
 		}
 	}
+}
+
+// abandon drops the verdict on a schema, unless somebody waits for it now.
+func (d *drift) abandon(digest string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.verdicts[digest].waiting) > 0 {
+		return false
+	}
+	delete(d.verdicts, digest)
+	return true
 }
 
 // decide keeps the verdict on a schema and tells of an incompatible one, once.
@@ -200,8 +211,9 @@ func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema
 	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })
 }
 
-// change changes the verdict on a schema and tells who waits for that.
-func (d *drift) change(digest string, to func(*verdict)) {
+// change changes the verdict on a schema and tells who waits for that; awaited is
+// whether anybody did. Who still has to wait asks again.
+func (d *drift) change(digest string, to func(*verdict)) (awaited bool) {
 	d.mu.Lock()
 	found := d.verdicts[digest]
 	waiting := found.waiting
@@ -211,6 +223,7 @@ func (d *drift) change(digest string, to func(*verdict)) {
 	for _, again := range waiting {
 		again()
 	}
+	return len(waiting) > 0
 }
 
 // IncompatibleSchemas gives how many schemas of instances were found that are

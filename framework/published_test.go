@@ -3,16 +3,19 @@ package framework_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -135,6 +138,105 @@ func TestStrictSchemaCallsNoInstanceWhoseSchemaItHasNotSeen(t *testing.T) {
 	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
 	if !errors.As(err, new(*framework.SchemaError)) || bus.IncompatibleSchemas() != 1 {
 		t.Errorf("Echo = %v, with %d incompatible schemas", err, bus.IncompatibleSchemas())
+	}
+}
+
+// unread registers an instance of test.echo whose schema is asked for in vain.
+func unread(t *testing.T, registry *memory.Registry, digest string) discovery.Registration {
+	t.Helper()
+	registered, err := registry.Register(discovery.Instance{
+		API: "test.echo", Address: "10.0.0.9:443", Incarnation: discovery.NewIncarnation(), Service: "onecall.test.v1.EchoService", Schema: digest,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registered
+}
+
+func TestAnInstanceThatIsGoneIsNotAskedForItsSchema(t *testing.T) {
+	t.Parallel()
+	nowhere := framework.DialOptions(grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody is there") }))
+	for name, options := range map[string][]framework.BusOption{"strict": {framework.StrictSchema(), nowhere}, "lax": {nowhere}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				registry := &answering{Registry: memory.New(), descriptors: func(_ context.Context, _ discovery.Instance, its func() (string, error)) (string, error) {
+					return its()
+				}}
+				bus := newBus(t, registry, options...)
+				// So that the bus is not idle.
+				calling := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, grpc.WaitForReady(true), framework.Timeout(24*time.Hour))
+				came := int64(0)
+				for _, digest := range []string{"AAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBA", "AAAAAAAAAAAAAAAAAAAAAA"} {
+					registered := unread(t, registry.Registry, digest)
+					time.Sleep(10 * time.Minute)
+					if now := registry.asked.Load(); now == came {
+						t.Errorf("nobody asked for schema %s", digest)
+					}
+					if err := registered.Close(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(5 * time.Minute)
+					came = registry.asked.Load()
+					time.Sleep(time.Hour)
+					if now := registry.asked.Load(); now != came {
+						t.Errorf("schema %s was asked for %d times within an hour after its instance was gone", digest, now-came)
+					}
+				}
+				if err := bus.Close(); err != nil {
+					t.Error(err)
+				}
+				if _, err := calling.Await(t.Context()); !errors.Is(err, framework.ErrClosed) {
+					t.Errorf("the call = %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestASchemaThatCanBeReadAfterAllIsJudgedSoon has a call wait for an instance
+// whose schema can't be read, and another come when the bus was idle.
+func TestASchemaThatCanBeReadAfterAllIsJudgedSoon(t *testing.T) {
+	t.Parallel()
+	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) {
+		file.Service[0].Method[0].Options = nil // which is compatible
+	})
+	for name, pause := range map[string]time.Duration{"before there is a call": 0, "while a call waits": 25 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var readable atomic.Bool
+				inner := publishing{memory.New(), digest, packed}
+				registry := &answering{Registry: inner.Registry, descriptors: func(_ context.Context, _ discovery.Instance, its func() (string, error)) (string, error) {
+					if !readable.Load() {
+						return "", errors.New("the registry is away")
+					}
+					return its()
+				}}
+				listener := bufconn.Listen(1 << 20)
+				serveAny(t, inner, (&echo{}).register, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+				synctest.Wait() // it is registered
+				bus := newBus(t, registry, framework.StrictSchema(), framework.DialOptions(
+					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))
+				client := testv1.NewEchoServiceClient(bus)
+				if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); status.Code(err) != codes.DeadlineExceeded {
+					t.Errorf("a call before the schema can be read = %v", err)
+				}
+				time.Sleep(24*time.Hour - pause) // grpc-go closes what is idle for half an hour
+				if pause > 0 {
+					time.AfterFunc(pause, func() { readable.Store(true) })
+				} else {
+					readable.Store(true)
+				}
+				began := time.Now()
+				if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}, framework.Timeout(time.Hour)); err != nil {
+					t.Errorf("a call of a schema that can be read after %v = %v", pause, err)
+				}
+				if took := time.Since(began) - pause; took > 25*time.Second { // two pauses of 10 s at most, and what grpc-go takes
+					t.Errorf("it was judged %v after it could be read", took)
+				}
+			})
+		})
 	}
 }
 
