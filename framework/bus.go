@@ -133,8 +133,8 @@ func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	return route.conn.newStream(ctx, route, desc, method, opts)
 }
 
-// Close ends the bus and all its connections. Calls that are under way end with
-// CANCELED. A second Close does nothing.
+// Close ends the bus and all its connections. Calls that are under way, and who
+// waits for a description, end with CANCELED. A second Close does nothing.
 func (b *Bus) Close() error {
 	b.closed.Store(true)
 	b.fetching.close()
@@ -150,6 +150,12 @@ func (b *Bus) Close() error {
 	}
 	clear(b.published)
 	return errors.Join(errs...)
+}
+
+// ended tells whether it was Close that ended a call, or what it waited for. ctx
+// is the caller's own.
+func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
+	return (code == codes.Canceled || code == codes.Unavailable) && b.closed.Load() && ctx.Err() == nil
 }
 
 // route gives where calls of a method go.

@@ -174,8 +174,7 @@ func (c *connection) begin(record *atmostonce.Record, route *route, desc *grpc.S
 
 // explain gives the error of a call that failed, in words.
 func (c *connection) explain(ctx context.Context, failed failure) error {
-	code := status.Code(failed.err)
-	if (code == codes.Canceled || code == codes.Unavailable) && c.bus.closed.Load() && ctx.Err() == nil {
+	if c.bus.ended(ctx, status.Code(failed.err)) {
 		failed.problem = nil
 		failed.err = &callError{
 			status: status.New(codes.Canceled, ErrClosed.Error()),

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -112,15 +113,25 @@ func (b *Bus) publishedSchema(ctx context.Context, api, name string, options []g
 	defer b.release(api, p)
 	limited, cancel := call.Context(ctx)
 	defer cancel()
+	defer context.AfterFunc(b.fetching.life, cancel)()
 	found, digest, err := p.get(limited, b.fetching, api)
-	if err == nil {
-		return found, digest, nil
+	if err != nil {
+		return nil, "", b.unread(ctx, limited, name, err)
 	}
+	return found, digest, nil
+}
+
+// unread gives the error of a call that needs a schema and could not have it. ctx
+// is the caller's own, limited the call's.
+func (b *Bus) unread(ctx, limited context.Context, name string, err error) error {
 	code := (&problem{err: err}).code()
 	if limited.Err() != nil {
 		code = status.FromContextError(limited.Err()).Code()
 	}
-	return nil, "", notSent(code, name+": "+err.Error()+" (the call was not sent)", err)
+	if b.ended(ctx, code) {
+		return notSent(codes.Canceled, name+": "+ErrClosed.Error()+" (the call was not sent)", ErrClosed, err)
+	}
+	return notSent(code, name+": "+err.Error()+" (the call was not sent)", err)
 }
 
 // get gives the schema of an instance: of the first whose can be had.

@@ -88,6 +88,49 @@ func TestReadingASchemaIsHeldToTheCallsTime(t *testing.T) {
 	}
 }
 
+func TestCloseEndsWhoeverWaitsForTheRegistry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hanging := &answering{Registry: memory.New(), descriptors: func(ctx context.Context, _ discovery.Instance, _ func() (string, error)) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}}
+		if _, err := hanging.Register(discovery.Instance{API: "shop.items", Address: "10.0.0.1:443", Service: "shop.v1.ItemService", Schema: "AAAAAAAAAAAAAAAAAAAAAA"}); err != nil {
+			t.Fatal(err)
+		}
+		for name, registry := range map[string]discovery.Registry{"that says nothing": mute{}, "that does not give the schema": hanging} {
+			bus := newBus(t, registry)
+			var waiting sync.WaitGroup
+			for what, wait := range map[string]func() error{
+				"a call by name": func() error {
+					_, err := bus.Call(context.Background(), "shop.items.find_item", framework.Args{})
+					return err
+				},
+				"a description": func() error {
+					_, err := bus.Describe(context.Background(), "shop.items")
+					return err
+				},
+			} {
+				waiting.Go(func() {
+					err := wait()
+					if !errors.Is(err, framework.ErrClosed) || status.Code(err) != codes.Canceled || framework.OutcomeOf(err) != framework.NotSent {
+						t.Errorf("%s on a registry %s = %v (%v), want ErrClosed with CANCELED", what, name, err, framework.OutcomeOf(err))
+					}
+				})
+			}
+			synctest.Wait() // they wait
+			began := time.Now()
+			if err := bus.Close(); err != nil {
+				t.Error(err)
+			}
+			waiting.Wait()
+			if took := time.Since(began); took > 0 {
+				t.Errorf("on a registry %s they ended %v after Close", name, took)
+			}
+		}
+	})
+}
+
 func TestASchemaIsTakenFromAnInstanceThatHasIt(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]string{"none": "", "garbage": "garbage"} {
