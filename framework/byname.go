@@ -61,8 +61,8 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	return &Reply{message: reply, types: rpc.types}, nil
 }
 
-// sortArgs parts what a call was given. positional are the values when they are
-// not what they should be.
+// sortArgs parts what a call was given. positional are the values, when they are
+// not parameters at the head alone.
 func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positional []any) {
 	rest := args
 	if len(rest) > 0 {
@@ -76,7 +76,7 @@ func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positiona
 	for _, arg := range rest {
 		option, ok := arg.(grpc.CallOption)
 		if !ok {
-			return nil, nil, args
+			return nil, nil, withoutOptions(args)
 		}
 		options = append(options, option)
 	}
@@ -127,15 +127,7 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 	}
 	own := ownSchema(api, rpc)
 	if positional != nil {
-		usage := named.Usage(name, nil)
-		if ok {
-			usage = known.plan.Usage()
-		} else if own != nil {
-			if method := methodNamed(own.Service, api, rpc); method != nil {
-				usage = named.Usage(name, method.Input())
-			}
-		}
-		return nil, nil, notSentBecause(named.Positional(name, usage, positional))
+		return nil, nil, b.misused(api, name, rpc, own, positional)
 	}
 	found, digest := own, ""
 	if own == nil {
@@ -193,20 +185,28 @@ func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protor
 	return nil
 }
 
-// newNamed makes what calls of an RPC need.
-func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, error) {
-	method := methodNamed(found.Service, api, rpc)
+// unaryNamed gives the method of an RPC that can be called by name.
+func unaryNamed(service protoreflect.ServiceDescriptor, api, name, rpc string) (protoreflect.MethodDescriptor, error) {
+	method := methodNamed(service, api, rpc)
 	if method == nil {
-		err := noSuchRPC(found.Service, api, rpc)
+		err := noSuchRPC(service, api, rpc)
 		return nil, notSent(codes.Unimplemented, err.Error(), err)
 	}
 	if method.IsStreamingClient() || method.IsStreamingServer() {
 		return nil, invalid("%s is a stream, which cannot be called by name: use its generated client", name)
 	}
+	return method, nil
+}
+
+// newNamed makes what calls of an RPC need.
+func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, error) {
+	method, err := unaryNamed(found.Service, api, name, rpc)
+	if err != nil {
+		return nil, err
+	}
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
 	out := &namedRPC{method: path, plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
 	if serviceNamed(string(found.Service.FullName())) == found.Service {
-		var err error
 		out.route, err = b.addRoute(path)
 		return out, err
 	}

@@ -121,6 +121,7 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 		"a method of gRPC's":  {"/auth.v1.AuthService/CheckPassword", []any{right}, []string{"check_password"}},
 		"no such RPC":         {"test.kinds.sign_im", []any{right}, []string{"did you mean test.kinds.sign_in?"}},
 		"a stream":            {"test.echo.chat", []any{framework.Args{"text": "x"}}, []string{"is a stream"}},
+		"a reserved name":     {"default.find", []any{right}, []string{`"default" is reserved`}},
 		"breaks a rule":       {"test.echo.echo", []any{framework.Args{"text": tooLong}}, []string{"text", "65536"}},
 		"a NaN, where a rule": {"test.rules.give", []any{framework.Args{"plain": "", "ruled": "x", "must": "", "number": math.NaN()}}, []string{"number", "finite"}},
 	} {
@@ -155,6 +156,67 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	}
 	if _, err := bus.Call(nil, "test.kinds.sign_in", right); status.Code(err) != codes.InvalidArgument { //nolint:staticcheck // that is what is tested
 		t.Errorf("with a nil context = %v", err)
+	}
+}
+
+// TestNoCallIsSuggestedThatWouldBeRefused misuses names and values at once, on a
+// registry that must not be asked.
+func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
+	t.Parallel()
+	bus := newBus(t, untouched{told{}, t})
+	right := framework.Args{"username": "adam", "password": "secr3t"}
+	const signIn = ` Write bus.Call(ctx, "test.kinds.sign_in", framework.Args{"username": "…", "password": "…"})`
+	for title, test := range map[string]struct {
+		name string
+		args []any
+		want string
+	}{
+		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "onecall: test.echo.watch is a stream, which cannot be called by name: use its generated client"},
+		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "onecall: test.echo.collect is a stream, which cannot be called by name: use its generated client"},
+		"a stream, the option first":  {"test.echo.chat", []any{patient, framework.Args{}}, "onecall: test.echo.chat is a stream, which cannot be called by name: use its generated client"},
+		"no such RPC":                 {"test.kinds.sign_im", []any{"hunter2"}, `test.kinds.sign_im: API "test.kinds" has no such RPC: did you mean test.kinds.sign_in?`},
+		"no such RPC, and none near":  {"test.kinds.nothing", []any{"hunter2"}, `test.kinds.nothing: API "test.kinds" has no such RPC: it has mirror, count, sign_in, place`},
+		"a name that no API has":      {"default.find", []any{"hunter2"}, `onecall: default.find: default: the API name "default" is reserved`},
+		"the option first":            {"test.kinds.sign_in", []any{patient, right}, "test.kinds.sign_in: the parameters come before the options." + signIn},
+		"options around a map":        {"test.kinds.sign_in", []any{patient, map[string]any(right), patient}, "test.kinds.sign_in: the parameters come before the options." + signIn},
+		"the option before a value":   {"test.kinds.sign_in", []any{patient, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and one value without a name was given: string." + signIn},
+		"an option among values":      {"test.kinds.sign_in", []any{"admin", patient, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: string and string." + signIn},
+		"the parameters twice":        {"test.kinds.sign_in", []any{right, right}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: framework.Args and framework.Args." + signIn},
+		"the option first, a foreign": {"shop.items.find_item", []any{patient, right}, `shop.items.find_item: the parameters come before the options. Write bus.Call(ctx, "shop.items.find_item", framework.Args{"name": value, …})`},
+	} {
+		_, err := bus.Call(t.Context(), test.name, test.args...)
+		if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
+			t.Errorf("%s: %v, %v", title, code, framework.OutcomeOf(err))
+		}
+		if !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s:\n%s\nwant\n%s", title, err, test.want)
+		}
+	}
+}
+
+// TestASchemaThatWasReadSpellsOutTheRightCall describes an API whose generated
+// code is not linked into this program, and calls none of it.
+func TestASchemaThatWasReadSpellsOutTheRightCall(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	counting := &counted{Registry: registry}
+	serveForeign(t, registry)
+	bus := newBus(t, counting)
+	if _, err := bus.Describe(t.Context(), "shop.items"); err != nil {
+		t.Fatal(err)
+	}
+	asked := counting.asked.Load()
+	for name, want := range map[string]string{
+		"shop.items.find_item":  `Write bus.Call(ctx, "shop.items.find_item", framework.Args{"name": "…", "most": 0})`,
+		"shop.items.find_itme":  "did you mean shop.items.find_item?",
+		"shop.others.find_item": `framework.Args{"name": value, …}`,
+	} {
+		if _, err := bus.Call(t.Context(), name, "lamp", 1); err == nil || !strings.Contains(err.Error(), want) || framework.OutcomeOf(err) != framework.NotSent {
+			t.Errorf("a positional call of %s = %v, want %q", name, err, want)
+		}
+	}
+	if again := counting.asked.Load() - asked; again != 0 {
+		t.Errorf("the registry was asked %d times for it", again)
 	}
 }
 
@@ -574,14 +636,21 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// counted counts the watches on a registry.
+// counted counts the watches on a registry, and how often it is asked for
+// anything.
 type counted struct {
 	discovery.Registry
 
-	watches atomic.Int64
+	watches, asked atomic.Int64
+}
+
+func (c *counted) Descriptors(ctx context.Context, instance discovery.Instance) (string, error) {
+	c.asked.Add(1)
+	return c.Registry.Descriptors(ctx, instance)
 }
 
 func (c *counted) Watch(api string, observer func(discovery.Snapshot)) func() {
+	c.asked.Add(1)
 	c.watches.Add(1)
 	stop := c.Registry.Watch(api, observer)
 	return sync.OnceFunc(func() {

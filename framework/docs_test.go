@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
 	"github.com/onecall-dev/onecall/framework"
@@ -33,6 +34,7 @@ func TestTheDocumentsErrorsAreThoseThatCallsGet(t *testing.T) {
 		args []any
 	}{
 		{"auth.check_password", []any{"admin", "secret"}},
+		{"auth.check_password", []any{framework.Timeout(time.Second), secret}},
 		{"auth.check_password", []any{framework.Args{"username": "admin"}}},
 		{"auth.check_password", []any{framework.Args{"usrname": "admin", "password": "secret"}}},
 		{"auth.check_password", []any{framework.Args{"username": 7, "password": "secret"}}},

@@ -88,12 +88,14 @@ func (b *Bus) current(rpc *namedRPC) bool {
 	defer b.release(api, p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.snapshot == nil || len(p.snapshot.Instances) == 0 || p.has(rpc.digest)
+	return p.stands(rpc.digest)
 }
 
-// has tells whether an instance has the schema of a digest; p.mu is held.
-func (p *published) has(digest string) bool {
-	return slices.ContainsFunc(p.snapshot.Instances, func(i discovery.Instance) bool { return i.Schema == digest })
+// stands tells whether an instance has the schema of a digest, unless none is
+// known; p.mu is held.
+func (p *published) stands(digest string) bool {
+	return p.snapshot == nil || len(p.snapshot.Instances) == 0 ||
+		slices.ContainsFunc(p.snapshot.Instances, func(i discovery.Instance) bool { return i.Schema == digest })
 }
 
 // publishedSchema gives the schema that an API's instances publish, within the

@@ -306,7 +306,12 @@ func TestACallByNameFollowsASchemaThatRollsForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-watched
-	_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1})
+	// What no instance has any more spells out no call.
+	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
+	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": value, …}`) {
+		t.Errorf("a positional call = %v", err)
+	}
+	_, err = bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1})
 	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "limit is missing") {
 		t.Errorf("with the parameters of before = %v", err)
 	}

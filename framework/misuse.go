@@ -1,0 +1,72 @@
+package framework
+
+import (
+	"slices"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// withoutOptions gives the values among a call's arguments that are no options.
+func withoutOptions(args []any) []any {
+	return slices.DeleteFunc(slices.Clone(args), func(arg any) bool {
+		_, ok := arg.(grpc.CallOption)
+		return ok
+	})
+}
+
+// misused gives the error of a call with values where none may be, as far as it
+// is known without asking anybody. It spells out the right call, so it first
+// looks whether there is one.
+func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) error {
+	known := own
+	if known == nil {
+		if err := contract.CheckName(api); err != nil {
+			return invalid("%s: %v", name, err)
+		}
+		known = b.schemaRead(api)
+	}
+	usage := named.Usage(name, nil)
+	if known != nil {
+		method, err := unaryNamed(known.Service, api, name, rpc)
+		if err != nil {
+			return err
+		}
+		usage = named.Usage(name, method.Input())
+	}
+	if len(values) == 1 && isParameters(values[0]) {
+		late := named.Problem{Text: "the parameters come before the options", Kind: named.ByPosition}
+		return notSentBecause(&named.ArgumentError{RPC: name, Problems: []named.Problem{late}, Usage: usage})
+	}
+	return notSentBecause(named.Positional(name, usage, values))
+}
+
+// isParameters tells whether a value is what parameters are given as.
+func isParameters(value any) bool {
+	switch value.(type) {
+	case Args, map[string]any:
+		return true
+	default:
+		return false
+	}
+}
+
+// schemaRead gives the schema that was read for an API before, nil when none was
+// or no instance has it any more.
+func (b *Bus) schemaRead(api string) *schema.Schema {
+	b.mu.Lock()
+	p := b.published[api]
+	b.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fetched == nil || !p.stands(p.digest) {
+		return nil
+	}
+	return p.fetched
+}
