@@ -120,6 +120,7 @@ func TestEveryKeyStaysForTheRetentionAndEndsAfterIt(t *testing.T) {
 
 	ends := make(map[string]time.Time) // when a key may end
 	leases := make(map[int64]bool)
+	began := time.Now()
 	for i := range 30 {
 		key := ledgertest.Key()
 		ledgertest.Want(t, ledgers[i%2], key, true)
@@ -130,8 +131,9 @@ func TestEveryKeyStaysForTheRetentionAndEndsAfterIt(t *testing.T) {
 	if leases[0] {
 		t.Error("a key has no lease")
 	}
-	if len(leases) < 4 || len(leases) > 12 {
-		t.Errorf("30 calls over 0.6 s from two ledgers have %d leases, want a few, each for 0.2 s", len(leases))
+	took := time.Since(began) // 0.6 s, unless the machine is busy
+	if most := 2*int(took/(retention/10)) + 6; len(leases) < 4 || len(leases) > most {
+		t.Errorf("30 calls over %v from two ledgers have %d leases, want from 4 to %d, each for 0.2 s", took, len(leases), most)
 	}
 	for limit := time.Now().Add(20 * time.Second); len(ends) > 0; <-time.After(50 * time.Millisecond) {
 		for key, end := range ends {
