@@ -14,8 +14,8 @@ const (
 	maxNesting = 100
 )
 
-// fewParts tells whether a message, as bytes, has no more messages within it than
-// are allowed. Bytes that are no message are left to who reads them.
+// fewParts tells whether a message, as bytes, has no more messages and texts of lists
+// within it than are allowed. Bytes that are no message are left to who reads them.
 func fewParts(of protoreflect.MessageDescriptor, data []byte) bool {
 	left := maxParts
 	return countParts(of, data, maxNesting, &left)
@@ -36,27 +36,30 @@ func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left 
 			return true
 		}
 		data = value[size:]
-		inner := messageOf(of, number)
-		if inner == nil || kind != protowire.BytesType {
+		field := fieldOf(of, number)
+		if field == nil || kind != protowire.BytesType || field.Message() == nil && !field.IsList() {
 			continue
 		}
 		*left--
+		if *left < 0 {
+			return false
+		}
 		content, _ := protowire.ConsumeBytes(value)
-		if *left < 0 || !countParts(inner, content, depth-1, left) {
+		if field.Message() != nil && !countParts(field.Message(), content, depth-1, left) {
 			return false
 		}
 	}
 	return true
 }
 
-// messageOf gives the message that a field holds, which may be an option that the
-// program knows; nil of other fields.
-func messageOf(of protoreflect.MessageDescriptor, number protoreflect.FieldNumber) protoreflect.MessageDescriptor {
+// fieldOf gives a field, which may be an option that the program knows; nil when
+// there is none.
+func fieldOf(of protoreflect.MessageDescriptor, number protoreflect.FieldNumber) protoreflect.FieldDescriptor {
 	if field := of.Fields().ByNumber(number); field != nil {
-		return field.Message()
+		return field
 	}
 	if extension, err := protoregistry.GlobalTypes.FindExtensionByNumber(of.FullName(), number); err == nil {
-		return extension.TypeDescriptor().Message()
+		return extension.TypeDescriptor()
 	}
 	return nil
 }

@@ -170,6 +170,7 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 	}
 	for name, packed := range map[string]string{
 		"millions of messages":            parts(8<<20, "\x22\x00"),
+		"millions of imports":             parts(8<<20, "\x1a\x00"),
 		"millions of fields":              parts(len(message), message),
 		"millions of rules":               parts(6<<20, string(protowire.AppendString([]byte{0x22}, string(protowire.AppendString([]byte{0x12}, options))))),
 		"messages without end":            parts(4<<10, string(protowire.AppendString([]byte{0x22}, nested))),
