@@ -210,6 +210,11 @@ func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, 5*time.Second, "told", func() bool { return !registration.Status().Registered && registry.Stats().Registered == 0 })
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if status := registration.Status(); status.Registered {
+			t.Fatalf("nothing stands there, and the status is %+v", status)
+		}
+	}
 	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
 	within(t, 5*time.Second, "registered", func() bool { return registration.Status().Registered })
 }

@@ -37,9 +37,10 @@ type lease struct {
 	// expires is when the lease ends if it is not renewed, as far as is known
 	// here: no later than etcd thinks.
 	expires time.Time
-	// held are the keys that were put under id, and their values; "" is one that
-	// is not known.
-	held map[string]string
+	// held are the keys that may stand under id, and their values; "" is one that
+	// is not known. standing are those of them that do, as far as is known here.
+	held     map[string]string
+	standing map[string]bool
 	// renewAt and checkAt are when keep-alive and the comparison of held with
 	// what stands in etcd are due.
 	renewAt, checkAt time.Time
@@ -101,7 +102,7 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 		return doing("asking for a lease", err)
 	}
 	l.id = granted.ID
-	l.held = make(map[string]string)
+	l.held, l.standing = make(map[string]string), make(map[string]bool)
 	l.renewed(asked)
 	l.checkAt = between(l.ttl/2, l.ttl)
 	return nil
@@ -178,14 +179,14 @@ func (l *lease) stop() {
 // it alive.
 func (l *lease) forget() {
 	l.stop()
-	l.id, l.held, l.expires, l.sweeps = 0, nil, time.Time{}, 0
+	l.id, l.held, l.standing, l.expires, l.sweeps = 0, nil, nil, time.Time{}, 0
 }
 
 // holds tells whether all of the keys stand under the lease, as far as is known
 // here.
 func (l *lease) holds(entries map[string]entry) bool {
 	for key := range entries {
-		if _, ok := l.held[key]; !ok {
+		if !l.standing[key] {
 			return false
 		}
 	}
@@ -293,7 +294,7 @@ func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string,
 		return l.lost(doing("registering", err))
 	}
 	for _, key := range keys {
-		l.held[key] = desired[key].value
+		l.held[key], l.standing[key] = desired[key].value, true
 	}
 	return nil
 }
@@ -314,6 +315,7 @@ func (l *lease) remove(ctx context.Context, client *clientv3.Client, keys []stri
 			return l.lost(doing("removing a registration", err))
 		default:
 			delete(l.held, key)
+			delete(l.standing, key)
 			l.sweeps = sweepsAfterRemoval
 		}
 	}
@@ -389,9 +391,11 @@ func (l *lease) compare(key string, found []*mvccpb.KeyValue) {
 		return
 	}
 	l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
-	delete(l.held, key)
 	if ours {
 		l.held[key] = ""
+	} else {
+		delete(l.held, key)
+		delete(l.standing, key)
 	}
 	l.renewAt = time.Now()
 }
