@@ -198,10 +198,7 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 // code is not linked into this program, and calls none of it.
 func TestASchemaThatWasReadSpellsOutTheRightCall(t *testing.T) {
 	t.Parallel()
-	registry := memory.New()
-	counting := &counted{Registry: registry}
-	serveForeign(t, registry)
-	bus := newBus(t, counting)
+	counting, bus := countedForeign(t)
 	if _, err := bus.Describe(t.Context(), "shop.items"); err != nil {
 		t.Fatal(err)
 	}
@@ -601,10 +598,7 @@ func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 // anywhere.
 func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
-	registry := memory.New()
-	counting := &counted{Registry: registry}
-	serveForeign(t, registry)
-	bus := newBus(t, counting)
+	counting, bus := countedForeign(t)
 	var calling sync.WaitGroup
 	for i := range 100 {
 		calling.Go(func() {
@@ -634,6 +628,15 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": "…", "most": 0}`) {
 		t.Errorf("a positional call of an API that was called before = %v", err)
 	}
+}
+
+// countedForeign gives a registry with shop.items, and a bus on it.
+func countedForeign(t *testing.T) (*counted, *framework.Bus) {
+	t.Helper()
+	registry := memory.New()
+	serveForeign(t, registry)
+	counting := &counted{Registry: registry}
+	return counting, newBus(t, counting)
 }
 
 // counted counts the watches on a registry, and how often it is asked for

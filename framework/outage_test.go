@@ -28,7 +28,7 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
-	registry, end := calledOn(t, c)
+	end := calledOn(t, c)
 	registered := func() bool {
 		found, err := direct.Get(t.Context(), "onecall/apis/test.echo/", clientv3.WithPrefix())
 		if err != nil {
@@ -53,9 +53,6 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 			t.Error("want 5 s at most")
 		}
 	}
-	discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
-		return len(s.Instances) == 1 && s.Unreachable == nil
-	})
 	end()
 }
 
@@ -64,7 +61,7 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 3)
-	registry, end := calledOn(t, c)
+	end := calledOn(t, c)
 	leader := c.Leader()
 	members := []*cluster.Member{leader}
 	for i := range 3 {
@@ -77,9 +74,6 @@ func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 		c.Leader()
 		member.Start()
 	}
-	discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
-		return len(s.Instances) == 1 && s.Unreachable == nil
-	})
 	end()
 }
 
@@ -116,9 +110,9 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 	}
 }
 
-// calledOn serves test.echo on a cluster and calls it until end, which fails the
-// test if a call failed. The registry is the caller's.
-func calledOn(t *testing.T, c *cluster.Cluster) (registry *etcd.Registry, end func()) {
+// calledOn serves test.echo on a cluster and calls it until end, which waits until the
+// caller finds the instance in etcd. The test fails if a call does.
+func calledOn(t *testing.T, c *cluster.Cluster) (end func()) {
 	t.Helper()
 	service, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 2 * time.Second, Logger: discard})
 	if err != nil {
@@ -126,7 +120,7 @@ func calledOn(t *testing.T, c *cluster.Cluster) (registry *etcd.Registry, end fu
 	}
 	t.Cleanup(func() { _ = service.Close() })
 	serveAny(t, service, (&echo{}).register)
-	registry = openEtcd(t, c.Endpoints()...)
+	registry := openEtcd(t, c.Endpoints()...)
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
@@ -147,7 +141,10 @@ func calledOn(t *testing.T, c *cluster.Cluster) (registry *etcd.Registry, end fu
 			time.Sleep(time.Millisecond)
 		}
 	})
-	return registry, func() {
+	return func() {
+		discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
+			return len(s.Instances) == 1 && s.Unreachable == nil
+		})
 		time.Sleep(100 * time.Millisecond) // some calls more
 		close(ended)
 		calling.Wait()

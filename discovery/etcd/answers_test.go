@@ -203,20 +203,27 @@ func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
-	registry := openOn(t, c, 3*time.Second)
+	registry, lines := openLogged(t, c)
 	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	alarm(t, direct, pb.AlarmRequest_ACTIVATE)
 	if _, err := direct.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
 	within(t, 5*time.Second, "told", func() bool { return !registration.Status().Registered && registry.Stats().Registered == 0 })
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if status := registration.Status(); status.Registered {
-			t.Fatalf("nothing stands there, and the status is %+v", status)
-		}
+	within(t, 5*time.Second, "refused", func() bool {
+		err := registration.Status().Err
+		return err != nil && strings.Contains(err.Error(), "database space exceeded")
+	})
+	if status := registration.Status(); status.Registered {
+		t.Errorf("nothing stands there, and the status is %+v", status)
 	}
 	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
 	within(t, 5*time.Second, "registered", func() bool { return registration.Status().Registered })
+	for line, want := range map[string]int{"no longer registered": 1, `msg="registered in etcd`: 2} { // and nothing else in between
+		if got := lines.count(line); got != want {
+			t.Errorf("%d lines say %q, want %d", got, line, want)
+		}
+	}
 }
 
 // TestAKeyThatStandsTooLateIsRemoved has a put arrive after the removal of its key, as
@@ -247,12 +254,7 @@ func TestAKeyThatStandsTooLateIsRemoved(t *testing.T) {
 func TestAnOutageIsOneLineInTheLog(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
-	lines := new(lockedLog)
-	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(lines, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = registry.Close() })
+	registry, lines := openLogged(t, c)
 	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	c.Member(0).Cut()
 	within(t, 10*time.Second, "told", func() bool { status := registration.Status(); return !status.Registered && status.Err != nil })
@@ -264,6 +266,18 @@ func TestAnOutageIsOneLineInTheLog(t *testing.T) {
 			t.Errorf("%d lines say %q, want %d", got, line, want)
 		}
 	}
+}
+
+// openLogged opens a registry whose log is kept, for the length of the test.
+func openLogged(t *testing.T, c *cluster.Cluster) (*etcd.Registry, *lockedLog) {
+	t.Helper()
+	lines := new(lockedLog)
+	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(lines, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = registry.Close() })
+	return registry, lines
 }
 
 type lockedLog struct {
@@ -289,12 +303,7 @@ func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	c.Member(0).Cut()
-	lines := new(lockedLog)
-	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(lines, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = registry.Close() })
+	registry, lines := openLogged(t, c)
 	registration, err := registry.Register(discoverytest.Instance("auth", "10.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)

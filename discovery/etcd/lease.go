@@ -37,10 +37,8 @@ type lease struct {
 	// expires is when the lease ends if it is not renewed, as far as is known
 	// here: no later than etcd thinks.
 	expires time.Time
-	// held are the keys that may stand under id, and their values; "" is one that
-	// is not known. standing are those of them that do, as far as is known here.
-	held     map[string]string
-	standing map[string]bool
+	// held are the keys that may stand under id.
+	held map[string]holding
 	// renewAt and checkAt are when keep-alive and the comparison of held with
 	// what stands in etcd are due.
 	renewAt, checkAt time.Time
@@ -55,6 +53,12 @@ type lease struct {
 	deleted     clientv3.WatchChan
 	stopDeleted context.CancelFunc
 	watchAt     time.Time // when a watch that ended is begun again
+}
+
+// holding is what is known of a key that may stand under the lease.
+type holding struct {
+	value  string // "" while it is not known
+	stands bool   // false while that is not known
 }
 
 // String gives the lease's id as etcdctl writes it.
@@ -102,7 +106,7 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 		return doing("asking for a lease", err)
 	}
 	l.id = granted.ID
-	l.held, l.standing = make(map[string]string), make(map[string]bool)
+	l.held = make(map[string]holding)
 	l.renewed(asked)
 	l.checkAt = between(l.ttl/2, l.ttl)
 	return nil
@@ -179,14 +183,14 @@ func (l *lease) stop() {
 // it alive.
 func (l *lease) forget() {
 	l.stop()
-	l.id, l.held, l.standing, l.expires, l.sweeps = 0, nil, nil, time.Time{}, 0
+	l.id, l.held, l.expires, l.sweeps = 0, nil, time.Time{}, 0
 }
 
 // holds tells whether all of the keys stand under the lease, as far as is known
 // here.
 func (l *lease) holds(entries map[string]entry) bool {
 	for key := range entries {
-		if !l.standing[key] {
+		if !l.held[key].stands {
 			return false
 		}
 	}
@@ -200,7 +204,7 @@ func (l *lease) holds(entries map[string]entry) bool {
 func (l *lease) write(ctx context.Context, conn *etcdclient.Connection, desired map[string]entry) (denied map[string]error, wrote bool, err error) {
 	var changed, surplus []string
 	for key, entry := range desired {
-		if held, ok := l.held[key]; !ok || held != entry.value {
+		if held, ok := l.held[key]; !ok || held.value != entry.value {
 			changed = append(changed, key)
 		}
 	}
@@ -277,12 +281,12 @@ func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string,
 			marked = append(marked, known)
 		}
 	}
-	before := make(map[string]string, len(keys))
+	before := make(map[string]holding, len(keys))
 	for _, key := range keys {
 		if held, ok := l.held[key]; ok {
 			before[key] = held
 		}
-		l.held[key] = "" // it may stand there even when no answer comes
+		l.held[key] = holding{stands: l.held[key].stands} // the new value may stand there even when no answer comes
 	}
 	if _, err := client.Txn(ctx).Then(puts...).Commit(); err != nil {
 		if errors.Is(err, rpctypes.ErrPermissionDenied) { // which is an answer
@@ -294,7 +298,7 @@ func (l *lease) put(ctx context.Context, client *clientv3.Client, keys []string,
 		return l.lost(doing("registering", err))
 	}
 	for _, key := range keys {
-		l.held[key], l.standing[key] = desired[key].value, true
+		l.held[key] = holding{value: desired[key].value, stands: true}
 	}
 	return nil
 }
@@ -315,7 +319,6 @@ func (l *lease) remove(ctx context.Context, client *clientv3.Client, keys []stri
 			return l.lost(doing("removing a registration", err))
 		default:
 			delete(l.held, key)
-			delete(l.standing, key)
 			l.sweeps = sweepsAfterRemoval
 		}
 	}
@@ -387,15 +390,14 @@ func (l *lease) check(ctx context.Context, conn *etcdclient.Connection) error {
 // somebody else deleted or changed.
 func (l *lease) compare(key string, found []*mvccpb.KeyValue) {
 	ours := len(found) == 1 && found[0].GetLease() == int64(l.id)
-	if ours && bytes.Equal(found[0].GetValue(), []byte(l.held[key])) {
+	if ours && bytes.Equal(found[0].GetValue(), []byte(l.held[key].value)) {
 		return
 	}
 	l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
 	if ours {
-		l.held[key] = ""
+		l.held[key] = holding{stands: l.held[key].stands}
 	} else {
 		delete(l.held, key)
-		delete(l.standing, key)
 	}
 	l.renewAt = time.Now()
 }
@@ -413,7 +415,7 @@ func (l *lease) sweep(ctx context.Context, client *clientv3.Client) error {
 	}
 	for _, key := range under.Keys {
 		if _, held := l.held[string(key)]; !held {
-			l.held[string(key)] = ""
+			l.held[string(key)] = holding{}
 			l.renewAt = time.Now()
 		}
 	}

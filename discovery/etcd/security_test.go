@@ -56,7 +56,7 @@ func wantUnreachable(t *testing.T, registry *etcd.Registry, reason string) {
 }
 
 // withUsers starts an etcd that asks for a password, which is "pw": of root, and of
-// users that may write some APIs and read what callers do.
+// users that may read and write some APIs.
 func withUsers(t *testing.T, users map[string][]string) (server *embed.Server, root *clientv3.Client) {
 	t.Helper()
 	must := func(_ any, err error) {
@@ -129,7 +129,7 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	watched := discoverytest.Watch(t, registry, "auth")
 	watched.UntilAddresses(t, "10.0.0.1:1")
 
@@ -147,11 +147,12 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
 	must(root.Put(t.Context(), "onecall/apis/billing/another", `{"Op":0,"Addr":"10.0.0.2:1"}`))
 	discoverytest.Watch(t, registry, "billing").UntilAddresses(t, "10.0.0.2:1")
-	time.Sleep(3 * time.Second) // the lease is kept alive with a token that is void
-	within(t, time.Second, "still registered", func() bool {
-		_, alive := live(t, root, "auth")
-		return alive == 1
-	})
+	before := registration.Status().Expires
+	must(root.UserChangePassword(t.Context(), "service", "pw"))
+	within(t, 5*time.Second, "kept alive", func() bool { return registration.Status().Expires.After(before) })
+	if _, alive := live(t, root, "auth"); alive != 1 {
+		t.Errorf("%d keys have a lease that lives, want one", alive)
+	}
 }
 
 func TestTLSAndClientCertificatesReachEtcd(t *testing.T) {
@@ -270,51 +271,32 @@ func TestBadCertificateFilesAreErrorsThatNameTheField(t *testing.T) {
 // TestARoleForItsOwnAPIIsEnough uses the roles of docs/discovery.md.
 func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	t.Parallel()
-	server, err := embed.Start(t.Context(), embed.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	direct := client(t, server)
+	server, root := withUsers(t, nil)
 	grant := func(role, key, end string, kind clientv3.PermissionType) func() error {
 		return func() error {
-			_, err := direct.RoleGrantPermission(t.Context(), role, key, end, kind)
+			_, err := root.RoleGrantPermission(t.Context(), role, key, end, kind)
 			return err
 		}
 	}
 	prefix := clientv3.GetPrefixRangeEnd
 	readWrite, read := clientv3.PermissionType(clientv3.PermReadWrite), clientv3.PermissionType(clientv3.PermRead)
 	for i, step := range []func() error{
-		func() error { _, err := direct.RoleAdd(t.Context(), "serve-auth"); return err },
+		func() error { _, err := root.RoleAdd(t.Context(), "serve-auth"); return err },
 		grant("serve-auth", "onecall/apis/auth/", prefix("onecall/apis/auth/"), readWrite),
 		grant("serve-auth", "onecall/schemas/auth/", prefix("onecall/schemas/auth/"), readWrite),
 		grant("serve-auth", "onecall/known/auth", "", readWrite),
-		func() error { _, err := direct.RoleAdd(t.Context(), "call"); return err },
+		func() error { _, err := root.RoleAdd(t.Context(), "call"); return err },
 		grant("call", "onecall/", prefix("onecall/"), read),
-		func() error { _, err := direct.RoleAdd(t.Context(), "root"); return err },
-		func() error { _, err := direct.UserAdd(t.Context(), "root", "pw"); return err },
-		func() error { _, err := direct.UserGrantRole(t.Context(), "root", "root"); return err },
-		func() error { _, err := direct.UserAdd(t.Context(), "auth", "pw"); return err },
-		func() error { _, err := direct.UserGrantRole(t.Context(), "auth", "serve-auth"); return err },
-		func() error { _, err := direct.UserAdd(t.Context(), "caller", "pw"); return err },
-		func() error { _, err := direct.UserGrantRole(t.Context(), "caller", "call"); return err },
-		func() error { _, err := direct.AuthEnable(t.Context()); return err },
+		func() error { _, err := root.UserAdd(t.Context(), "auth", "pw"); return err },
+		func() error { _, err := root.UserGrantRole(t.Context(), "auth", "serve-auth"); return err },
+		func() error { _, err := root.UserAdd(t.Context(), "caller", "pw"); return err },
+		func() error { _, err := root.UserGrantRole(t.Context(), "caller", "call"); return err },
 	} {
 		if err := step(); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}
-	as := func(user string) *etcd.Registry {
-		registry, err := etcd.Open(etcd.Config{
-			Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: 3 * time.Second, Logger: slog.New(slog.DiscardHandler),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = registry.Close() })
-		return registry
-	}
-	service, caller := as("auth"), as("caller")
+	service, caller := openAs(t, server, "auth"), openAs(t, server, "caller")
 	instance := discoverytest.Instance("auth", "10.0.0.1:1")
 	instance.Descriptors = "compressed"
 	registration := discoverytest.Register(t, service, instance)

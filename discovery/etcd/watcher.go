@@ -41,7 +41,7 @@ type watcher struct {
 	keys     keyspace
 	log      *slog.Logger
 	describe string
-	members  []string // to try
+	several  bool // members to ask
 	repair   time.Duration
 	// skipped counts values that could not be used.
 	skipped atomic.Uint64
@@ -70,7 +70,7 @@ func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watc
 		keys:     keys,
 		log:      config.Logger,
 		describe: config.client().Describe(),
-		members:  config.Endpoints,
+		several:  len(config.Endpoints) > 1,
 		repair:   repairEvery,
 		watches:  make(map[string]*watch),
 		followed: make(map[*watch]struct{}),
@@ -238,7 +238,7 @@ func (r *watcher) failed(w *watch, err error) {
 		return
 	}
 	w.failures++
-	if w.failures == 1 && len(r.members) > 1 && !answered(err) {
+	if w.failures == 1 && r.several && !answered(err) {
 		w.due = time.Now() // it may be one member's; the next request goes to another
 		return
 	}
