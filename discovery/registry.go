@@ -51,12 +51,15 @@ type Registration interface {
 
 	// Drain asks callers to send nothing new: the instances stay, as
 	// [Draining], until Close. It returns when the registry has taken it, or
-	// with the reason why not once ctx ends.
+	// with the reason why not once ctx ends. When nothing was ever sent to the
+	// registry, no caller knows of the instances, and Drain returns nil at once.
 	Drain(ctx context.Context) error
 
 	// Close takes the instances out of the registry and ends all work on
 	// them. When ctx ends first it returns the reason; what it could not take
-	// out ends by its lease. A second Close waits for the same.
+	// out ends by its lease. When nothing was ever sent to the registry, nothing
+	// is to be taken out, and Close returns nil at once. A second Close waits for
+	// the same.
 	Close(ctx context.Context) error
 }
 

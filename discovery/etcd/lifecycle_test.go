@@ -62,13 +62,13 @@ func withoutEtcd(t *testing.T, config etcd.Config) {
 	if told := time.Since(start); told > 5*time.Second {
 		t.Errorf("told after %v that etcd is away", told)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := registration.Drain(ctx); err == nil {
-		t.Error("Drain without etcd is no error")
+	if err := registration.Drain(t.Context()); err != nil {
+		t.Errorf("Drain of what etcd was never sent = %v", err)
 	}
-	if err := registration.Close(ctx); err == nil {
-		t.Error("Close of a registration without etcd is no error")
+	for range 2 {
+		if err := registration.Close(t.Context()); err != nil {
+			t.Errorf("Close of what etcd was never sent = %v", err)
+		}
 	}
 	start = time.Now()
 	watched.Stop()

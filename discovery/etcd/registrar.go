@@ -148,10 +148,9 @@ func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) 
 
 // step does what is due and says when more will be.
 func (r *registrar) step(life context.Context, failures int) (next time.Time, err error) {
-	desired, version := r.desired()
 	ctx, cancel := context.WithTimeout(life, r.attempt(failures))
 	defer cancel()
-	if len(desired) == 0 {
+	if version, empty := r.empty(); empty {
 		asked, err := r.lease.end(ctx, r.conn)
 		if err != nil {
 			return time.Time{}, err
@@ -167,6 +166,7 @@ func (r *registrar) step(life context.Context, failures int) (next time.Time, er
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
 		return time.Time{}, err
 	}
+	desired, version := r.desired() // not before there is a lease: see registration.sent
 	denied, wrote, err := r.lease.write(ctx, r.conn, desired)
 	if err != nil {
 		return time.Time{}, err
@@ -206,12 +206,27 @@ type entry struct {
 	known string
 }
 
-// desired gives what should stand in etcd, by key.
+// empty reports whether nothing is to be registered, and the version of which
+// that is true.
+func (r *registrar) empty() (version uint64, empty bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for registration := range r.registrations {
+		if len(registration.entries) > 0 {
+			return r.version, false
+		}
+	}
+	return r.version, true
+}
+
+// desired returns what is to be registered, by key, and marks it as sent: the
+// caller writes it to etcd next.
 func (r *registrar) desired() (map[string]entry, uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	desired := make(map[string]entry)
 	for registration := range r.registrations {
+		registration.sent = true
 		maps.Copy(desired, registration.entries)
 	}
 	return desired, r.version

@@ -22,13 +22,18 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	}
 	reg.stands = sync.OnceFunc(func() { close(reg.registered) })
 	reg.closeOnce = sync.OnceFunc(func() {
-		reg.closed = r.registrar.change(func() {
+		sent := false
+		version := r.registrar.change(func() {
 			delete(r.registrar.registrations, reg)
+			sent = reg.sent
 			if reg.up {
 				reg.up, reg.since = false, time.Now()
 				r.registrar.tell()
 			}
 		})
+		if sent {
+			reg.closed = version
+		}
 	})
 	r.registrar.change(func() {
 		reg.entries = entries
@@ -50,14 +55,17 @@ type registration struct {
 	// stands closes registered.
 	stands func()
 
-	// The registrar's lock guards the next four: what should stand in etcd, the
-	// version since which it should, and whether and since when it does.
+	// The registrar's lock guards the next five: what should stand in etcd, the
+	// version since which it should, whether it was ever sent there, and whether
+	// and since when it stands there.
 	entries map[string]entry
 	born    uint64
+	sent    bool
 	up      bool
 	since   time.Time
 
-	// closeOnce withdraws entries and sets closed, the version to wait for.
+	// closeOnce withdraws entries and sets closed, the version to wait for: 0
+	// when nothing was ever sent to etcd, so that nothing is to be removed.
 	closeOnce func()
 	closed    uint64
 }
@@ -104,7 +112,11 @@ func (r *registration) Drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	version := r.registrar.change(func() { r.entries = entries })
+	sent := false
+	version := r.registrar.change(func() { r.entries, sent = entries, r.sent })
+	if !sent {
+		return nil // no caller knows of the instances
+	}
 	if err := r.await(ctx, version); err != nil {
 		return fmt.Errorf("etcd: callers could not be told that the instances are draining: %w", err)
 	}
@@ -114,6 +126,9 @@ func (r *registration) Drain(ctx context.Context) error {
 // Close implements [discovery.Registration].
 func (r *registration) Close(ctx context.Context) error {
 	r.closeOnce()
+	if r.closed == 0 {
+		return nil
+	}
 	if err := r.await(ctx, r.closed); err != nil {
 		return fmt.Errorf("etcd: the registration could not be removed and ends by its lease in at most %v: %w", r.registrar.ttl, err)
 	}
