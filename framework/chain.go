@@ -56,7 +56,7 @@ func serverOptions(serve serveOptions, guard *atmostonce.Server, limits map[stri
 			})
 		})
 	}
-	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}
+	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(guard.UnknownMethod)}
 	options = append(options, serve.server...)
 	return append(options,
 		grpc.UnaryInterceptor(unary),

@@ -27,6 +27,7 @@ import (
 func (s *Server) UnaryServerInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 		if s.exempt(info.FullMethod) {
+			s.introduce(ctx, info.FullMethod)
 			return handler(ctx, req)
 		}
 		served, _ := ctx.Value(servedKey{}).(*served)
@@ -60,6 +61,7 @@ func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
 			stream, noted = wrapped, &wrapped.served
 		}
 		if s.exempt(info.FullMethod) {
+			s.introduce(ctx, info.FullMethod)
 			return handler(srv, stream)
 		}
 		identified, err := s.admit(ctx, noted)
@@ -71,7 +73,10 @@ func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
 		}
 		returned := false
 		defer func() {
-			if err != nil || !returned {
+			switch {
+			case neverBegan(err):
+				s.tell(ctx, OutcomeRefused)
+			case err != nil || !returned:
 				s.tell(ctx, noted.end())
 			}
 		}()
