@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // InstanceError says why an instance cannot be registered or used.
@@ -18,7 +20,7 @@ type InstanceError struct {
 
 // Error implements error.
 func (e *InstanceError) Error() string {
-	return fmt.Sprintf("discovery: instance of %q: %s %s", e.Instance.API, e.Field, e.Problem)
+	return fmt.Sprintf("discovery: instance of %s: %s %s", quote.Text(e.Instance.API), e.Field, e.Problem)
 }
 
 // UnknownAPIError says that nobody ever served an API.
@@ -34,19 +36,14 @@ type UnknownAPIError struct {
 // Error implements error.
 func (e *UnknownAPIError) Error() string {
 	const most = 10
-	var known string
-	switch {
-	case len(e.KnownAPIs) == 0:
+	known := "the registry knows " + quote.Names(e.KnownAPIs, most)
+	if len(e.KnownAPIs) == 0 {
 		known = "the registry knows no API at all: is this the right registry and namespace?"
-	case len(e.KnownAPIs) > most:
-		known = fmt.Sprintf("the registry knows %s and %d more", strings.Join(e.KnownAPIs[:most], ", "), len(e.KnownAPIs)-most)
-	default:
-		known = "the registry knows " + strings.Join(e.KnownAPIs, ", ")
 	}
 	if len(e.Nearest) > 0 {
-		known = fmt.Sprintf("did you mean %s? %s", strings.Join(e.Nearest, " or "), known)
+		known = fmt.Sprintf("did you mean %s? %s", strings.ReplaceAll(quote.Names(e.Nearest, most), ", ", " or "), known)
 	}
-	return fmt.Sprintf("unknown API %q: nobody ever served it; check its name and that a service of it was started (%s)", e.API, known)
+	return fmt.Sprintf("unknown API %s: nobody ever served it; check its name and that a service of it was started (%s)", quote.Text(e.API), known)
 }
 
 // NoInstanceError says that an API has no instance that takes calls just now.
@@ -72,8 +69,11 @@ func (e *NoInstanceError) Error() string {
 	if e.Draining == 0 && !e.LastSeen.IsZero() {
 		problem += ", and an instance was last seen at " + e.LastSeen.UTC().Format(time.RFC3339)
 	}
-	return fmt.Sprintf("API %q has no instance: %s; start its service, or wait for it with Ready", e.API, problem)
+	return fmt.Sprintf("API %s has no instance: %s; start its service, or wait for it with Ready", quote.Text(e.API), problem)
 }
+
+// maxCauseBytes is the most that an error shows of what a registry says.
+const maxCauseBytes = 1000
 
 // UnreachableError says that the registry can't be asked.
 type UnreachableError struct {
@@ -87,7 +87,7 @@ type UnreachableError struct {
 
 // Error implements error.
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("the registry can't be reached: %s, since %s: %v", e.Registry, e.Since.UTC().Format(time.RFC3339), e.Cause)
+	return fmt.Sprintf("the registry can't be reached: %s, since %s: %s", e.Registry, e.Since.UTC().Format(time.RFC3339), quote.Line(fmt.Sprint(e.Cause), maxCauseBytes))
 }
 
 // Unwrap gives the cause.

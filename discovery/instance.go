@@ -3,13 +3,17 @@ package discovery
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // State is what an instance makes of new calls.
@@ -68,14 +72,11 @@ func (i Instance) Equal(other any) bool {
 // Validate returns an *[InstanceError] that names the first field with which
 // callers could not use the instance.
 func (i Instance) Validate() error {
-	switch {
-	case i.API == "":
-		return &InstanceError{Instance: i, Field: "API", Problem: "is empty: give the API's bus name"}
-	case strings.Contains(i.API, "/"):
-		return &InstanceError{Instance: i, Field: "API", Problem: fmt.Sprintf("%q has a slash, which no name of an API has", i.API)}
+	if problem := apiProblem(i.API); problem != "" {
+		return &InstanceError{Instance: i, Field: "API", Problem: problem}
 	}
 	if i.State != "" && i.State != Serving && i.State != Draining {
-		return &InstanceError{Instance: i, Field: "State", Problem: fmt.Sprintf("%q is neither %q nor %q", i.State, Serving, Draining)}
+		return &InstanceError{Instance: i, Field: "State", Problem: fmt.Sprintf("%s is neither %q nor %q", quote.Text(string(i.State)), Serving, Draining)}
 	}
 	if problem := addressProblem(i.Address); problem != "" {
 		return &InstanceError{Instance: i, Field: "Address", Problem: problem}
@@ -83,28 +84,71 @@ func (i Instance) Validate() error {
 	return nil
 }
 
+// maxNameBytes bounds names of APIs, and maxHostBytes those of hosts, as DNS does.
+const (
+	maxNameBytes = 255
+	maxHostBytes = 253
+)
+
+func apiProblem(api string) string {
+	switch {
+	case api == "":
+		return "is empty: give the API's bus name"
+	case strings.Contains(api, "/"):
+		return quote.Text(api) + " has a slash, which no name of an API has"
+	case len(api) > maxNameBytes:
+		return fmt.Sprintf("%s has %d bytes: a name has at most %d", quote.Text(api), len(api), maxNameBytes)
+	case strings.ContainsFunc(api, func(r rune) bool { return !ofName(r) }):
+		return quote.Text(api) + ` has a character that no name of an API has: it holds letters, digits, and any of "._-"`
+	}
+	return ""
+}
+
+// ofName reports whether a character may be in a name of a host or an API.
+func ofName(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r)
+}
+
+// otherSchemes are hosts that gRPC takes for a scheme in front of an address: of
+// "unix:8443" its dialer connects to the socket "8443" in the program's folder.
+var otherSchemes = []string{"passthrough", "unix", "unix-abstract", "vsock"}
+
 func addressProblem(address string) string {
 	if address == "" {
 		return `is empty: give "host:port"`
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Sprintf(`%q is not "host:port": %v`, address, err)
+		if malformed, ok := errors.AsType[*net.AddrError](err); ok {
+			return fmt.Sprintf(`%s is not "host:port": %s`, quote.Text(address), malformed.Err)
+		}
+		return quote.Text(address) + ` is not "host:port"`
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-		return fmt.Sprintf("%q has the port %q: a port is a number from 1 to 65535", address, port)
+		return fmt.Sprintf("%s has the port %s: a port is a number from 1 to 65535", quote.Text(address), quote.Text(port))
 	}
+	return hostProblem(address, host)
+}
+
+func hostProblem(address, host string) string {
 	if host == "" {
-		return fmt.Sprintf("%q has no host: give one that callers can reach", address)
+		return quote.Text(address) + " has no host: give one that callers can reach"
 	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r > unicode.MaxASCII }) {
-		return fmt.Sprintf("%q has a host that is neither a name nor an IP address", address)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.WithZone("").Unmap().IsUnspecified() {
-		return fmt.Sprintf("%q is every address of this host and none that callers can dial: give one of them", address)
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && ip.WithZone("").Unmap().IsUnspecified():
+		return quote.Text(address) + " is every address of this host and none that callers can dial: give one of them"
+	case len(host) > maxHostBytes, err == nil && strings.ContainsFunc(host, unfitForZone), err != nil && strings.ContainsFunc(host, func(r rune) bool { return !ofName(r) }):
+		return quote.Text(address) + " has a host that is neither a name nor an IP address"
+	case slices.Contains(otherSchemes, strings.ToLower(host)):
+		return fmt.Sprintf("%s has the host %q, which gRPC takes for a kind of address: give a host's name or IP address", quote.Text(address), host)
 	}
 	return ""
 }
+
+// unfitForZone reports whether a character may not be in an IPv6 address with its
+// zone.
+func unfitForZone(r rune) bool { return r <= ' ' || r == '/' || r >= unicode.MaxASCII }
 
 // Incarnation is a 128-bit random number that a process draws when it starts.
 // Its text is 22 characters of unpadded base64url. The zero value is none.
@@ -125,7 +169,7 @@ func ParseIncarnation(text string) (Incarnation, error) {
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	// The length of text counts too: base64 passes over line breaks.
 	if err != nil || len(decoded) != len(i) || len(text) != base64.RawURLEncoding.EncodedLen(len(i)) {
-		return Incarnation{}, fmt.Errorf("discovery: incarnation %.40q is not 22 characters of unpadded base64url", text)
+		return Incarnation{}, fmt.Errorf("discovery: incarnation %s is not 22 characters of unpadded base64url", quote.Text(text))
 	}
 	copy(i[:], decoded)
 	if i.IsZero() {

@@ -72,7 +72,7 @@ var Rules = []Rule{
 		Reason:    "everything depends on it, so each of its dependencies would be everybody's",
 		Importers: []string{"./discovery"},
 		Forbidden: []string{anything},
-		Allowed:   []string{standardLibrary, "./internal/nearest"},
+		Allowed:   []string{standardLibrary, "./internal/nearest", "./internal/quote"},
 		InTests:   []string{"./discovery/discoverytest", "./discovery/memory"},
 	},
 	{
