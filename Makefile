@@ -14,6 +14,9 @@ VALIDATE_MODULE := github.com/bufbuild/protovalidate@v1.2.2
 VALIDATE_SHA256 := a1dc1163ebac930b3b070655b91f2bc78df8b4aea940021661fe5ec7904a7b88
 VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
 
+# The platforms besides this one for which everything must compile, tests included.
+PLATFORMS := windows/amd64 darwin/arm64 linux/386
+
 # Folders of committed generated Go.
 GENERATED := proto examples/auth/proto internal/testproto
 
@@ -42,6 +45,13 @@ lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 	cd bench && golangci-lint run --config ../.golangci.yml ./...
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
+
+.PHONY: vet-platforms
+vet-platforms: ## Vet every module for Windows, macOS and 32 bits: all must compile there
+	for platform in $(PLATFORMS); do for module in . bench; do \
+	  echo "go vet in $$module for $$platform"; \
+	  (cd $$module && CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go vet ./...); \
+	done; done
 
 .PHONY: generate
 generate: $(TOOLS) $(VALIDATE_PROTO) ## Generate Go from the .proto files
@@ -90,7 +100,7 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
 .PHONY: ci
-ci: lint check-generate breaking race test demo ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test demo ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool

@@ -6,8 +6,9 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/onecall-dev/onecall/bench/cputime"
 )
 
 // usage is what a process has used since it started.
@@ -18,16 +19,13 @@ type usage struct {
 
 // use gives this process's usage.
 func use() usage {
-	var times syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &times); err != nil {
-		panic(err) // cannot fail with these arguments: see getrusage(2)
+	used, err := cputime.Used()
+	if err != nil {
+		panic(err) // a process may always read its own times
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return usage{
-		CPU:     time.Duration(times.Utime.Nano() + times.Stime.Nano()),
-		Mallocs: memory.Mallocs,
-	}
+	return usage{CPU: used, Mallocs: memory.Mallocs}
 }
 
 // machine says where the figures come from.

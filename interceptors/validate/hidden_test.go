@@ -98,7 +98,7 @@ func everywhere(tb testing.TB) *testv1.KeepRequest {
 
 // shows tells whether a text holds a secret.
 func shows(text string) bool {
-	return strings.Contains(text, secret) || strings.Contains(text, strconv.Itoa(code))
+	return strings.Contains(text, secret) || strings.Contains(text, strconv.FormatInt(code, 10))
 }
 
 // mustNotShow fails when anything of an error shows a secret.

@@ -69,11 +69,11 @@ func TestEncodeTakes(t *testing.T) {
 	}{
 		"an int": {anyArgs{"int32_value": 7}, &testv1.Optionals{Int32Value: new(int32(7))}},
 		"the ends of int32 and int64": {
-			anyArgs{"int32_value": math.MinInt32, "sfixed32_value": math.MaxInt32, "int64_value": math.MinInt64, "sint64_value": uint64(math.MaxInt64)},
+			anyArgs{"int32_value": math.MinInt32, "sfixed32_value": math.MaxInt32, "int64_value": int64(math.MinInt64), "sint64_value": uint64(math.MaxInt64)},
 			&testv1.Optionals{Int32Value: new(int32(math.MinInt32)), Sfixed32Value: new(int32(math.MaxInt32)), Int64Value: new(int64(math.MinInt64)), Sint64Value: new(int64(math.MaxInt64))},
 		},
 		"the ends of uint32 and uint64": {
-			anyArgs{"uint32_value": math.MaxUint32, "fixed32_value": int8(0), "uint64_value": uint64(math.MaxUint64), "fixed64_value": uint8(255)},
+			anyArgs{"uint32_value": uint(math.MaxUint32), "fixed32_value": int8(0), "uint64_value": uint64(math.MaxUint64), "fixed64_value": uint8(255)},
 			&testv1.Optionals{Uint32Value: new(uint32(math.MaxUint32)), Fixed32Value: new(uint32(0)), Uint64Value: new(uint64(math.MaxUint64)), Fixed64Value: new(uint64(255))},
 		},
 		"named types": {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -197,7 +198,7 @@ func (c *caller) kill(ctx context.Context) {
 	c.step(fmt.Sprintf("SIGKILL for process %d while %d callers call", c.processes[0], callers))
 	load := c.begin(ctx)
 	load.replies(ctx, 200)
-	err := syscall.Kill(c.processes[0], syscall.SIGKILL)
+	err := signalTo(c.processes[0], os.Kill)
 	c.tellf(err == nil, "killed%s", suffix(err))
 	load.replies(ctx, 400)
 	failed := load.end()
@@ -219,7 +220,7 @@ func (c *caller) terminate(ctx context.Context) {
 		slow[i] = framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
 	}
 	load.replies(ctx, 1) // so that the slow calls are on their way
-	err := syscall.Kill(c.processes[1], syscall.SIGTERM)
+	err := signalTo(c.processes[1], syscall.SIGTERM)
 	c.tellf(err == nil, "told to end%s", suffix(err))
 	load.refused(ctx)
 	lost := 0
@@ -244,6 +245,16 @@ func (c *caller) unserved(ctx context.Context) {
 	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
 	took := time.Since(start)
 	c.tellf(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable && took < soon, "refused after %s%s", ms(took), suffix(err))
+}
+
+// signalTo sends a signal to a process. Windows has os.Kill alone and returns an
+// error for each other one.
+func signalTo(id int, signal os.Signal) error {
+	process, err := os.FindProcess(id)
+	if err != nil {
+		return err
+	}
+	return errors.Join(process.Signal(signal), process.Release())
 }
 
 // suffix is how an error ends a line.

@@ -1,0 +1,94 @@
+package framework_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/discovery/etcd"
+	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// serveEnv has the test's program serve the test APIs on the etcd that it names,
+// until it is killed, instead of testing.
+const serveEnv = "ONECALL_TEST_SERVE_ON"
+
+// listenEnv is the address that it listens on, any when empty.
+const listenEnv = "ONECALL_TEST_LISTEN_ON"
+
+// serveAlone is what a process of its own does.
+func serveAlone(endpoint string) int {
+	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}, TTL: 2 * time.Second})
+	if err == nil {
+		err = framework.Serve(context.Background(), registry, (&echo{}).register, quiet, framework.ListenOn(cmp.Or(os.Getenv(listenEnv), "127.0.0.1:0")))
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// startAlone starts a process that serves, until the test ends.
+func startAlone(t *testing.T, endpoint, address string) *os.Process {
+	t.Helper()
+	command := exec.CommandContext(context.Background(), os.Args[0])
+	command.Env = append(os.Environ(), serveEnv+"="+endpoint, listenEnv+"="+address)
+	command.Stderr = os.Stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	return command.Process
+}
+
+// TestAnInstanceThatCrashesIsReplacedAtItsAddress kills an instance, whose entry
+// stays until its lease ends, and starts another at its address meanwhile.
+func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, embed.Config{})
+	registry := openEtcd(t, server.Endpoints()...)
+	watched := discoverytest.Watch(t, registry, "test.echo")
+	one := func(not discovery.Incarnation) discovery.Instance {
+		return watched.Until(t, "another instance", func(s discovery.Snapshot) bool {
+			return len(s.Instances) == 1 && s.Instances[0].Incarnation != not
+		}).Instances[0]
+	}
+	crashing := startAlone(t, server.Endpoints()[0], "")
+	first := one(discovery.Incarnation{})
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	client := testv1.NewEchoServiceClient(bus)
+	for range 3 {
+		if err := crashing.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		crashing = startAlone(t, server.Endpoints()[0], first.Address)
+		second := one(first.Incarnation)
+		if second.Address != first.Address {
+			t.Fatalf("the next instance is at %s, not at %s", second.Address, first.Address)
+		}
+		for i := range 50 { // none is bound to the old one, which would be refused
+			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+				t.Errorf("call %d of the next instance = %v", i, err)
+			}
+		}
+		first = second
+	}
+	if err := crashing.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	watched.Until(t, "no instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 0 })
+	if took := time.Since(began); took > 8*time.Second { // a lease of 2 s, which etcd ends within some seconds more
+		t.Errorf("the last one left the list after %v", took)
+	}
+}
