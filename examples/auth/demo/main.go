@@ -24,7 +24,7 @@ const (
 	// leave etcd.
 	ttl = 3 * time.Second
 	// limit ends a demo that hangs.
-	limit = 60 * time.Second
+	limit = 3 * time.Minute
 	// instances is how many processes serve auth.
 	instances = 2
 )
