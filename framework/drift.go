@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -13,6 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -21,7 +23,8 @@ import (
 type SchemaError struct {
 	// API is the bus name, Address and Version are the instance's.
 	API, Address, Version string
-	// Differences say each what it is here and there.
+	// Differences say each what it is here and there, each shortened, the first
+	// 100.
 	Differences []string
 }
 
@@ -30,12 +33,17 @@ const shownDifferences = 10
 
 // Error implements error.
 func (e *SchemaError) Error() string {
+	return fmt.Sprintf("API %q: the instance at %s (version %s) has a schema that is incompatible with the one of this program: %s; "+
+		"build both from compatible .proto files, or leave StrictSchema out", e.API, quote.Line(e.Address, quote.TextLimit), quote.Text(e.Version), e.shown())
+}
+
+// shown returns the first differences, for errors and log lines.
+func (e *SchemaError) shown() string {
 	shown := strings.Join(e.Differences[:min(len(e.Differences), shownDifferences)], "; ")
 	if more := len(e.Differences) - shownDifferences; more > 0 {
 		shown += fmt.Sprintf("; and %d more", more)
 	}
-	return fmt.Sprintf("API %q: the instance at %s (version %q) has a schema that is incompatible with the one of this program: %s; "+
-		"build both from compatible .proto files, or leave StrictSchema out", e.API, e.Address, e.Version, shown)
+	return shown
 }
 
 // drift judges instances of one API by their schema, each schema once. Its
@@ -49,10 +57,30 @@ type drift struct {
 	judging sync.WaitGroup
 
 	mu sync.Mutex // guards the fields below
-	// verdicts are by digest.
+	// verdicts are by digest, maxVerdicts at most.
 	verdicts map[string]*verdict
-	closed   bool
+	// ownDigests are the digests of the program's own services, by their names.
+	ownDigests map[string]string
+	// named returns the program's own service of the API's name, nil when there is
+	// none.
+	named func() protoreflect.ServiceDescriptor
+	// accepted is when an instance was looked at last, and before when the last
+	// was before that: then all instances had been looked at.
+	accepted, before time.Time
+	closed           bool
 }
+
+const (
+	// maxVerdicts bounds the schemas of an API that are known: its instances have
+	// two or three while a new version replaces another.
+	maxVerdicts = 64
+	// keepVerdict is how long the verdict on a schema that no instance has any more
+	// is kept.
+	keepVerdict = time.Minute
+)
+
+// errManyVerdicts says that a schema is not looked at.
+var errManyVerdicts = fmt.Errorf("its instances have more than %d different schemas", maxVerdicts)
 
 // verdict is what was found of a schema.
 type verdict struct {
@@ -61,15 +89,24 @@ type verdict struct {
 	pending bool
 	trouble error
 	waiting map[*channel]func()
-	// instance is the one that was last seen with the schema.
+	// instance is the one that was last seen with the schema, and seen when.
 	instance discovery.Instance
+	seen     time.Time
 	// err is nil of one that is compatible.
 	err *SchemaError
 }
 
 func newDrift(bus *Bus, api string) *drift {
 	life, end := context.WithCancel(context.Background())
-	return &drift{bus: bus, api: api, life: life, end: end, verdicts: make(map[string]*verdict)}
+	return &drift{
+		bus: bus, api: api, life: life, end: end, verdicts: make(map[string]*verdict), ownDigests: make(map[string]string),
+		named: sync.OnceValue(func() protoreflect.ServiceDescriptor {
+			for _, named := range contract.Named(protoregistry.GlobalFiles, api) {
+				return serviceNamed(named.Service)
+			}
+			return nil
+		}),
+	}
 }
 
 // close ends what is being found and waits for it.
@@ -92,11 +129,22 @@ func (d *drift) accept(asker *channel, instance discovery.Instance, again func()
 	if d.closed {
 		return nil
 	}
+	now := time.Now()
+	if now.Sub(d.accepted) > time.Second { // all instances are looked at together
+		d.before = d.accepted
+	}
+	d.accepted = now
 	found := d.verdicts[instance.Schema]
 	if found == nil {
 		found = d.begin(instance)
 	}
-	found.instance = instance
+	if found == nil {
+		if d.bus.options.strict {
+			return fmt.Errorf("API %q: option StrictSchema: the instance at %s is not called: %w", d.api, instance.Address, errManyVerdicts)
+		}
+		return nil
+	}
+	found.instance, found.seen = instance, now
 	switch {
 	case !d.bus.options.strict:
 		return nil
@@ -119,20 +167,45 @@ func (d *drift) accept(asker *channel, instance discovery.Instance, again func()
 }
 
 // begin begins to find out about an instance's schema; d.mu is held. A program
-// without the API's generated code has none that it could be compared with.
+// without the API's generated code has none that it could be compared with. The
+// result is nil when too many are known already.
 func (d *drift) begin(instance discovery.Instance) *verdict {
 	own := d.own(instance)
 	if own == nil {
 		return &verdict{}
 	}
-	found := &verdict{}
-	d.verdicts[instance.Schema] = found
-	if digest, err := schema.Digest(own); err == nil && digest == instance.Schema {
-		return found
+	if d.ownDigest(own) == instance.Schema {
+		return &verdict{} // as of most instances: there is nothing to keep
 	}
-	found.pending = true
+	if !d.room() {
+		return nil
+	}
+	found := &verdict{pending: true}
+	d.verdicts[instance.Schema] = found
 	d.judging.Go(func() { d.judge(own, instance.Schema) })
 	return found
+}
+
+// ownDigest returns the digest of a service of the program's own; d.mu is held.
+func (d *drift) ownDigest(own protoreflect.ServiceDescriptor) string {
+	name := string(own.FullName())
+	digest, ok := d.ownDigests[name]
+	if !ok {
+		digest, _ = schema.Digest(own) // "" is no instance's
+		d.ownDigests[name] = digest
+	}
+	return digest
+}
+
+// room reports whether there is room for another verdict, once those are dropped
+// whose schema no instance had for some time; d.mu is held.
+func (d *drift) room() bool {
+	for digest, found := range d.verdicts {
+		if !found.pending && found.seen.Before(d.before.Add(-keepVerdict)) {
+			delete(d.verdicts, digest)
+		}
+	}
+	return len(d.verdicts) < maxVerdicts
 }
 
 // own gives the program's own descriptor of what an instance serves.
@@ -140,10 +213,7 @@ func (d *drift) own(instance discovery.Instance) protoreflect.ServiceDescriptor 
 	if service := serviceNamed(instance.Service); service != nil {
 		return service
 	}
-	for _, api := range contract.Named(protoregistry.GlobalFiles, d.api) {
-		return serviceNamed(api.Service)
-	}
-	return nil
+	return d.named()
 }
 
 // judge compares the schema of a digest with the program's own, once an instance
@@ -205,7 +275,7 @@ func (d *drift) decide(own protoreflect.ServiceDescriptor, served *schema.Schema
 	if fault != nil {
 		d.bus.incompatible.Add(1)
 		d.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", d.api, "address", instance.Address,
-			"version", instance.Version, "refused", d.bus.options.strict, "differences", fault.Differences)
+			"version", quote.Line(instance.Version, quote.TextLimit), "refused", d.bus.options.strict, "differences", fault.shown())
 	}
 	// Only now may calls meet it.
 	d.change(instance.Schema, func(found *verdict) { found.pending, found.err = false, fault })

@@ -3,11 +3,14 @@ package framework
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -17,23 +20,42 @@ var errNoSchema = errors.New("its instances publish no schema: link its generate
 // fetchBackoff spaces out attempts to get a schema.
 var fetchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 10 * time.Second}
 
-// fetchLimit bounds one.
-const fetchLimit = 5 * time.Second
+const (
+	// fetchLimit bounds the time of one request.
+	fetchLimit = 5 * time.Second
+	// fetchesAtOnce is how many requests there are at once.
+	fetchesAtOnce = 8
+	// schemasAMinute is how many schemas of one API are read within a minute: one
+	// may take half a second of CPU time, and whoever may register an instance may
+	// publish any number.
+	schemasAMinute = 8
+	// readAgain is the pause after a schema that could not be read: it is that of a
+	// program, and stays as it is.
+	readAgain = time.Minute
+)
+
+// errManySchemas says that a schema is not read now.
+var errManySchemas = fmt.Errorf("its instances publish more than %d schemas within a minute: more are read after that", schemasAMinute)
 
 // fetching gets schemas of instances out of a registry: one request for all who
-// ask for an instance's at once, and a pause after one that failed. Its methods
-// are safe for all goroutines.
+// ask for an instance's at once, and a pause after one that failed. It reads one
+// schema at a time. Its methods are safe for all goroutines.
 type fetching struct {
 	registry discovery.Registry
 	//nolint:containedctx // it is a running thing
 	life  context.Context
 	end   context.CancelFunc
 	under sync.WaitGroup
+	// asking has a place for each request, and reading is held while a schema is
+	// read.
+	asking, reading chan struct{}
 
-	mu     sync.Mutex // guards fetches and closed
+	mu     sync.Mutex // guards the fields below
 	closed bool
 	// fetches are those under way, and those that failed.
 	fetches map[fetchKey]*fetch
+	// read is when schemas were read, by API, the last schemasAMinute of each.
+	read map[string][]time.Time
 }
 
 // fetchKey is what an instance published.
@@ -54,10 +76,14 @@ type fetch struct {
 
 func newFetching(registry discovery.Registry) *fetching {
 	life, end := context.WithCancel(context.Background())
-	return &fetching{registry: registry, life: life, end: end, fetches: make(map[fetchKey]*fetch)}
+	return &fetching{
+		registry: registry, life: life, end: end, asking: make(chan struct{}, fetchesAtOnce), reading: make(chan struct{}, 1),
+		fetches: make(map[fetchKey]*fetch), read: make(map[string][]time.Time),
+	}
 }
 
-// close ends what is being got and waits for it.
+// close ends what is being got and waits for it. A schema that is being read heeds
+// no context: close does not wait for that, and the result is dropped.
 func (f *fetching) close() {
 	f.mu.Lock()
 	f.closed = true
@@ -101,29 +127,99 @@ func (f *fetching) begin(key fetchKey, instance discovery.Instance) (*fetch, err
 		at.failures = before.failures
 	}
 	f.fetches[key] = at
-	f.under.Go(func() { f.run(key, at, instance) })
+	f.under.Add(1)
+	go f.run(key, at, instance)
 	return at, nil
 }
 
+// run gets a schema. It lets close go on before it reads it.
 func (f *fetching) run(key fetchKey, at *fetch, instance discovery.Instance) {
-	ctx, cancel := context.WithTimeout(f.life, fetchLimit)
-	defer cancel()
-	packed, err := f.registry.Descriptors(ctx, instance)
-	switch {
-	case err != nil:
-	case packed == "":
-		err = errNoSchema
-	default:
-		at.schema, err = schema.Unpack(packed, instance.Service)
+	packed, err := f.ask(instance)
+	f.under.Done()
+	pause := time.Duration(0)
+	var found *schema.Schema
+	if err == nil {
+		found, err = f.unpack(packed, instance)
+		pause = readAgain
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer close(at.done)
-	at.err = err
+	at.schema, at.err = found, err
 	if err == nil {
 		delete(f.fetches, key) // who asked keeps it
 		return
 	}
 	at.failures++
-	at.again = time.Now().Add(fetchBackoff.Delay(at.failures))
+	at.again = time.Now().Add(max(pause, fetchBackoff.Delay(at.failures)))
+}
+
+// ask asks the registry for the descriptors of an instance.
+func (f *fetching) ask(instance discovery.Instance) (packed string, err error) {
+	if !f.mayRead(instance.API, false) {
+		return "", errManySchemas
+	}
+	select {
+	case f.asking <- struct{}{}:
+		defer func() { <-f.asking }()
+	case <-f.life.Done():
+		return "", ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(f.life, fetchLimit)
+	defer cancel()
+	packed, err = f.registry.Descriptors(ctx, instance)
+	if err == nil && packed == "" {
+		err = errNoSchema
+	}
+	return packed, err
+}
+
+// unpack reads descriptors, and checks that they are those that the instance says
+// it has.
+func (f *fetching) unpack(packed string, instance discovery.Instance) (*schema.Schema, error) {
+	select {
+	case f.reading <- struct{}{}:
+		defer func() { <-f.reading }()
+	case <-f.life.Done():
+		return nil, ErrClosed
+	}
+	if f.life.Err() != nil { // of both cases either may be taken
+		return nil, ErrClosed
+	}
+	if !f.mayRead(instance.API, true) {
+		return nil, errManySchemas
+	}
+	found, err := schema.Unpack(packed, instance.Service)
+	if err != nil {
+		return nil, err
+	}
+	if digest := found.PublishedDigest(); digest != instance.Schema {
+		return nil, fmt.Errorf("the descriptors have the digest %s, and the instance registered %s: one of them was changed", digest, quote.Text(instance.Schema))
+	}
+	return found, nil
+}
+
+// mayRead reports whether a schema of an API may be read now, and counts it if it
+// is.
+func (f *fetching) mayRead(api string, counted bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	if !counted {
+		times := f.read[api]
+		return len(times) < schemasAMinute || now.Sub(times[0]) >= time.Minute
+	}
+	for other, times := range f.read { // names of APIs come from anywhere
+		recent := slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
+		if len(recent) == 0 {
+			delete(f.read, other)
+		} else {
+			f.read[other] = recent
+		}
+	}
+	if len(f.read[api]) >= schemasAMinute {
+		return false
+	}
+	f.read[api] = append(f.read[api], now)
+	return true
 }

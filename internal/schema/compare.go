@@ -8,7 +8,15 @@ import (
 
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
+
+// MaxDifferences is the most that [Compare] returns: the other schema may be
+// anything.
+const MaxDifferences = 100
+
+// maxTextBytes bounds each text of a [Difference].
+const maxTextBytes = 200
 
 // Difference is one thing by which a caller's calls may go wrong.
 type Difference struct {
@@ -35,7 +43,8 @@ func (d Difference) String() string {
 // a caller of api was built with: an RPC that is gone or of another shape; a
 // field whose name, number, type, cardinality, presence or oneof changed; a
 // required field that is gone, or of requests that is new; a value of an enum that
-// is gone or has another number. What else differs does no harm.
+// is gone or has another number. What else differs does no harm. It returns the
+// first [MaxDifferences].
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
 	methods := built.Methods()
@@ -82,8 +91,14 @@ type pair struct {
 }
 
 func (c *comparison) add(part, built, served string) {
-	c.found = append(c.found, Difference{Part: part, Built: built, Served: served})
+	if len(c.found) < MaxDifferences {
+		c.found = append(c.found, Difference{Part: part, Built: quote.Clip(built, maxTextBytes), Served: quote.Clip(served, maxTextBytes)})
+	}
 }
+
+// below returns the name of a part within another; what is nested deep has a short
+// one all the same.
+func below(part, name string) string { return quote.Clip(part+name, maxTextBytes) }
 
 func (c *comparison) messages(part string, built, served protoreflect.MessageDescriptor, request bool) {
 	if wellKnown(built) || wellKnown(served) {
@@ -100,7 +115,7 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 	fields := built.Fields()
 	for i := range fields.Len() {
 		here := fields.Get(i)
-		at := part + "." + string(here.Name())
+		at := below(part, "."+string(here.Name()))
 		there := served.Fields().ByName(here.Name())
 		switch {
 		case there != nil:
@@ -115,7 +130,7 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 	for i := range fields.Len() {
 		there := fields.Get(i)
 		if request && named.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
-			c.add(part+"."+string(there.Name()), "", "required")
+			c.add(below(part, "."+string(there.Name())), "", "required")
 		}
 	}
 	c.oneofs(part, built, served)
@@ -144,7 +159,7 @@ func (c *comparison) oneofs(part string, built, served protoreflect.MessageDescr
 			if !ok {
 				firsts[side][oneof] = m
 			} else if first.oneofs != m.oneofs {
-				c.add(part+"."+string(m.name), together(side == 0, first.name), together(side == 1, first.name))
+				c.add(below(part, "."+string(m.name)), together(side == 0, first.name), together(side == 1, first.name))
 				break
 			}
 		}
@@ -166,8 +181,8 @@ func (c *comparison) fields(part string, here, there protoreflect.FieldDescripto
 		}
 	}
 	if here.IsMap() {
-		c.fields(part+"[key]", here.MapKey(), there.MapKey(), request)
-		c.fields(part+"[value]", here.MapValue(), there.MapValue(), request)
+		c.fields(below(part, "[key]"), here.MapKey(), there.MapKey(), request)
+		c.fields(below(part, "[value]"), here.MapValue(), there.MapValue(), request)
 		return
 	}
 	switch {
@@ -183,11 +198,12 @@ func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor)
 	for i := range values.Len() {
 		value := values.Get(i)
 		other := there.Values().ByName(value.Name())
+		at := below(part, " "+string(value.Name()))
 		switch {
 		case other == nil:
-			c.add(part+" "+string(value.Name()), fmt.Sprintf("number %d", value.Number()), "")
+			c.add(at, fmt.Sprintf("number %d", value.Number()), "")
 		case other.Number() != value.Number():
-			c.add(part+" "+string(value.Name()), fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
+			c.add(at, fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
 		}
 	}
 }

@@ -3,10 +3,9 @@
 package schema
 
 import (
-	"bytes"
+	"cmp"
 	"compress/flate"
-	"crypto/sha256"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,19 +25,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/onecall-dev/onecall/internal/quote"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 	"github.com/onecall-dev/onecall/proto/sourceinfo"
 )
 
-const (
-	// MaxBytes is the most that packed descriptors may have: etcd takes little
-	// more in one value.
-	MaxBytes = 1 << 20
-	// maxUnpacked bounds what packed descriptors may unpack to.
-	maxUnpacked = 16 << 20
-	// digestBytes is how much of a hash is a digest.
-	digestBytes = 16
-)
+// MaxBytes is the most that packed descriptors may have: etcd takes little more
+// in one value.
+const MaxBytes = 1 << 20
 
 // Schema is an API's descriptor, and the comments of its .proto. It never
 // changes, and is safe for all goroutines.
@@ -49,7 +43,13 @@ type Schema struct {
 	Types Types
 
 	comments func(path string) *descriptorpb.SourceCodeInfo
+	digest   string
 }
+
+// PublishedDigest returns the digest of the descriptors that the schema was
+// unpacked from, "" of one that is linked into the program. It is that which
+// [Digest] returned where they were packed.
+func (s *Schema) PublishedDigest() string { return s.digest }
 
 // Types finds types of messages and of extensions.
 type Types interface {
@@ -173,37 +173,46 @@ func linked(path string) bool { return always[path] != nil }
 // Digest gives a text that is equal for equal definitions, whatever their
 // comments: 22 characters of base64url.
 func Digest(service protoreflect.ServiceDescriptor) (string, error) {
-	hash := sha256.New()
+	digest := newDigest()
 	for _, file := range closure(service.ParentFile()) {
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(protodesc.ToFileDescriptorProto(file))
 		if err != nil {
 			return "", err
 		}
-		_, _ = fmt.Fprintf(hash, "%d:", len(data)) // a hash's Write never fails
-		_, _ = hash.Write(data)
+		digest.add(data)
 	}
-	_, _ = io.WriteString(hash, string(service.FullName()))
-	return base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:digestBytes]), nil
+	return digest.sum(string(service.FullName())), nil
 }
 
 // Pack gives the descriptors, with their comments, compressed; without comments
-// when they would be too many bytes with them.
+// when they would be too many with them.
 func (s *Schema) Pack() (string, error) {
-	packed, err := s.pack(true)
-	if err == nil && len(packed) > MaxBytes {
-		packed, err = s.pack(false)
+	var tooLarge error
+	for _, comments := range []bool{true, false} {
+		var data []byte
+		var err error
+		data, tooLarge, err = s.encode(comments)
+		if err != nil {
+			return "", err
+		}
+		if tooLarge != nil {
+			continue
+		}
+		packed, err := compress(data)
+		if err != nil || len(packed) <= MaxBytes {
+			return packed, err
+		}
+		tooLarge = fmt.Errorf("have %d bytes, compressed: %d fit into a registry", len(packed), MaxBytes)
 	}
-	if err == nil && len(packed) > MaxBytes {
-		return "", fmt.Errorf("the descriptors of %s have %d bytes, compressed: %d fit into a registry; part its .proto files", s.Service.FullName(), len(packed), MaxBytes)
-	}
-	return string(packed), err
+	return "", fmt.Errorf("the descriptors of %s %w; part its .proto files", s.Service.FullName(), tooLarge)
 }
 
-func (s *Schema) pack(comments bool) ([]byte, error) {
+// encode gives the descriptors as bytes, and whether readers take that many.
+func (s *Schema) encode(comments bool) (data []byte, tooLarge, err error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, file := range closure(s.Service.ParentFile()) {
 		if file.IsPlaceholder() {
-			return nil, fmt.Errorf("%s is imported and not linked into the program", file.Path())
+			return nil, nil, fmt.Errorf("%s is imported and not linked into the program", file.Path())
 		}
 		described := protodesc.ToFileDescriptorProto(file)
 		if comments {
@@ -211,54 +220,73 @@ func (s *Schema) pack(comments bool) ([]byte, error) {
 		}
 		set.File = append(set.File, described)
 	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(set)
+	data, err = proto.MarshalOptions{Deterministic: true}.Marshal(set)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out bytes.Buffer
-	compressor, err := flate.NewWriter(&out, flate.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := compressor.Write(data); err != nil {
-		return nil, err
-	}
-	err = compressor.Close()
-	return out.Bytes(), err
+	return data, cmp.Or(checkSize(data), checkNames(set)), nil
 }
 
-// Unpack reads what Pack gave of a service. What it is given may be anything.
+// compress compresses bytes.
+func compress(data []byte) (string, error) {
+	var out strings.Builder
+	compressor, err := flate.NewWriter(&out, flate.BestCompression)
+	if err != nil {
+		return "", err
+	}
+	if _, err := compressor.Write(data); err != nil {
+		return "", err
+	}
+	err = compressor.Close()
+	return out.String(), err
+}
+
+// Unpack reads what Pack gave of a service. What it is given may be anything: it
+// takes some 50 MB of memory and half a second of CPU time at most.
 func Unpack(packed, service string) (*Schema, error) {
 	if len(packed) > MaxBytes {
-		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", service, len(packed), MaxBytes)
+		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", quote.Line(service, quote.TextLimit), len(packed), MaxBytes)
 	}
+	unpacked, err := unpack(packed, service)
+	if err != nil {
+		// The text is that of who published it.
+		return nil, fmt.Errorf("descriptors of %s: %s", quote.Line(service, quote.TextLimit), quote.Line(err.Error(), maxErrorBytes))
+	}
+	return unpacked, nil
+}
+
+// maxErrorBytes is the most that an error shows of what is wrong with descriptors.
+const maxErrorBytes = 500
+
+func unpack(packed, service string) (*Schema, error) {
 	data, err := io.ReadAll(io.LimitReader(flate.NewReader(strings.NewReader(packed)), maxUnpacked+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("descriptors of %s: cannot be unpacked: %w", service, err)
-	case len(data) > maxUnpacked:
-		return nil, fmt.Errorf("descriptors of %s: have more than %d bytes", service, maxUnpacked)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be unpacked: %w", err)
+	}
+	if err := checkSize(data); err != nil {
+		return nil, err
 	}
 	set := &descriptorpb.FileDescriptorSet{}
-	if !fewParts(set.ProtoReflect().Descriptor(), data) {
-		return nil, fmt.Errorf("descriptors of %s: have more than %d parts", service, maxParts)
-	}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
-		return nil, fmt.Errorf("descriptors of %s: %w", service, err)
+		return nil, err
+	}
+	if err := checkNames(set); err != nil {
+		return nil, err
 	}
 	files, comments, err := build(set)
 	if err != nil {
-		return nil, fmt.Errorf("descriptors of %s: %w", service, err)
+		return nil, err
 	}
 	found, err := files.FindDescriptorByName(protoreflect.FullName(service))
 	descriptor, ok := found.(protoreflect.ServiceDescriptor)
 	if err != nil || !ok {
-		return nil, fmt.Errorf("descriptors of %s: the service is not among them", service)
+		return nil, errors.New("the service is not among them")
 	}
 	return &Schema{
 		Service:  descriptor,
 		Types:    types{dynamicpb.NewTypes(files)},
 		comments: func(path string) *descriptorpb.SourceCodeInfo { return comments[path] },
+		digest:   digestOf(data, service),
 	}, nil
 }
 

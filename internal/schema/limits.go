@@ -1,0 +1,161 @@
+package schema
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// What descriptors may have at most, published here or read from a registry. An
+// API of some hundred messages has a tenth of it. Bytes that repeat compress to
+// next to nothing, and each part takes up to a kilobyte in memory.
+const (
+	// maxUnpacked bounds the bytes of descriptors that are not compressed.
+	maxUnpacked = 4 << 20
+	// maxParts bounds messages, fields, options, comments and so on.
+	maxParts = 20_000
+	// maxNesting bounds messages within messages.
+	maxNesting = 100
+	// maxNames bounds the bytes of the full names of all parts: each holds the
+	// names of the parts around it.
+	maxNames = 8 << 20
+	// maxImports bounds the public imports that are followed: protodesc follows
+	// each as often as there are ways to it.
+	maxImports = 100_000
+)
+
+// checkSize returns an error for descriptors, as bytes, that are too many or have
+// too many parts. It does not read the descriptors into memory.
+func checkSize(data []byte) error {
+	if len(data) > maxUnpacked {
+		return fmt.Errorf("have more than %d bytes when they are not compressed", maxUnpacked)
+	}
+	left := maxParts
+	if !countParts((&descriptorpb.FileDescriptorSet{}).ProtoReflect().Descriptor(), data, maxNesting, &left) {
+		return fmt.Errorf("have more than %d parts, or more than %d within each other", maxParts, maxNesting)
+	}
+	return nil
+}
+
+// checkNames returns an error for descriptors whose names or imports would take
+// much more memory or time than their parts.
+func checkNames(set *descriptorpb.FileDescriptorSet) error {
+	names := maxNames
+	walks := make(map[string]int, len(set.GetFile())) // how many public imports are followed from a file
+	for _, file := range set.GetFile() {
+		names -= namesOf(file)
+		if names < 0 {
+			return fmt.Errorf("have names of more than %d bytes", maxNames)
+		}
+		for _, i := range file.GetPublicDependency() {
+			if i >= 0 && int(i) < len(file.GetDependency()) {
+				walks[file.GetName()] += 1 + walks[file.GetDependency()[i]]
+			}
+		}
+		if walks[file.GetName()] > maxImports {
+			return fmt.Errorf("have public imports that lead to more than %d others", maxImports)
+		}
+	}
+	total := 0
+	for _, file := range set.GetFile() {
+		for _, path := range file.GetDependency() {
+			total += walks[path]
+			if total > maxImports {
+				return fmt.Errorf("have public imports that lead to more than %d others", maxImports)
+			}
+		}
+	}
+	return nil
+}
+
+// namesOf counts the bytes of the full names in a file.
+func namesOf(file *descriptorpb.FileDescriptorProto) int {
+	scope := len(file.GetPackage()) + 1
+	total := enumNames(scope, file.GetEnumType()) + fieldNames(scope, file.GetExtension()) + messageNames(scope, file.GetMessageType())
+	for _, service := range file.GetService() {
+		within := scope + len(service.GetName()) + 1
+		total += within
+		for _, method := range service.GetMethod() {
+			total += within + len(method.GetName())
+		}
+	}
+	return total
+}
+
+func messageNames(scope int, messages []*descriptorpb.DescriptorProto) (total int) {
+	for _, message := range messages {
+		within := scope + len(message.GetName()) + 1
+		total += within + fieldNames(within, message.GetField()) + fieldNames(within, message.GetExtension()) +
+			enumNames(within, message.GetEnumType()) + messageNames(within, message.GetNestedType())
+		for _, oneof := range message.GetOneofDecl() {
+			total += within + len(oneof.GetName())
+		}
+	}
+	return total
+}
+
+func fieldNames(scope int, fields []*descriptorpb.FieldDescriptorProto) (total int) {
+	for _, field := range fields {
+		total += scope + len(field.GetName())
+	}
+	return total
+}
+
+func enumNames(scope int, enums []*descriptorpb.EnumDescriptorProto) (total int) {
+	for _, enum := range enums {
+		total += scope + len(enum.GetName())
+		for _, value := range enum.GetValue() {
+			total += scope + len(value.GetName())
+		}
+	}
+	return total
+}
+
+// countParts takes from left what a message, as bytes, has of messages and of texts
+// of lists. It reports false when that is more than is left. Bytes that are no
+// message are left to who reads them.
+func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left *int) bool {
+	if depth == 0 {
+		return false
+	}
+	for len(data) > 0 {
+		number, kind, size := protowire.ConsumeTag(data)
+		if size < 0 {
+			return true
+		}
+		value := data[size:]
+		size = protowire.ConsumeFieldValue(number, kind, value)
+		if size < 0 {
+			return true
+		}
+		data = value[size:]
+		field := fieldOf(of, number)
+		if field == nil || kind != protowire.BytesType || field.Message() == nil && !field.IsList() {
+			continue
+		}
+		*left--
+		if *left < 0 {
+			return false
+		}
+		content, _ := protowire.ConsumeBytes(value)
+		if field.Message() != nil && !countParts(field.Message(), content, depth-1, left) {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldOf gives a field, which may be an option that the program knows; nil when
+// there is none.
+func fieldOf(of protoreflect.MessageDescriptor, number protoreflect.FieldNumber) protoreflect.FieldDescriptor {
+	if field := of.Fields().ByNumber(number); field != nil {
+		return field
+	}
+	if extension, err := protoregistry.GlobalTypes.FindExtensionByNumber(of.FullName(), number); err == nil {
+		return extension.TypeDescriptor()
+	}
+	return nil
+}
