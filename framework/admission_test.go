@@ -283,34 +283,6 @@ func TestWithoutItsLedgerAServiceRefuses(t *testing.T) {
 	}
 }
 
-func TestCallsAreGoodAgainOnceTheRegistryKnowsTheSuccessor(t *testing.T) {
-	t.Parallel()
-	serving := memory.New()
-	var runs atomic.Int64
-	serve(t, serving, &echo{soon: counting(&runs)})
-	_, instance := direct(t, serving)
-	// What callers see still has the process that was at the address before.
-	stale := memory.New()
-	old := instance
-	old.Incarnation = discovery.NewIncarnation()
-	discoverytest.Register(t, stale, old)
-	bus := newBus(t, stale)
-	ready(t, bus, "test.echo")
-	client := testv1.NewEchoServiceClient(bus)
-	_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
-	if atmostonce.ReasonOf(err) != atmostonce.WrongInstance || framework.OutcomeOf(err) != framework.Unknown || runs.Load() != 0 {
-		t.Errorf("a call bound to the old process = %v after %d runs, want WRONG_INSTANCE and none", err, runs.Load())
-	}
-	discoverytest.Register(t, stale, instance)
-	start := time.Now()
-	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || runs.Load() != 1 {
-		t.Errorf("a call once the successor is known = %v after %d runs", err, runs.Load())
-	}
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("calls were good again after %v", took)
-	}
-}
-
 func TestSessionsAreLimited(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

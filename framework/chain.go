@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/credentials/insecure"
+	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
@@ -18,7 +19,15 @@ import (
 
 // grpc-go knows policies by name, and takes them only before it is used.
 func init() { //nolint:gochecknoinits // see balancer.Register
-	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf, resolver.ObserverOf))
+	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf, observerOf))
+}
+
+// observerOf returns the observer of a new connection, nil when there is none.
+func observerOf(address grpcresolver.Address) atmostonce.Observer {
+	if observer := resolver.ObserverOf(address); observer != nil {
+		return observer
+	}
+	return nil
 }
 
 // streamWorkers is how many goroutines a server keeps for its calls: a fresh
@@ -87,23 +96,17 @@ func dialOptions(bus busOptions, limits map[string]timeout.Limit, fixed ...grpc.
 }
 
 // serviceConfig gives gRPC's service config of a connection
-// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). An instance
-// whose health service says that it does not serve gets no calls; one without
-// a health service does.
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
+// no health check: the policy watches the health of each connection itself.
 func serviceConfig(balancing map[string]json.RawMessage, limits map[string]timeout.Limit) (string, error) {
 	config, err := json.Marshal(map[string]any{
 		"loadBalancingConfig": []map[string]any{{atmostonce.PolicyName: map[string]any{
 			"childPolicy": []map[string]json.RawMessage{balancing},
 		}}},
-		"healthCheckConfig": map[string]string{"serviceName": wholeServer},
-		"methodConfig":      timeout.MethodConfigs(limits),
+		"methodConfig": timeout.MethodConfigs(limits),
 	})
 	if err != nil {
 		return "", fmt.Errorf("onecall: service config: %w", err)
 	}
 	return string(config), nil
 }
-
-// wholeServer is the name by which the health service knows the server itself,
-// which every one that has a health service knows.
-const wholeServer = ""

@@ -3,6 +3,7 @@ package resolver
 import (
 	"cmp"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,7 +17,7 @@ import (
 // which of both are in use. Whoever uses them holds the resolver's lock.
 type instances struct {
 	config Config
-	api    string
+	notes  *notes
 	again  func()
 	// attentive is whether it matters which instances can be connected to.
 	attentive atomic.Bool
@@ -51,8 +52,8 @@ type candidate struct {
 	renewals int
 }
 
-func newInstances(config Config, api string) *instances {
-	return &instances{config: config, api: api, lost: make(map[string]*lost)}
+func newInstances(config Config, notes *notes) *instances {
+	return &instances{config: config, notes: notes, lost: make(map[string]*lost)}
 }
 
 // known tells whether the registry has told anything.
@@ -128,6 +129,7 @@ func (i *instances) use(now time.Time) (out found) {
 		slices.SortFunc(wanted, func(a, b *discovery.Instance) int { return cmp.Compare(a.Address, b.Address) })
 	}
 	i.consider(wanted)
+	i.renewSilent()
 	out.changed = i.settle(i.preferred())
 	out.endpoints = i.endpoints
 	switch {
@@ -170,8 +172,10 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 		}
 	}
 	if kept := i.kept(); before == 0 && kept > 0 {
-		i.config.Logger.Warn("most instances vanished from the registry without having drained; they stay in use while they can be connected to",
-			"api", i.api, "vanished", kept, "left", present)
+		i.notes.add(note{
+			slog.LevelWarn, "most instances vanished from the registry without having drained; they stay in use while they can be connected to",
+			[]any{"vanished", kept, "left", present},
+		})
 	}
 	return next
 }
@@ -207,6 +211,22 @@ func (i *instances) reached() {
 	}
 }
 
+func (i *instances) newReach(instance *discovery.Instance) *reach {
+	return &reach{address: instance.Address, changed: i.reached, note: i.notes.add, connection: i.config.Connection}
+}
+
+// renewSilent has the candidates on whose connection nothing is answered connect
+// anew.
+func (i *instances) renewSilent() {
+	for _, c := range i.candidates {
+		if c.reach.takeSilent() {
+			c.renewals++
+			c.connectBy(c.reach)
+			i.renewed = true
+		}
+	}
+}
+
 // kept counts the lost instances that stay in use.
 func (i *instances) kept() (kept int) {
 	for _, gone := range i.lost {
@@ -234,7 +254,7 @@ func (i *instances) consider(wanted []*discovery.Instance) {
 			candidates[n].renewals = before.renewals
 			candidates[n].connectBy(before.reach)
 		} else {
-			candidates[n].connectBy(&reach{changed: i.reached})
+			candidates[n].connectBy(i.newReach(instance))
 		}
 	}
 	i.candidates = candidates
@@ -278,7 +298,7 @@ func (i *instances) preferred() []*candidate {
 	}
 	for _, c := range i.candidates {
 		if c.instance.Zone != i.config.Zone && c.reach.tried() { // what is known of it gets old
-			c.connectBy(&reach{changed: i.reached})
+			c.connectBy(i.newReach(c.instance))
 		}
 	}
 	return near

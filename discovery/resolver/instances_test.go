@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
@@ -53,10 +54,10 @@ func (s *story) wantUsed(want ...discovery.Instance) {
 // reach tells of the state of the connection to the endpoint at an index.
 func (s *story) reach(index int, states ...connectivity.State) {
 	s.mu.Lock()
-	observe := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])
+	observer := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])
 	s.mu.Unlock()
 	for _, state := range states {
-		observe(state)
+		observer.Observe(balancer.SubConnState{ConnectivityState: state})
 	}
 }
 

@@ -1,17 +1,26 @@
 package resolver
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 )
 
 // reach is whether an instance can be connected to. Its methods are safe for
 // all goroutines.
 type reach struct {
-	// changed is called when that changes.
+	address string
+	// changed is called when that changes, and note has a line logged later.
 	changed func()
+	note    func(note)
+	// connection is called with each state of a connection.
+	connection func(Connection)
 
 	mu sync.Mutex // guards the fields below
 	// connected is whether there is a connection, and attempted whether there
@@ -20,35 +29,54 @@ type reach struct {
 	// since is when the last connection was lost or the first attempt failed;
 	// zero while there is a connection and before anybody tried.
 	since time.Time
+	// silent is whether nothing is answered on the connection, so that there is
+	// to be another.
+	silent bool
+	// avoided is when a line said that the instance is avoided, and refused that
+	// it refuses calls; said is whether a line that it is back is to follow.
+	avoided, refused time.Time
+	said             bool
 }
 
-// observe takes in the state of the connection.
-func (r *reach) observe(state connectivity.State) {
+// repeatAfter is how long after a line of an instance there is no other of its kind.
+const repeatAfter = time.Minute
+
+// observe takes in the state of the connection, and why it failed.
+func (r *reach) observe(state connectivity.State, cause error) {
 	r.mu.Lock()
-	was := r.since.IsZero()
+	now := time.Now()
+	was := r.since
 	r.attempted = true
 	switch state {
 	case connectivity.Ready:
 		r.connected, r.since = true, time.Time{}
+		if r.said {
+			r.said = false
+			r.note(note{slog.LevelInfo, "an instance is back", []any{"address", r.address, "after", now.Sub(was).Round(time.Millisecond)}})
+		}
 	case connectivity.TransientFailure:
-		r.lost()
+		r.lost(now)
+		if cause != nil && !r.said && (r.avoided.IsZero() || now.Sub(r.avoided) >= repeatAfter) {
+			r.said, r.avoided = true, now
+			r.note(note{slog.LevelWarn, "an instance is avoided", []any{"address", r.address, "error", cause}})
+		}
 	case connectivity.Idle, connectivity.Connecting:
 		if r.connected {
-			r.lost()
+			r.lost(now)
 		}
 	case connectivity.Shutdown: // nobody wants it any more
 	}
-	changed := was != r.since.IsZero()
+	changed := was.IsZero() != r.since.IsZero()
 	r.mu.Unlock()
 	if changed {
 		r.changed()
 	}
 }
 
-func (r *reach) lost() {
+func (r *reach) lost(now time.Time) {
 	r.connected = false
 	if r.since.IsZero() {
-		r.since = time.Now()
+		r.since = now
 	}
 }
 
@@ -66,3 +94,139 @@ func (r *reach) tried() bool {
 	defer r.mu.Unlock()
 	return r.attempted
 }
+
+// takeSilent reports whether there is to be another connection, once.
+func (r *reach) takeSilent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.silent
+	r.silent = false
+	return was
+}
+
+// Connection is one connection to an instance, as it was last seen.
+type Connection struct {
+	// ID tells the connections of a resolver apart, those to one address too.
+	ID any
+	// Address is the instance's.
+	Address string
+	// State is its state; READY means that the instance can be called. After
+	// SHUTDOWN there is no other.
+	State connectivity.State
+	// Err is why the state is TRANSIENT_FAILURE.
+	Err error
+}
+
+// Observer observes one connection to an instance, for package atmostonce's
+// policy. Its methods are safe for all goroutines.
+type Observer struct{ reach *reach }
+
+// Observe takes in a state of the connection.
+func (o *Observer) Observe(state balancer.SubConnState) {
+	o.reach.connection(Connection{ID: o, Address: o.reach.address, State: state.ConnectivityState, Err: state.ConnectionError})
+	o.reach.observe(state.ConnectivityState, state.ConnectionError)
+}
+
+// Silent takes in that nothing is answered on the connection any more: there will
+// be another.
+func (o *Observer) Silent() {
+	o.reach.mu.Lock()
+	o.reach.silent = true
+	o.reach.mu.Unlock()
+	o.reach.changed()
+}
+
+// Refused takes in that the instance refuses one call after the other.
+func (o *Observer) Refused(err error) {
+	r := o.reach
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if !r.refused.IsZero() && now.Sub(r.refused) < repeatAfter {
+		return
+	}
+	r.refused = now
+	attributes := []any{"address", r.address, "code", status.Code(err)}
+	if reason := reasonOf(err); reason != "" {
+		attributes = append(attributes, "reason", reason)
+	}
+	r.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", attributes})
+}
+
+// reasonOf returns the reason of an error that has one, as google.rpc.ErrorInfo.
+func reasonOf(err error) string {
+	st := status.Convert(err)
+	if st.Code() == codes.OK {
+		return ""
+	}
+	for _, detail := range st.Details() {
+		if info, ok := detail.(interface{ GetReason() string }); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// note is a line for the log.
+type note struct {
+	level      slog.Level
+	message    string
+	attributes []any
+}
+
+// notes are lines that wait to be logged: whoever has something to log may have
+// locks of the registry's or of grpc-go's, and a program's logger may call either.
+// Its methods are safe for all goroutines.
+type notes struct {
+	log   *slog.Logger
+	api   string
+	timer *time.Timer // runs flush
+
+	mu      sync.Mutex // guards the fields below
+	waiting []note
+	// began is when the present minute began, in which lines were taken and
+	// left out.
+	began          time.Time
+	taken, leftOut int
+}
+
+// mostNotes is how many lines an API gets a minute.
+const mostNotes = 20
+
+func newNotes(log *slog.Logger, api string) *notes {
+	n := &notes{log: log, api: api}
+	n.timer = stoppedTimer(n.flush)
+	return n
+}
+
+// add has a line logged soon, unless there were too many.
+func (n *notes) add(line note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now := time.Now(); now.Sub(n.began) >= time.Minute {
+		if n.leftOut > 0 {
+			line.attributes = append(line.attributes, "lines_left_out", n.leftOut)
+		}
+		n.began, n.taken, n.leftOut = now, 0, 0
+	}
+	if n.taken >= mostNotes {
+		n.leftOut++
+		return
+	}
+	n.taken++
+	n.waiting = append(n.waiting, line)
+	n.timer.Reset(0)
+}
+
+// flush logs the lines that wait.
+func (n *notes) flush() {
+	n.mu.Lock()
+	waiting := n.waiting
+	n.waiting = nil
+	n.mu.Unlock()
+	for _, line := range waiting {
+		n.log.Log(context.Background(), line.level, line.message, append([]any{"api", n.api}, line.attributes...)...)
+	}
+}
+
+func (n *notes) close() { n.timer.Stop() }

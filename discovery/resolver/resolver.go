@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/attributes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -58,8 +57,12 @@ type Config struct {
 	// called at any time and from any goroutine but Accept's, has it asked anew.
 	// Nil accepts all.
 	Accept func(instance discovery.Instance, again func()) error
-	// Logger gets a line when the registry lost an API's instances, and when
-	// they are back; nil is [slog.Default].
+	// Connection is called with each state of each connection. It is quick and
+	// calls nothing of grpc-go's. Nil is not called.
+	Connection func(Connection)
+	// Logger gets a line when the registry lost an API's instances, and when an
+	// instance is gone, is avoided, refuses calls, or is back; nil is
+	// [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -80,6 +83,9 @@ func NewBuilder(registry discovery.Registry, config Config) *Builder {
 	if config.Accept == nil {
 		config.Accept = func(discovery.Instance, func()) error { return nil }
 	}
+	if config.Connection == nil {
+		config.Connection = func(Connection) {}
+	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
@@ -92,11 +98,12 @@ func (b *Builder) Scheme() string { return Scheme }
 // Build implements [resolver.Builder]. It never fails.
 func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	r := &watched{
-		config:    b.config,
-		api:       target.Endpoint(),
-		conn:      conn,
-		instances: newInstances(b.config, target.Endpoint()),
+		config: b.config,
+		api:    target.Endpoint(),
+		conn:   conn,
+		notes:  newNotes(b.config.Logger, target.Endpoint()),
 	}
+	r.instances = newInstances(b.config, r.notes)
 	r.instances.again = r.lookAgain
 	r.later = stoppedTimer(r.look)
 	r.now = stoppedTimer(r.look)
@@ -120,6 +127,7 @@ type watched struct {
 	// later looks at the instances again when one that is kept may go, and now
 	// at once.
 	later, now *time.Timer
+	notes      *notes
 
 	// mu guards the fields below, and is held while the connection is told, so
 	// that it is told in order.
@@ -206,6 +214,7 @@ func (r *watched) Close() {
 	r.stop()
 	r.later.Stop()
 	r.now.Stop()
+	r.notes.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
@@ -236,14 +245,14 @@ type renewalsKey struct{}
 
 type reachKey struct{}
 
-// ObserverOf gives who is to be told of the state of a connection to an address
-// of this resolver, nil of other addresses.
-func ObserverOf(address resolver.Address) func(connectivity.State) {
+// ObserverOf returns the observer of a new connection to an address of this
+// resolver, nil of other addresses.
+func ObserverOf(address resolver.Address) *Observer {
 	reached, ok := address.Attributes.Value(reachKey{}).(*reach)
 	if !ok {
 		return nil
 	}
-	return reached.observe
+	return &Observer{reach: reached}
 }
 
 // endpointOf gives the endpoint of an instance. Its incarnation is part of what

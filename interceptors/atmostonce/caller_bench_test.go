@@ -22,7 +22,9 @@ func BenchmarkCaller(b *testing.B) {
 	for name, incarnation := range map[string]discovery.Incarnation{"identified": discovery.NewIncarnation(), "to a plain server": {}} {
 		b.Run(name, func(b *testing.B) {
 			caller := NewCaller()
-			picker := &binding{child: onePicker{&boundSubConn{incarnation: incarnation}}}
+			conn := &boundSubConn{}
+			conn.incarnation.Store(&incarnation)
+			picker := &binding{child: onePicker{conn}}
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

@@ -14,7 +14,6 @@ import (
 	_ "google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
@@ -101,12 +100,12 @@ func TestARecordIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if got := record.Outcome(); got != NotSent {
 		t.Errorf("before a pick the outcome is %v", got)
 	}
-	first, err := record.bind(incarnation, nil)
+	first, err := record.bind(nil, "", incarnation, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := first[CallKey][0]
-	if _, err := record.bind(incarnation, nil); status.Code(err) != codes.Unavailable {
+	if _, err := record.bind(nil, "", incarnation, nil); status.Code(err) != codes.Unavailable {
 		t.Errorf("bound twice at once: %v", err)
 	}
 	if got := record.Outcome(); got != Unknown {
@@ -116,13 +115,13 @@ func TestARecordIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if got := record.Outcome(); got != NotSent {
 		t.Errorf("without a stream the outcome is %v", got)
 	}
-	second, err := record.bind(incarnation, nil)
+	second, err := record.bind(nil, "", incarnation, nil)
 	if err != nil || second[CallKey][0] == before {
 		t.Errorf("what never left is bound anew as %v (%v), want another number than %s", second, err, before)
 	}
 	told := 0
 	record.done(balancer.DoneInfo{Err: errors.New("broken"), BytesSent: true})
-	if _, err := record.bind(incarnation, func(balancer.DoneInfo) { told++ }); status.Code(err) != codes.Unavailable || record.mayBind() {
+	if _, err := record.bind(nil, "", incarnation, func(balancer.DoneInfo) { told++ }); status.Code(err) != codes.Unavailable || record.mayBind() {
 		t.Errorf("what may have left is bound again: %v", err)
 	}
 	if got := record.Outcome(); got != Unknown || told != 0 {
@@ -148,7 +147,7 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 		"two instances":    {metadata.MD{OutcomeKey: {"refused"}, IncarnationKey: {from[0], from[0]}}, Unknown},
 	} {
 		record := NewCaller().NewRecord(t.Context())
-		if _, err := record.bind(incarnation, nil); err != nil {
+		if _, err := record.bind(nil, "", incarnation, nil); err != nil {
 			t.Fatal(err)
 		}
 		record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: test.trailer})
@@ -158,7 +157,7 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 	}
 	// A server without identities cannot be believed.
 	record := NewCaller().NewRecord(t.Context())
-	if md, err := record.bind(discovery.Incarnation{}, nil); err != nil || md != nil {
+	if md, err := record.bind(nil, "", discovery.Incarnation{}, nil); err != nil || md != nil {
 		t.Fatalf("a call to a plain server has the metadata %v (%v)", md, err)
 	}
 	record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: metadata.MD{OutcomeKey: {"refused"}, IncarnationKey: {""}}})
@@ -206,7 +205,7 @@ func TestThePolicyWrapsAnyOfGRPCs(t *testing.T) {
 	t.Parallel()
 	builder := NewPolicy(
 		func(resolver.Address) discovery.Incarnation { return discovery.Incarnation{} },
-		func(resolver.Address) func(connectivity.State) { return nil },
+		func(resolver.Address) Observer { return nil },
 	)
 	parser, ok := builder.(balancer.ConfigParser)
 	if !ok || builder.Name() != PolicyName {

@@ -21,7 +21,7 @@ func TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession(t *testing.T) {
 		if record.Renew() {
 			t.Error("a call that was never bound is issued again for its session")
 		}
-		if _, err := record.bind(discovery.NewIncarnation(), nil); err != nil {
+		if _, err := record.bind(nil, "", discovery.NewIncarnation(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if record.Renew() {

@@ -1,8 +1,13 @@
 package atmostonce
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -19,19 +24,40 @@ import (
 //	{"onecall_at_most_once": {"childPolicy": [{"round_robin": {}}]}}
 const PolicyName = "onecall_at_most_once"
 
+// Observer is told of one connection to an address. Its methods are called from
+// any goroutine, and under locks of grpc-go's: they are quick and call nothing of
+// grpc-go's.
+type Observer interface {
+	// Observe is called with each state of the connection. READY means that the
+	// instance can be called; TRANSIENT_FAILURE, with the reason, that it could not
+	// be connected to or says that it does not serve.
+	Observe(state balancer.SubConnState)
+	// Silent is called when nothing is answered on the connection any more, so that
+	// there should be another.
+	Silent()
+	// Refused is called with the error of a call that the instance refused, when
+	// it has refused several in a row.
+	Refused(err error)
+}
+
 // NewPolicy returns the builder of the policy, for balancer.Register. The
 // policy picks as its child does, which may be any that grpc-go knows, and
 // binds each call that has a [Record] to the instance that was picked.
-// incarnationOf reads the incarnation off an address; zero is an instance that
-// knows nothing of identities. observerOf gives who is told of the state of the
-// connection to an address, nil for nobody.
-func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation, observerOf func(resolver.Address) func(connectivity.State)) balancer.Builder {
+//
+// Which instance that is, it is told at the other end of each connection, by the
+// header [IncarnationKey] of the health service, before it uses the connection.
+// incarnationOf reads the incarnation that the registry knows off an address, for
+// servers that do not say so; zero is an instance that knows nothing of
+// identities. An instance whose health service says that the whole server does
+// not serve is not picked. observerOf returns the observer of a new connection to
+// an address, nil for none.
+func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation, observerOf func(resolver.Address) Observer) balancer.Builder {
 	return policyBuilder{incarnationOf: incarnationOf, observerOf: observerOf}
 }
 
 type policyBuilder struct {
 	incarnationOf func(resolver.Address) discovery.Incarnation
-	observerOf    func(resolver.Address) func(connectivity.State)
+	observerOf    func(resolver.Address) Observer
 }
 
 // policyConfig is the parsed configuration.
@@ -75,7 +101,10 @@ func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalanc
 
 // Build implements [balancer.Builder].
 func (b policyBuilder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
-	return &policy{ClientConn: conn, policyBuilder: b, options: options}
+	life, end := context.WithCancel(context.Background())
+	p := &policy{ClientConn: conn, policyBuilder: b, options: options, life: life, end: end, conns: make(map[*boundSubConn]struct{})}
+	p.running.Go(p.keep)
+	return p
 }
 
 // policy is both what grpc-go takes for a balancer and what the child takes for
@@ -89,6 +118,14 @@ type policy struct {
 
 	child     balancer.Balancer
 	childName string
+
+	// life ends with the policy, and running are its goroutines.
+	life    context.Context //nolint:containedctx // it is a running thing
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	mu    sync.Mutex // guards the field below
+	conns map[*boundSubConn]struct{}
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
@@ -135,26 +172,74 @@ func (p *policy) Close() {
 	if p.child != nil {
 		p.child.Close()
 	}
+	p.end()
+	p.running.Wait()
+	for _, conn := range p.connections() {
+		conn.penalty.release()
+		p.forget(conn)
+	}
+}
+
+// keep probes the connections on which nothing was answered for a time.
+func (p *policy) keep() {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.life.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, conn := range p.connections() {
+			conn.mu.Lock()
+			present := conn.watch
+			conn.mu.Unlock()
+			if present != nil && conn.incarnation.Load() != nil {
+				p.running.Go(present.keep)
+			}
+		}
+	}
+}
+
+// connections returns all connections.
+func (p *policy) connections() []*boundSubConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.conns))
+}
+
+// forget drops a connection that has ended.
+func (p *policy) forget(conn *boundSubConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, conn)
+}
+
+// having returns a connection, at random, whose instance serves and is not known
+// to lack a method; nil when there is none.
+func (p *policy) having(method string) *boundSubConn {
+	all := p.connections() // in random order
+	if n := slices.IndexFunc(all, func(c *boundSubConn) bool { return !c.lacks(method) && c.usable() }); n >= 0 {
+		return all[n]
+	}
+	return nil
 }
 
 // NewSubConn implements [balancer.ClientConn] for the child.
 func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	bound := &boundSubConn{policy: p, listener: options.StateListener}
 	if len(addresses) > 0 {
-		if observe, told := p.observerOf(addresses[0]), options.StateListener; observe != nil && told != nil {
-			options.StateListener = func(state balancer.SubConnState) {
-				observe(state.ConnectivityState)
-				told(state)
-			}
-		}
+		bound.address, bound.registered, bound.observer = addresses[0].Addr, p.incarnationOf(addresses[0]), p.observerOf(addresses[0])
 	}
+	options.StateListener = bound.changed
 	conn, err := p.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // there is no other way yet: grpc-go's own policies call it
 	if err != nil {
 		return nil, err
 	}
-	bound := &boundSubConn{SubConn: conn}
-	if len(addresses) > 0 {
-		bound.incarnation, bound.observe = p.incarnationOf(addresses[0]), p.observerOf(addresses[0])
-	}
+	bound.SubConn = conn
+	p.mu.Lock()
+	p.conns[bound] = struct{}{}
+	p.mu.Unlock()
 	return bound, nil
 }
 
@@ -168,35 +253,15 @@ func (p *policy) UpdateAddresses(balancer.SubConn, []resolver.Address) {}
 
 // UpdateState implements [balancer.ClientConn] for the child.
 func (p *policy) UpdateState(state balancer.State) {
-	state.Picker = &binding{child: state.Picker}
+	state.Picker = &binding{policy: p, child: state.Picker}
 	p.ClientConn.UpdateState(state)
 }
 
-// boundSubConn is a connection to one incarnation.
-type boundSubConn struct {
-	balancer.SubConn
-
-	incarnation discovery.Incarnation
-	observe     func(connectivity.State) // nil when nobody is told
-}
-
-// RegisterHealthListener implements [balancer.SubConn]. That an instance says that
-// it does not serve is as good as no connection to it.
-func (c *boundSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
-	if c.observe == nil || listener == nil {
-		c.SubConn.RegisterHealthListener(listener)
-		return
-	}
-	c.SubConn.RegisterHealthListener(func(state balancer.SubConnState) {
-		if s := state.ConnectivityState; s == connectivity.Ready || s == connectivity.TransientFailure {
-			c.observe(s)
-		}
-		listener(state)
-	})
-}
-
 // binding picks as the child does and binds what it picked.
-type binding struct{ child balancer.Picker }
+type binding struct {
+	policy *policy
+	child  balancer.Picker
+}
 
 // Pick implements [balancer.Picker].
 func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
@@ -212,15 +277,21 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if !ok {
 		return result, nil
 	}
+	if bound.lacks(info.FullMethodName) {
+		bound, result = b.pickOther(info, bound, result)
+	}
 	result.SubConn = bound.SubConn
 	if record == nil {
 		return result, nil
 	}
-	identity, err := record.bind(bound.incarnation, result.Done)
+	incarnation := bound.incarnation.Load()
+	if incarnation == nil { // the connection has just ended, and there is another picker soon
+		giveBack(result)
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	identity, err := record.bind(bound, info.FullMethodName, *incarnation, result.Done)
 	if err != nil {
-		if result.Done != nil {
-			result.Done(balancer.DoneInfo{})
-		}
+		giveBack(result)
 		return balancer.PickResult{}, err
 	}
 	result.Done = record.done
@@ -230,6 +301,47 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		result.Metadata = metadata.Join(result.Metadata, identity)
 	}
 	return result, nil
+}
+
+// redraws is how often the child picks again, when what it picked lacks the
+// called method. What it picked before counts as under way meanwhile, so that a
+// child that counts picks another one.
+const redraws = 4
+
+// pickOther picks another connection than one whose instance lacks the called
+// method: one that the child picks, else any, else that one all the same, whose
+// instance then says so.
+func (b *binding) pickOther(info balancer.PickInfo, first *boundSubConn, firstResult balancer.PickResult) (*boundSubConn, balancer.PickResult) {
+	var spurned []balancer.PickResult
+	defer func() {
+		for _, result := range spurned {
+			giveBack(result)
+		}
+	}()
+	for range redraws {
+		result, err := b.child.Pick(info)
+		if err != nil {
+			break
+		}
+		bound, ok := result.SubConn.(*boundSubConn)
+		if ok && !bound.lacks(info.FullMethodName) {
+			giveBack(firstResult)
+			return bound, result
+		}
+		spurned = append(spurned, result)
+	}
+	if other := b.policy.having(info.FullMethodName); other != nil {
+		giveBack(firstResult)
+		return other, balancer.PickResult{}
+	}
+	return first, firstResult
+}
+
+// giveBack ends a pick that sends no call.
+func giveBack(result balancer.PickResult) {
+	if result.Done != nil {
+		result.Done(balancer.DoneInfo{})
+	}
 }
 
 // failing is the picker of a connection that never had a list of instances.

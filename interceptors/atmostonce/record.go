@@ -26,6 +26,8 @@ type Record struct {
 	// picked says that it is bound to an instance and may be on its way; left
 	// that it got a stream.
 	picked, left bool
+	bound        *boundSubConn // the connection of the last pick
+	method       string        // that it was picked for, as gRPC's path
 	identity     Identity
 	stamp        *stamp // what carries identity, until the pick ends
 	outcome      Outcome
@@ -91,13 +93,14 @@ var errLeft = status.Error(codes.Unavailable, "the call was sent once and is not
 
 // bind binds the record to an instance and gives the metadata to send. It fails
 // when the record may have left already.
-func (r *Record) bind(incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
+func (r *Record) bind(bound *boundSubConn, method string, incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.picked || r.left {
 		return nil, errLeft
 	}
 	r.picked, r.inner = true, inner
+	r.bound, r.method = bound, method
 	if incarnation.IsZero() { // a plain gRPC server: there is nothing to be identified to
 		r.identity = Identity{}
 		return nil, nil //nolint:nilnil // no metadata, and no fault
@@ -148,8 +151,20 @@ func (r *Record) done(info balancer.DoneInfo) {
 			r.outcome = told(info.Trailer, r.identity.Incarnation)
 		}
 	}
+	bound, method, incarnation, outcome := r.bound, r.method, r.identity.Incarnation, r.outcome
 	r.mu.Unlock()
+	if bound != nil && info.BytesSent && !bound.ended(method, incarnation, outcome, inner, info) {
+		return // the policy calls it
+	}
 	if inner != nil {
 		inner(info)
 	}
+}
+
+// Address returns the address of the instance that the call was last sent to, or
+// was about to be; "" when there was no connection to one.
+func (r *Record) Address() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bound.addressOf()
 }

@@ -30,7 +30,7 @@ func binding() []mutant {
 		{
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
-			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound.incarnation, ", new: "record.bind(discovery.NewIncarnation(), "}},
+			edits:  []edit{{file: folder + "policy.go", old: "info.FullMethodName, *incarnation, ", new: "info.FullMethodName, discovery.NewIncarnation(), "}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
@@ -43,7 +43,7 @@ func binding() []mutant {
 			name:   "counters reset when a balancer is rebuilt",
 			breaks: "counters outlive balancers, so that no identity is given twice",
 			edits: []edit{
-				{file: folder + "policy.go", old: "\treturn &policy{", new: "\trebuilt.Add(1)\n\treturn &policy{"},
+				{file: folder + "policy.go", old: "\tp := &policy{", new: "\trebuilt.Add(1)\n\tp := &policy{"},
 				{file: folder + "caller.go", old: "// identify gives", new: "var rebuilt atomic.Uint64\n\n// identify gives"},
 				{file: folder + "caller.go", old: "type callerSession struct {", new: "type callerSession struct {\n\tbuilt atomic.Uint64\n"},
 				{
