@@ -42,12 +42,15 @@ const streamWorkers = 64
 //	interceptors → note that the handler starts (guard.MarkStarted) → handler
 //
 // They are composed here into one interceptor a shape, since grpc-go pays for
-// each.
-func serverOptions(serve serveOptions, guard *atmostonce.Server, limits map[string]timeout.Method, rules map[string]validate.Method) []grpc.ServerOption {
+// each. Outside of all of them calls counts what runs, for a shutdown, which ends
+// the contexts of streams by it.
+func serverOptions(serve serveOptions, guard *atmostonce.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) []grpc.ServerOption {
 	log := serve.log
 	recovered, admitted, timed := recovery.UnaryServerInterceptor(log), guard.UnaryServerInterceptor(), timeout.UnaryServerInterceptor(limits)
 	checked := validate.UnaryServerInterceptor(log, rules, serve.strict)
 	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		running := calls.begin(info.FullMethod)
+		defer running.end()
 		return recovered(ctx, req, info, func(ctx context.Context, req any) (any, error) {
 			return admitted(ctx, req, info, func(ctx context.Context, req any) (any, error) {
 				return timed(ctx, req, info, func(ctx context.Context, req any) (any, error) {
@@ -59,9 +62,11 @@ func serverOptions(serve serveOptions, guard *atmostonce.Server, limits map[stri
 	recoveredStream, admittedStream := recovery.StreamServerInterceptor(log), guard.StreamServerInterceptor()
 	checkedStream := validate.StreamServerInterceptor(log, rules, serve.strict)
 	stream := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return recoveredStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-			return admittedStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-				return checkedStream(srv, stream, info, handler)
+		return calls.serveStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+			return recoveredStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+				return admittedStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+					return checkedStream(srv, stream, info, handler)
+				})
 			})
 		})
 	}

@@ -85,7 +85,8 @@ func ExampleServe() {
 	defer os.Remove(filepath.Join(os.TempDir(), "onecall-example-accounts.json"))
 	registry := memory.New() // a service that others call opens etcd: see package etcd
 
-	// A program ends its service with signal.NotifyContext.
+	// A program ends its service with signal.NotifyContext, and with
+	// context.AfterFunc(ctx, stop), so that a second signal ends the process.
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	err = framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
@@ -365,7 +366,7 @@ func ExampleZone() {
 
 func ExampleLogger() {
 	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
+		if a.Key == slog.TimeKey || a.Key == "after" {
 			return slog.Attr{}
 		}
 		return a
@@ -378,6 +379,8 @@ func ExampleLogger() {
 	fmt.Println(err)
 	// Output:
 	// level=INFO msg=serving address=auth.internal:8443 apis=[auth]
+	// level=INFO msg="shutting down: leaving the registry" address=auth.internal:8443 stop_within=25s
+	// level=INFO msg="the registry was left; finishing the calls under way" address=auth.internal:8443 calls=none
 	// level=INFO msg=stopped address=auth.internal:8443
 	// <nil>
 }

@@ -109,9 +109,12 @@ func AdvertiseAs(address string) ServeOption {
 }
 
 // StopWithin sets the total time in which [Serve] leaves the registry and
-// finishes its calls once its context has ended; more than zero. What runs
-// then still is cut off. The default is 25 s, below the 30 s after which
-// Kubernetes kills.
+// finishes its calls once its context has ended; more than zero. Handlers learn
+// of it by [Draining]; the contexts of streams end after four fifths of it; and
+// all connections are closed, with the calls that still run, a twentieth before
+// its end, at most a second, so that their handlers can return. Serve never takes
+// longer, whatever a handler does. The default is 25 s, below the 30 s after
+// which Kubernetes kills.
 func StopWithin(budget time.Duration) ServeOption {
 	return serveOption(func(options *serveOptions) error {
 		if budget <= 0 {

@@ -21,24 +21,18 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-const (
-	// leaveShare is the part of the budget that leaving the registry may take.
-	leaveShare = 5
-	// drainTime is how long callers have to learn that an instance is
-	// draining before its connections are told to go away. A call that meets
-	// a connection just as that goes away ends with an unknown outcome.
-	drainTime = 200 * time.Millisecond
-)
-
 // Serve serves what register registers until ctx ends.
 //
 // It listens, serves the standard health service beside the APIs, and puts
 // itself into the registry once it accepts connections; when the registry is
 // away it serves all the same and registers when that is back, which the health
-// service tells of [RegistrationHealth]. When ctx ends it
-// leaves the registry, finishes the calls that are under way, all within
-// [StopWithin], and returns every error it met, joined; nil when there was
-// none. What is wrong with a parameter, an option or an API's .proto is an
+// service tells of [RegistrationHealth].
+//
+// When ctx ends it leaves the registry, lets handlers learn of it ([Draining]),
+// refuses new calls, and finishes those that are under way, all within
+// [StopWithin]. It waits for no stream of gRPC's own services, such as health
+// watches, and for no caller that is gone. It returns every error it met,
+// joined; nil when there was none. What is wrong with a parameter, an option or an API's .proto is an
 // error before anything is served.
 //
 // register hands the generated Register…Server functions what they need:
@@ -93,6 +87,7 @@ type serving struct {
 	guard       *atmostonce.Server
 	server      *grpc.Server
 	health      *health.Server
+	underWay    *underWay
 }
 
 // newServer makes grpc-go's server with all services.
@@ -112,12 +107,17 @@ func (s *serving) newServer() (err error) {
 		}
 		maps.Copy(rules, compiled)
 	}
-	s.server = grpc.NewServer(serverOptions(s.options, s.guard, limited(contracts), rules)...)
-	s.apis.serveOn(s.server, s.guard.MarkStarted)
+	s.underWay = newUnderWay(contracts)
+	s.server = grpc.NewServer(serverOptions(s.options, s.guard, s.underWay, limited(contracts), rules)...)
+	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+		s.underWay.add(desc)
+		return s.guard.MarkStarted(desc)
+	})
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)
 	}
 	for _, api := range contracts {
+		s.health.SetServingStatus(api.Name, grpc_health_v1.HealthCheckResponse_SERVING)
 		s.health.SetServingStatus(api.Service, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	return nil
@@ -125,28 +125,31 @@ func (s *serving) newServer() (err error) {
 
 // run listens, serves, registers, and on the way out does so in reverse.
 func (s *serving) run(ctx context.Context) error {
+	stopped := false
+	defer func() {
+		if !stopped {
+			s.server.Stop() // nothing is served yet, or register or the logger ended this goroutine
+		}
+	}()
 	listener, err := s.options.listen(ctx)
 	if err != nil {
-		s.server.Stop()
 		return fmt.Errorf("onecall: Serve: option ListenOn: cannot listen: %w", err)
 	}
 	address, err := advertised(listener, s.options.advertise)
 	if err != nil {
-		s.server.Stop()
 		return errors.Join(fmt.Errorf("onecall: Serve: %w", err), listener.Close())
 	}
 	accepting := &acceptingListener{Listener: listener, accepting: make(chan struct{})}
-	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(accepting) }()
+	served := s.accept(accepting)
 	select {
 	case <-accepting.accepting:
 	case err := <-served:
-		s.server.Stop()
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
 
 	registration, err := s.registry.Register(s.instances(address)...)
 	if err != nil {
+		stopped = true
 		s.server.Stop()
 		return errors.Join(fmt.Errorf("onecall: Serve: registering: %w", err), <-served)
 	}
@@ -156,17 +159,30 @@ func (s *serving) run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
-		err = errors.Join(s.stop(registration), <-served)
-	case err = <-served:
-		err = errors.Join(fmt.Errorf("onecall: Serve: accepting connections: %w", err), s.stop(registration))
+		stopped = true
+		return s.shutDown(address, registration, served)
+	case err := <-served:
+		stopped = true
+		return errors.Join(fmt.Errorf("onecall: Serve: accepting connections: %w", err), s.shutDown(address, registration, nil))
 	}
-	s.options.log.Info("stopped", "address", address)
-	return err
 }
 
-// RegistrationHealth is the name by which the health service of [Serve] tells
-// whether its APIs stand in the registry. They are served all the same when they
-// do not, so it is no part of the health of the server itself, the name "".
+// accept has the server accept connections, and returns a channel on which its
+// error is sent, once.
+func (s *serving) accept(listener net.Listener) <-chan error {
+	served := make(chan error, 1)
+	go func() {
+		err := errors.New("the goroutine that accepts connections was ended by the listener")
+		defer func() { served <- err }() // also when the listener calls runtime.Goexit
+		err = s.server.Serve(listener)
+	}()
+	return served
+}
+
+// RegistrationHealth is the name by which the health service of [Serve] reports
+// whether its APIs are registered. They are served all the same when they are
+// not, so it is no part of the health of the server itself, the name "". Each
+// API has its health by its bus name, such as auth, and by its full proto name.
 const RegistrationHealth = "onecall.registration"
 
 // follow keeps the health of the registration up to date until stop.
@@ -191,49 +207,6 @@ func (s *serving) follow(registration discovery.Registration) (stop func()) {
 	return func() {
 		close(ended)
 		following.Wait()
-	}
-}
-
-// stop leaves the registry and finishes the calls under way, within the budget.
-func (s *serving) stop(registration discovery.Registration) error {
-	var errs []error
-	end := time.Now().Add(s.options.budget)
-	leaving, cancel := context.WithTimeout(context.Background(), s.options.budget/leaveShare)
-	defer cancel()
-	if err := registration.Drain(leaving); err != nil {
-		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
-	} else {
-		pause(leaving, drainTime)
-	}
-	// Not before callers know that the instance drains: to them one that is
-	// unhealthy is a fault.
-	s.health.Shutdown()
-	if err := registration.Close(leaving); err != nil {
-		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
-	}
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		s.server.GracefulStop()
-	}()
-	timer := time.NewTimer(time.Until(end))
-	defer timer.Stop()
-	select {
-	case <-finished:
-	case <-timer.C:
-		errs = append(errs, fmt.Errorf("onecall: Serve: calls were still under way after %v and were cut off: handlers must heed their context, or option StopWithin must allow more", s.options.budget))
-		s.server.Stop() // the goroutine above ends with the last handler
-	}
-	return errors.Join(errs...)
-}
-
-// pause waits for a time, or until ctx ends.
-func pause(ctx context.Context, length time.Duration) {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -253,10 +253,11 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 			synctest.Wait()
 			start := time.Now()
 			err := service.stop()
-			if took := time.Since(start); took != budget {
+			// All connections are closed a second before the end at most.
+			if took := time.Since(start); took > budget || took < budget-time.Second {
 				t.Errorf("Serve took %v to end, want %v", took, budget)
 			}
-			if err == nil || !strings.Contains(err.Error(), "calls were still under way after "+budget.String()) {
+			if err == nil || !strings.Contains(err.Error(), "calls were still under way after "+(budget-time.Second).String()+" and were cut off: 1 of test.echo.echo") {
 				t.Errorf("Serve = %v, want an error that says what was cut off", err)
 			}
 			if _, err := call.Await(t.Context()); status.Code(err) != codes.Unavailable {

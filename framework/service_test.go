@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if endpoint := os.Getenv(serveEnv); endpoint != "" {
 		os.Exit(serveAlone(endpoint))
 	}
+	if os.Getenv(signalEnv) != "" {
+		os.Exit(serveUntilSignal())
+	}
 	code := m.Run()
 	if err := cluster.Leaks(); code == 0 && err != nil {
 		_, _ = os.Stderr.WriteString(err.Error())

@@ -57,7 +57,7 @@ func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
 		ctx := stream.Context()
 		var noted *served
 		if (*s.marked.Load())[info.FullMethod] {
-			wrapped := &servedStream{ServerStream: stream, served: served{Context: ctx}}
+			wrapped := &servedStream{ServerStream: stream, served: served{Context: ctx, drained: s.drained}}
 			stream, noted = wrapped, &wrapped.served
 		}
 		if s.exempt(info.FullMethod) {

@@ -56,6 +56,7 @@ type Server struct {
 	sessions    *sessions
 
 	draining  atomic.Bool
+	drained   chan struct{} // closed when draining is set
 	anonymous atomic.Uint64
 	refused   map[Reason]*atomic.Uint64 // never changed
 
@@ -103,6 +104,7 @@ func newServer(config ServerConfig, now func() time.Time) (*Server, error) {
 		config:      config,
 		incarnation: config.Incarnation.String(),
 		sessions:    newSessions(config.MaxSessionsPerPrincipal, config.MaxSessions, now),
+		drained:     make(chan struct{}),
 		refused:     make(map[Reason]*atomic.Uint64),
 	}
 	for _, reason := range []Reason{WrongInstance, DuplicateCall, SessionLimit, SessionExpired, MalformedIdentity, IdentityRequired, Draining, LedgerUnavailable} {
@@ -143,8 +145,13 @@ func (s *Server) Close() {
 }
 
 // Drain makes identified calls that come from now on be refused with
-// [Draining]. Each is marked first, so that no copy of it runs either.
-func (s *Server) Drain() { s.draining.Store(true) }
+// [Draining]. Each is marked first, so that no copy of it runs either. Handlers
+// that run learn of it by [DrainOf]. It may be called again.
+func (s *Server) Drain() {
+	if s.draining.CompareAndSwap(false, true) {
+		close(s.drained)
+	}
+}
 
 // ServerStats is what a server has counted since it was made.
 type ServerStats struct {

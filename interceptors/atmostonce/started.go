@@ -36,21 +36,37 @@ const (
 type served struct {
 	context.Context //nolint:containedctx // it is one, so that a call needs no other
 
-	state atomic.Int32
+	state   atomic.Int32
+	drained <-chan struct{} // see DrainOf
 	// interceptor and handler are a unary call's: what runs around its handler,
 	// and that.
 	interceptor grpc.UnaryServerInterceptor
 	handler     grpc.UnaryHandler
 }
 
-type servedKey struct{}
+type (
+	servedKey struct{}
+	drainKey  struct{}
+)
 
 // Value implements [context.Context].
 func (s *served) Value(key any) any {
-	if _, ok := key.(servedKey); ok {
+	switch key.(type) {
+	case servedKey:
 		return s
+	case drainKey:
+		return s.drained
 	}
 	return s.Context.Value(key)
+}
+
+// DrainOf returns the channel that [Server.Drain] closes, from the context of a
+// handler of that server; nil, on which a receive waits forever, from any other
+// context and from that of a service that did not go through
+// [Server.MarkStarted].
+func DrainOf(ctx context.Context) <-chan struct{} {
+	drained, _ := ctx.Value(drainKey{}).(<-chan struct{})
+	return drained
 }
 
 // start is called immediately before the handler. An error is why it must not
@@ -110,7 +126,7 @@ func (s *Server) MarkStarted(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	marked := *desc
 	marked.Methods = slices.Clone(desc.Methods)
 	for i := range marked.Methods {
-		marked.Methods[i].Handler = markUnary(marked.Methods[i].Handler)
+		marked.Methods[i].Handler = markUnary(marked.Methods[i].Handler, s.drained)
 	}
 	marked.Streams = slices.Clone(desc.Streams)
 	for i := range marked.Streams {
@@ -121,12 +137,12 @@ func (s *Server) MarkStarted(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 // markUnary puts the note around what the generated code hands to interceptors.
-func markUnary(method grpc.MethodHandler) grpc.MethodHandler {
+func markUnary(method grpc.MethodHandler, drained <-chan struct{}) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		if interceptor == nil {
 			return method(srv, ctx, decode, nil)
 		}
-		return method(srv, &served{Context: ctx, interceptor: interceptor}, decode, intercept)
+		return method(srv, &served{Context: ctx, drained: drained, interceptor: interceptor}, decode, intercept)
 	}
 }
 

@@ -41,6 +41,7 @@ func main() {
 func run(endpoint string, processes []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if endpoint == "" {

@@ -32,6 +32,7 @@ func main() {
 func serve(endpoint string, ttl time.Duration, listen, store string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	users, err := accounts.Open(store, 0, "adam")
 	if err != nil {
 		return err

@@ -1,0 +1,85 @@
+package framework_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// signalEnv has the test's program serve, and call itself, until a signal ends it.
+const signalEnv = "ONECALL_TEST_SERVE_UNTIL_SIGNAL"
+
+// handlerRuns is what that program prints once the handler of its call runs.
+const handlerRuns = "the handler runs"
+
+// serveUntilSignal is what a process of its own does, in the way of the README's
+// service. The handler of its only call never returns.
+func serveUntilSignal() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	registry := memory.New()
+	bus, err := framework.NewBus(registry, quiet)
+	if err == nil {
+		go func() {
+			err := bus.Ready(context.Background(), "test.echo")
+			if err == nil {
+				_, err = testv1.NewEchoServiceClient(bus).Echo(context.Background(), &testv1.EchoRequest{}, framework.Timeout(time.Hour))
+			}
+			fmt.Println("the call returned", err)
+		}()
+		err = framework.Serve(ctx, registry, (&echo{echo: func(context.Context, string) (string, error) {
+			fmt.Println(handlerRuns)
+			select {}
+		}}).register, framework.StopWithin(time.Hour), framework.Logger(slog.New(slog.NewTextHandler(os.Stdout, nil))))
+	}
+	fmt.Println("Serve returned", err)
+	return 1
+}
+
+func TestASecondSignalEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Go cannot send an interrupt to another process there")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, os.Args[0])
+	command.Env = append(os.Environ(), signalEnv+"=1")
+	out, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, event := range []string{handlerRuns, "the registry was left"} {
+		for found := false; !found; found = strings.Contains(lines.Text(), event) {
+			if !lines.Scan() {
+				t.Fatalf("the process ended, or hangs, before %q", event)
+			}
+		}
+		if err := command.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rest, _ := io.ReadAll(out)
+	err = command.Wait()
+	if err == nil || ctx.Err() != nil || strings.Contains(string(rest), "Serve returned") {
+		t.Errorf("after a second signal the process ended with %v (%v) and printed %s", err, ctx.Err(), rest)
+	}
+}
