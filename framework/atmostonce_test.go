@@ -162,7 +162,7 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 		"shed":                              {refusal(codes.ResourceExhausted, "", "refused"), true, framework.Refused},
 		"an expired session":                {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", "refused"), true, framework.Refused},
 		"not permitted":                     {refusal(codes.PermissionDenied, "", "refused"), false, framework.Refused},
-		"a forgotten session":               {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", ""), true, framework.Unknown},
+		"a forgotten session":               {refusal(codes.FailedPrecondition, "SESSION_EXPIRED", ""), true, framework.Refused},
 		"a duplicate":                       {refusal(codes.FailedPrecondition, "DUPLICATE_CALL", ""), false, framework.Unknown},
 		"the wrong instance":                {refusal(codes.FailedPrecondition, "WRONG_INSTANCE", ""), false, framework.Unknown},
 		"too many sessions":                 {refusal(codes.FailedPrecondition, "SESSION_LIMIT", ""), false, framework.Unknown},

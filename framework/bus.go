@@ -74,13 +74,14 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDialOptions(read); err != nil {
+	caller := atmostonce.NewCaller()
+	if err := checkDialOptions(&read, caller); err != nil {
 		return nil, err
 	}
 	bus := &Bus{
 		registry:    registry,
 		options:     read,
-		caller:      atmostonce.NewCaller(),
+		caller:      caller,
 		fetching:    newFetching(registry),
 		connections: make(map[string]*connection),
 		rules:       make(map[string]map[string]validate.Method),
@@ -90,17 +91,32 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	return bus, nil
 }
 
-// checkDialOptions finds options that every connection would fail with.
-func checkDialOptions(read busOptions) error {
-	options, err := dialOptions(read, nil)
-	if err != nil {
+// checkDialOptions finds options that every connection would fail with, and
+// whether they have credentials that exclude the default ones, such as
+// grpc.WithCredentialsBundle.
+func checkDialOptions(read *busOptions, caller *atmostonce.Caller) error {
+	try := func() error {
+		options, err := dialOptions(*read, caller.NewChannel(), nil)
+		if err != nil {
+			return err
+		}
+		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+		if err != nil {
+			return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
+		}
+		return conn.Close()
+	}
+	err := try()
+	if err == nil {
+		return nil
+	}
+	read.credentials = true
+	_, none := grpc.NewClient("passthrough:///check") // the error of a connection without credentials
+	own := try()
+	if errors.Is(own, none) {
 		return err
 	}
-	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
-	if err != nil {
-		return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
-	}
-	return conn.Close()
+	return own
 }
 
 // Invoke makes a unary call, for generated clients. method is gRPC's path,

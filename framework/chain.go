@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -82,14 +83,18 @@ func serverOptions(serve serveOptions, guard *atmostonce.Server, calls *underWay
 //
 // What runs around a call at the caller is not an interceptor: see
 // connection.invoke.
-func dialOptions(bus busOptions, limits map[string]timeout.Limit, fixed ...grpc.DialOption) ([]grpc.DialOption, error) {
-	config, err := serviceConfig(bus.balancing, limits)
+func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
+	config, err := serviceConfig(bus.balancing, calls, limits)
 	if err != nil {
 		return nil, err
 	}
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
+	// A proxy of the environment would replace the instances' addresses.
+	options = append(options, grpc.WithNoProxy())
+	if !bus.credentials {
+		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
 	options = append(options, bus.dial...)
-	options = append(options, fixed...)
 	return append(options,
 		grpc.WithChainUnaryInterceptor(atmostonce.UnaryClientInterceptor),
 		grpc.WithChainStreamInterceptor(atmostonce.StreamClientInterceptor),
@@ -103,10 +108,11 @@ func dialOptions(bus busOptions, limits map[string]timeout.Limit, fixed ...grpc.
 // serviceConfig gives gRPC's service config of a connection
 // (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
 // no health check: the policy watches the health of each connection itself.
-func serviceConfig(balancing map[string]json.RawMessage, limits map[string]timeout.Limit) (string, error) {
+func serviceConfig(balancing map[string]json.RawMessage, calls *atmostonce.Channel, limits map[string]timeout.Limit) (string, error) {
 	config, err := json.Marshal(map[string]any{
 		"loadBalancingConfig": []map[string]any{{atmostonce.PolicyName: map[string]any{
 			"childPolicy": []map[string]json.RawMessage{balancing},
+			"channel":     calls.ID(),
 		}}},
 		"methodConfig": timeout.MethodConfigs(limits),
 	})

@@ -44,6 +44,7 @@ type channel struct {
 	*grpc.ClientConn
 
 	finding finding
+	calls   *atmostonce.Channel
 }
 
 // newConnection makes the connections of an API, without I/O.
@@ -65,9 +66,9 @@ func newConnection(bus *Bus, api string) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{}
+	ch := &channel{calls: c.bus.caller.NewChannel()}
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
-	options, err := dialOptions(c.bus.options, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{
+	options, err := dialOptions(c.bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{
 		Observe: ch.finding.observe,
 		Zone:    c.bus.options.zone,
 		Accept:  func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
@@ -133,7 +134,8 @@ func (c *connection) issue(ctx context.Context, ch *channel, call timeout.Call, 
 		ctx, cancel = call.Context(ctx)
 		defer cancel()
 	}
-	record := c.bus.caller.NewRecord(ctx)
+	record := ch.calls.NewRecord(ctx, method)
+	defer record.End() // also when an interceptor panics
 	return record, ch.Invoke(record, method, args, reply, opts...)
 }
 
@@ -145,7 +147,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	again := reissue{bus: c.bus, route: route}
 	for {
 		before := c.held.finding.now()
-		record := c.bus.caller.NewRecord(ctx)
+		record := c.held.calls.NewRecord(ctx, method)
 		begun, err := c.begin(record, route, desc, method, opts)
 		if err == nil {
 			return &stream{ClientStream: begun, conn: c, route: route, record: record}, nil
@@ -159,6 +161,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 
 // begin begins a stream whose messages are held to their rules.
 func (c *connection) begin(record *atmostonce.Record, route *route, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	defer record.End()
 	if !route.rules.Checks() {
 		return c.held.NewStream(record, desc, method, opts...)
 	}

@@ -49,6 +49,8 @@ type serveOptions struct {
 type busOptions struct {
 	log  *slog.Logger
 	dial []grpc.DialOption
+	// credentials says that dial has credentials that exclude the default ones.
+	credentials bool
 	// balancing is what LoadBalancing sets: a policy and its configuration.
 	balancing map[string]json.RawMessage
 	zone      string
@@ -178,7 +180,9 @@ func Admission(config AdmissionConfig) ServeOption {
 // grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
 // text. With TLS the name in an instance's certificate is the API's, unless the
 // credentials or grpc.WithAuthority say otherwise. Resolver, service config and
-// retries are the framework's; options for them have no effect.
+// retries are the framework's; options for them have no effect. A bus uses no
+// proxy of the environment, such as HTTPS_PROXY names: a program that wants one
+// gives a grpc.WithContextDialer that connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
 	return busOption(func(o *busOptions) error {
 		o.dial = append(o.dial, options...)

@@ -65,12 +65,13 @@ func (r *reissue) wait(ctx context.Context, record *atmostonce.Record, failed fa
 func (r *reissue) may(record *atmostonce.Record, failed failure) bool {
 	code := status.Code(failed.err)
 	unsent := r.bus.options.reissueUnsent && r.tried-r.repeated < unsentReissues
-	outcome := record.Outcome()
-	// A handler may pass on an inner call's refusal as its own error.
-	if outcome != Executed && atmostonce.ReasonOf(failed.err) == atmostonce.SessionExpired {
+	if !record.Settled(failed.err) {
+		return false
+	}
+	if record.Expired() {
 		return unsent && record.Renew()
 	}
-	switch outcome {
+	switch record.Outcome() {
 	case NotSent:
 		return unsent && code == codes.Unavailable && failed.problem == nil
 	case Refused:

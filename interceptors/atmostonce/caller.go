@@ -1,6 +1,9 @@
 package atmostonce
 
 import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"maps"
 	"strconv"
 	"strings"
@@ -23,6 +26,30 @@ type Caller struct {
 	now     func() time.Time
 	mu      sync.Mutex // held while session is replaced, or its counters are
 	session atomic.Pointer[callerSession]
+}
+
+// Channel is the calls that one grpc.ClientConn makes for a caller. Its methods
+// are safe for all goroutines.
+type Channel struct {
+	caller *Caller
+	id     uint64
+}
+
+// NewChannel returns a channel. The connection's policy is configured with its
+// ID: see [PolicyName].
+func (c *Caller) NewChannel() *Channel {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails: see crypto/rand
+	return &Channel{caller: c, id: binary.BigEndian.Uint64(id[:])}
+}
+
+// ID is the channel's in the configuration of its policy. It is random.
+func (c *Channel) ID() uint64 { return c.id }
+
+// NewRecord returns the record of a call that is about to be issued, with ctx
+// as its context. method is gRPC's path.
+func (c *Channel) NewRecord(ctx context.Context, method string) *Record {
+	return &Record{Context: ctx, channel: c, method: method, made: c.caller.now()}
 }
 
 // callerSession is a session and its counters, which are never changed but

@@ -16,20 +16,27 @@ func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: p.conn}, nil
 }
 
+// unobserved is an observer that does nothing.
+type unobserved struct{}
+
+func (unobserved) Observe(balancer.SubConnState) {}
+func (unobserved) Silent()                       {}
+func (unobserved) Refused(error)                 {}
+
 // BenchmarkCaller is the caller's half of a call: its record, the pick that
 // binds it, what grpc-go does with the metadata of a pick, and its end.
 func BenchmarkCaller(b *testing.B) {
 	for name, incarnation := range map[string]discovery.Incarnation{"identified": discovery.NewIncarnation(), "to a plain server": {}} {
 		b.Run(name, func(b *testing.B) {
-			caller := NewCaller()
-			conn := &boundSubConn{}
+			channel := NewCaller().NewChannel()
+			conn := &boundSubConn{observer: unobserved{}}
 			conn.incarnation.Store(&incarnation)
-			picker := &binding{child: onePicker{conn}}
+			picker := &binding{child: onePicker{conn}, channel: channel.ID()}
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					record := caller.NewRecord(b.Context())
-					picked, err := picker.Pick(balancer.PickInfo{Ctx: record})
+					record := channel.NewRecord(b.Context(), "/a.B/C")
+					picked, err := picker.Pick(balancer.PickInfo{Ctx: record, FullMethodName: "/a.B/C"})
 					if err != nil {
 						b.Error(err)
 						return

@@ -96,16 +96,16 @@ func TestIncarnationsThatEndedAreNotCountedForEver(t *testing.T) {
 func TestARecordIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	t.Parallel()
 	caller, incarnation := NewCaller(), discovery.NewIncarnation()
-	record := caller.NewRecord(t.Context())
+	record := caller.NewChannel().NewRecord(t.Context(), "/a.B/C")
 	if got := record.Outcome(); got != NotSent {
 		t.Errorf("before a pick the outcome is %v", got)
 	}
-	first, err := record.bind(nil, "", incarnation, nil)
+	first, err := record.bind(nil, incarnation, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := first[CallKey][0]
-	if _, err := record.bind(nil, "", incarnation, nil); status.Code(err) != codes.Unavailable {
+	if _, err := record.bind(nil, incarnation, nil); status.Code(err) != codes.Unavailable {
 		t.Errorf("bound twice at once: %v", err)
 	}
 	if got := record.Outcome(); got != Unknown {
@@ -115,13 +115,13 @@ func TestARecordIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if got := record.Outcome(); got != NotSent {
 		t.Errorf("without a stream the outcome is %v", got)
 	}
-	second, err := record.bind(nil, "", incarnation, nil)
+	second, err := record.bind(nil, incarnation, nil)
 	if err != nil || second[CallKey][0] == before {
 		t.Errorf("what never left is bound anew as %v (%v), want another number than %s", second, err, before)
 	}
 	told := 0
 	record.done(balancer.DoneInfo{Err: errors.New("broken"), BytesSent: true})
-	if _, err := record.bind(nil, "", incarnation, func(balancer.DoneInfo) { told++ }); status.Code(err) != codes.Unavailable || record.mayBind() {
+	if _, err := record.bind(nil, incarnation, func(balancer.DoneInfo) { told++ }); status.Code(err) != codes.Unavailable || record.mayBind() {
 		t.Errorf("what may have left is bound again: %v", err)
 	}
 	if got := record.Outcome(); got != Unknown || told != 0 {
@@ -146,8 +146,8 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 		"nobody":           {metadata.MD{OutcomeKey: {"refused"}}, Unknown},
 		"two instances":    {metadata.MD{OutcomeKey: {"refused"}, IncarnationKey: {from[0], from[0]}}, Unknown},
 	} {
-		record := NewCaller().NewRecord(t.Context())
-		if _, err := record.bind(nil, "", incarnation, nil); err != nil {
+		record := NewCaller().NewChannel().NewRecord(t.Context(), "/a.B/C")
+		if _, err := record.bind(nil, incarnation, nil); err != nil {
 			t.Fatal(err)
 		}
 		record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: test.trailer})
@@ -156,8 +156,8 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 		}
 	}
 	// A server without identities cannot be believed.
-	record := NewCaller().NewRecord(t.Context())
-	if md, err := record.bind(nil, "", discovery.Incarnation{}, nil); err != nil || md != nil {
+	record := NewCaller().NewChannel().NewRecord(t.Context(), "/a.B/C")
+	if md, err := record.bind(nil, discovery.Incarnation{}, nil); err != nil || md != nil {
 		t.Fatalf("a call to a plain server has the metadata %v (%v)", md, err)
 	}
 	record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: metadata.MD{OutcomeKey: {"refused"}, IncarnationKey: {""}}})
@@ -170,13 +170,13 @@ func TestARecordIsAContext(t *testing.T) {
 	t.Parallel()
 	type key struct{}
 	parent, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Hour)
-	record := NewCaller().NewRecord(parent)
+	record := NewCaller().NewChannel().NewRecord(parent, "/a.B/C")
 	child, stop := context.WithCancel(record)
 	defer stop()
 	if recordOf(child) != record || child.Value(key{}) != "value" || recordOf(parent) != nil {
 		t.Error("a record is not found where it is, or is found where it is not")
 	}
-	inner := NewCaller().NewRecord(child)
+	inner := NewCaller().NewChannel().NewRecord(child, "/a.B/C")
 	if recordOf(inner) != inner {
 		t.Error("a call made inside another has the other's record")
 	}

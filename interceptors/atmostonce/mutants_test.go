@@ -1,11 +1,11 @@
 package atmostonce
 
 import (
-	"errors"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
@@ -17,17 +17,18 @@ func TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession(t *testing.T) {
 	for age, want := range map[time.Duration]bool{0: true, 22 * time.Hour: true, 23 * time.Hour: false, 48 * time.Hour: false} {
 		now := epoch
 		caller := newCaller(func() time.Time { return now })
-		record := caller.NewRecord(t.Context())
+		record := caller.NewChannel().NewRecord(t.Context(), "/a.B/C")
 		if record.Renew() {
 			t.Error("a call that was never bound is issued again for its session")
 		}
-		if _, err := record.bind(nil, "", discovery.NewIncarnation(), nil); err != nil {
+		incarnation := discovery.NewIncarnation()
+		if _, err := record.bind(nil, incarnation, nil); err != nil {
 			t.Fatal(err)
 		}
 		if record.Renew() {
 			t.Error("a call that is under way is issued again for its session")
 		}
-		record.done(balancer.DoneInfo{Err: errors.New("expired"), BytesSent: true})
+		record.done(balancer.DoneInfo{Err: refuse(SessionExpired, "too old"), BytesSent: true, Trailer: metadata.MD{IncarnationKey: {incarnation.String()}}})
 		before := caller.session.Load().id
 		now = now.Add(age)
 		if got := record.Renew(); got != want {

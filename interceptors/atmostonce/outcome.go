@@ -3,7 +3,10 @@ package atmostonce
 import (
 	"fmt"
 
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
@@ -41,19 +44,38 @@ func (o Outcome) String() string {
 	}
 }
 
-// told reads what the trailer of an error reply says, if it is from the
-// instance that the call was bound to.
-func told(trailer metadata.MD, bound discovery.Incarnation) Outcome {
+// told reads what the trailer of an error reply says, and whether it is from the
+// instance that the call was bound to; another one's is not believed.
+func told(trailer metadata.MD, bound discovery.Incarnation) (outcome Outcome, fromBound bool) {
 	says, from := trailer[OutcomeKey], trailer[IncarnationKey]
-	if len(says) != 1 || len(from) != 1 || bound.IsZero() || from[0] != bound.String() {
-		return Unknown
+	if len(from) != 1 || bound.IsZero() || from[0] != bound.String() {
+		return Unknown, false
+	}
+	if len(says) != 1 {
+		return Unknown, len(says) == 0
 	}
 	switch says[0] {
 	case OutcomeRefused:
-		return Refused
+		return Refused, true
 	case OutcomeExecuted:
-		return Executed
+		return Executed, true
 	default:
-		return Unknown
+		return Unknown, true
+	}
+}
+
+// answered reports whether the error of a call is the status of a reply. What
+// arrived in trailers is: a reply of nothing but a status has the content type
+// there. And some codes are never made by a gRPC library
+// (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
+func answered(info balancer.DoneInfo) bool {
+	if !info.BytesReceived && len(info.Trailer) == 0 {
+		return false
+	}
+	switch status.Code(info.Err) {
+	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.DataLoss:
+		return true
+	default:
+		return len(info.Trailer) > 0
 	}
 }

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
@@ -21,7 +23,9 @@ import (
 // PolicyName is the name of the load-balancing policy that binds calls, in
 // gRPC's service config:
 //
-//	{"onecall_at_most_once": {"childPolicy": [{"round_robin": {}}]}}
+//	{"onecall_at_most_once": {"childPolicy": [{"round_robin": {}}], "channel": 1234}}
+//
+// channel is [Channel.ID].
 const PolicyName = "onecall_at_most_once"
 
 // Observer is told of one connection to an address. Its methods are called from
@@ -42,7 +46,8 @@ type Observer interface {
 
 // NewPolicy returns the builder of the policy, for balancer.Register. The
 // policy picks as its child does, which may be any that grpc-go knows, and
-// binds each call that has a [Record] to the instance that was picked.
+// binds each call to the instance that was picked; a call without the [Record]
+// that it began with is not sent.
 //
 // Which instance that is, it is told at the other end of each connection, by the
 // header [IncarnationKey] of the health service, before it uses the connection.
@@ -50,7 +55,8 @@ type Observer interface {
 // servers that do not say so; zero is an instance that knows nothing of
 // identities. An instance whose health service says that the whole server does
 // not serve is not picked. observerOf returns the observer of a new connection to
-// an address, nil for none.
+// an address. It is nil for an address that is not as the bus's resolver made it:
+// no call is sent there unless the instance says who it is.
 func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation, observerOf func(resolver.Address) Observer) balancer.Builder {
 	return policyBuilder{incarnationOf: incarnationOf, observerOf: observerOf}
 }
@@ -64,8 +70,9 @@ type policyBuilder struct {
 type policyConfig struct {
 	serviceconfig.LoadBalancingConfig
 
-	child  balancer.Builder
-	config serviceconfig.LoadBalancingConfig
+	child   balancer.Builder
+	config  serviceconfig.LoadBalancingConfig
+	channel uint64
 }
 
 // Name implements [balancer.Builder].
@@ -76,6 +83,7 @@ func (policyBuilder) Name() string { return PolicyName }
 func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	var parsed struct {
 		ChildPolicy []map[string]json.RawMessage `json:"childPolicy"`
+		Channel     uint64                       `json:"channel"`
 	}
 	if err := json.Unmarshal(data, &parsed); err != nil {
 		return nil, fmt.Errorf("%s: %w", PolicyName, err)
@@ -86,7 +94,7 @@ func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalanc
 			if child == nil {
 				continue
 			}
-			out := &policyConfig{child: child}
+			out := &policyConfig{child: child, channel: parsed.Channel}
 			if parser, ok := child.(balancer.ConfigParser); ok {
 				var err error
 				if out.config, err = parser.ParseConfig(config); err != nil {
@@ -118,6 +126,7 @@ type policy struct {
 
 	child     balancer.Balancer
 	childName string
+	channel   uint64 // the ID of the only one whose calls are bound
 
 	// life ends with the policy, and running are its goroutines.
 	life    context.Context //nolint:containedctx // it is a running thing
@@ -134,6 +143,7 @@ func (p *policy) UpdateClientConnState(state balancer.ClientConnState) error {
 	if !ok {
 		return balancer.ErrBadResolverState
 	}
+	p.channel = config.channel
 	if p.child != nil && p.childName != config.child.Name() {
 		p.child.Close()
 		p.child = nil
@@ -253,21 +263,22 @@ func (p *policy) UpdateAddresses(balancer.SubConn, []resolver.Address) {}
 
 // UpdateState implements [balancer.ClientConn] for the child.
 func (p *policy) UpdateState(state balancer.State) {
-	state.Picker = &binding{policy: p, child: state.Picker}
+	state.Picker = &binding{policy: p, child: state.Picker, channel: p.channel}
 	p.ClientConn.UpdateState(state)
 }
 
 // binding picks as the child does and binds what it picked.
 type binding struct {
-	policy *policy
-	child  balancer.Picker
+	policy  *policy
+	child   balancer.Picker
+	channel uint64
 }
 
 // Pick implements [balancer.Picker].
 func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	record := recordOf(info.Ctx)
-	if record != nil && !record.mayBind() {
-		return balancer.PickResult{}, errLeft
+	if err := record.check(b.channel, info.FullMethodName); err != nil {
+		return balancer.PickResult{}, err
 	}
 	result, err := b.child.Pick(info)
 	if err != nil {
@@ -275,21 +286,23 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	}
 	bound, ok := result.SubConn.(*boundSubConn)
 	if !ok {
-		return result, nil
+		giveBack(result)
+		return balancer.PickResult{}, errUnbound
 	}
 	if bound.lacks(info.FullMethodName) {
 		bound, result = b.pickOther(info, bound, result)
 	}
 	result.SubConn = bound.SubConn
-	if record == nil {
-		return result, nil
-	}
 	incarnation := bound.incarnation.Load()
 	if incarnation == nil { // the connection has just ended, and there is another picker soon
 		giveBack(result)
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	identity, err := record.bind(bound, info.FullMethodName, *incarnation, result.Done)
+	if incarnation.IsZero() && bound.observer == nil {
+		giveBack(result)
+		return balancer.PickResult{}, stripped(bound.address)
+	}
+	identity, err := record.bind(bound, *incarnation, result.Done)
 	if err != nil {
 		giveBack(result)
 		return balancer.PickResult{}, err
@@ -342,6 +355,17 @@ func giveBack(result balancer.PickResult) {
 	if result.Done != nil {
 		result.Done(balancer.DoneInfo{})
 	}
+}
+
+// errUnbound ends a call for which the child policy picked a connection that it
+// did not make through the policy.
+var errUnbound = status.Error(codes.Internal, "the call is not sent, because it could run more than once: the balancing policy picked a connection whose instance is not known")
+
+// stripped is the error of a call to an address that lost its attributes, whose
+// instance does not say who it is.
+func stripped(address string) error {
+	return status.Errorf(codes.Internal, "the call is not sent to %s, because it could run more than once: something between the bus's resolver and its connections, "+
+		"such as a proxy of the environment, replaced the instance's address, and with it the instance's incarnation", address)
 }
 
 // failing is the picker of a connection that never had a list of instances.

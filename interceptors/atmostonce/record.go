@@ -2,6 +2,7 @@ package atmostonce
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -15,32 +16,31 @@ import (
 
 // Record is one issue of a call, and the context that carries it to the pick:
 // the balancing policy binds it to the instance that is picked, and never
-// again once it may have left. Its methods are safe for all goroutines.
+// again once it may have left. It is for one method of one [Channel], until
+// [Record.End]. Its methods are safe for all goroutines.
 type Record struct {
 	context.Context //nolint:containedctx // it is one, so that a call needs no other for its record
 
-	caller *Caller
-	made   time.Time
+	channel *Channel
+	method  string
+	made    time.Time // with both clocks: see age
 
 	mu sync.Mutex // guards the fields below
 	// picked says that it is bound to an instance and may be on its way; left
-	// that it got a stream.
-	picked, left bool
-	bound        *boundSubConn // the connection of the last pick
-	method       string        // that it was picked for, as gRPC's path
-	identity     Identity
-	stamp        *stamp // what carries identity, until the pick ends
-	outcome      Outcome
-	inner        func(balancer.DoneInfo) // the wrapped policy's, of this pick
+	// that it got a stream; ended that the call has returned to the program.
+	picked, left, ended bool
+	// answered says that the error of the call is a status that the peer sent,
+	// and expired that it is [SessionExpired] from the bound instance.
+	answered, expired bool
+	bound             *boundSubConn // the connection of the last pick
+	identity          Identity
+	stamp             *stamp // what carries identity, until the pick ends
+	outcome           Outcome
+	inner             func(balancer.DoneInfo) // the wrapped policy's, of this pick
+	err               error                   // what grpc-go returned, inside of all interceptors
 }
 
 type recordKey struct{}
-
-// NewRecord returns the record of a call that is about to be issued, with ctx
-// as its context.
-func (c *Caller) NewRecord(ctx context.Context) *Record {
-	return &Record{Context: ctx, caller: c, made: c.now()}
-}
 
 // Value implements [context.Context].
 func (r *Record) Value(key any) any {
@@ -54,6 +54,15 @@ func (r *Record) Value(key any) any {
 func recordOf(ctx context.Context) *Record {
 	record, _ := ctx.Value(recordKey{}).(*Record)
 	return record
+}
+
+// End says that the call has returned to the program: whatever still holds the
+// record, such as an interceptor's goroutine that waits for a connection, sends
+// nothing any more.
+func (r *Record) End() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
 }
 
 // Outcome gives what is known of a call whose issue has failed.
@@ -70,43 +79,120 @@ func (r *Record) Outcome() Outcome {
 	}
 }
 
-// Renew opens a new session for the caller, after the call was told
-// [SessionExpired], and tells whether the call may be issued again in it: a
-// session is forgotten when it had no call for a day, so a younger call was
-// never run, and never will be.
+// Answered reports whether the call ended with an error that the peer sent as
+// its status, rather than one of the connection or of this program.
+func (r *Record) Answered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answered
+}
+
+// Settled reports whether err, with which the call returned, is the end of the
+// call itself. It is not when an interceptor returned an error of its own, or
+// returned while the call is still under way: then nothing may be concluded
+// from err, and the call's reply may yet be written.
+func (r *Record) Settled(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.picked && r.err != nil && errors.Is(err, r.err)
+}
+
+// failed notes what grpc-go returned.
+func (r *Record) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+// Expired reports whether the bound instance refused the call with
+// [SessionExpired]. Such a reason counts from nobody else: a handler may pass
+// on the refusal of a call that it made.
+func (r *Record) Expired() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.expired
+}
+
+// Renew opens a new session for the caller, after [Record.Expired], and tells
+// whether the call may be issued again in it: a session is forgotten when it had
+// no call for a day, so a younger call was never run, and never will be.
 func (r *Record) Renew() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.picked || !r.left || r.identity.IsZero() {
+	if r.picked || !r.expired {
 		return false
 	}
-	r.caller.renew(r.identity.Session)
-	return r.caller.now().Sub(r.made) < forgottenAfter
+	r.channel.caller.renew(r.identity.Session)
+	return r.age() < forgottenAfter
+}
+
+// age is how old the call may be. A machine that slept has a monotonic clock
+// that did not advance, one whose time was set has a wall clock that jumped: the
+// later of the two counts.
+func (r *Record) age() time.Duration {
+	now := r.channel.caller.now()
+	return max(now.Sub(r.made), now.Round(0).Sub(r.made.Round(0)))
 }
 
 // forgottenAfter is the least time after which a server may have forgotten that
 // the call ran, less what clocks may differ in their speed.
 const forgottenAfter = SessionKept - time.Hour
 
-// errLeft ends a call that somebody wants to send again.
-var errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")
+var (
+	// errLeft ends a call that somebody wants to send again.
+	errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")
+	// errEnded ends an attempt of a call that has returned to the program.
+	errEnded = status.Error(codes.Canceled, "the call has returned to the program, so it is not sent any more: an interceptor returned while it still waited for a connection")
+	// errLost ends a call without a record.
+	errLost = status.Error(codes.Internal, "the call is not sent, because it could run more than once: an interceptor replaced its context with one that does not derive from it. "+
+		"Derive the context from the one that the interceptor got; context.WithoutCancel keeps its values without its cancellation and deadline")
+	// errForeign ends a call that comes with another call's record.
+	errForeign = status.Error(codes.Internal, "the call is not sent: it comes with the context of another call, whose place it would take. "+
+		"An interceptor that makes calls of its own makes them through a bus, not over the connection that it is passed")
+)
 
-// bind binds the record to an instance and gives the metadata to send. It fails
-// when the record may have left already.
-func (r *Record) bind(bound *boundSubConn, method string, incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
+// check reports why a call of a method over a channel must not be bound to the
+// record, which may be nil.
+func (r *Record) check(channel uint64, method string) error {
+	switch {
+	case r == nil:
+		return errLost
+	case r.channel.id != channel || r.method != method:
+		return errForeign
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.picked || r.left {
-		return nil, errLeft
+	return r.bindable()
+}
+
+// bindable reports why the record must not be bound any more. r.mu is held.
+func (r *Record) bindable() error {
+	switch {
+	case r.picked || r.left:
+		return errLeft
+	case r.ended:
+		return errEnded
+	default:
+		return nil
+	}
+}
+
+// bind binds the record to an instance and gives the metadata to send. It fails
+// when the record may have left already, or has ended.
+func (r *Record) bind(bound *boundSubConn, incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.bindable(); err != nil {
+		return nil, err
 	}
 	r.picked, r.inner = true, inner
-	r.bound, r.method = bound, method
+	r.bound = bound
 	if incarnation.IsZero() { // a plain gRPC server: there is nothing to be identified to
 		r.identity = Identity{}
 		return nil, nil //nolint:nilnil // no metadata, and no fault
 	}
 	var value string
-	r.identity, value = r.caller.identify(incarnation)
+	r.identity, value = r.channel.caller.identify(incarnation)
 	r.stamp = newStamp(value)
 	return r.stamp.metadata, nil
 }
@@ -134,7 +220,7 @@ func newStamp(value string) *stamp {
 func (r *Record) mayBind() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.picked && !r.left
+	return r.bindable() == nil
 }
 
 // done is told the end of a pick: whether it got a stream, and what came back.
@@ -147,17 +233,29 @@ func (r *Record) done(info balancer.DoneInfo) {
 	r.inner, r.stamp, r.picked = nil, nil, false
 	if info.BytesSent {
 		r.left = true
-		if info.Err != nil {
-			r.outcome = told(info.Trailer, r.identity.Incarnation)
-		}
+		r.learn(info)
 	}
-	bound, method, incarnation, outcome := r.bound, r.method, r.identity.Incarnation, r.outcome
+	bound, incarnation, outcome := r.bound, r.identity.Incarnation, r.outcome
 	r.mu.Unlock()
-	if bound != nil && info.BytesSent && !bound.ended(method, incarnation, outcome, inner, info) {
+	if bound != nil && info.BytesSent && !bound.ended(r.method, incarnation, outcome, inner, info) {
 		return // the policy calls it
 	}
 	if inner != nil {
 		inner(info)
+	}
+}
+
+// learn takes in what came back of a call that was sent. r.mu is held.
+func (r *Record) learn(info balancer.DoneInfo) {
+	if info.Err == nil { // an OK reply, whatever an interceptor makes of it
+		r.outcome = Executed
+		return
+	}
+	r.answered = answered(info)
+	var bound bool
+	r.outcome, bound = told(info.Trailer, r.identity.Incarnation)
+	if r.expired = bound && r.outcome != Executed && ReasonOf(info.Err) == SessionExpired; r.expired && r.age() < forgottenAfter {
+		r.outcome = Refused
 	}
 }
 

@@ -49,7 +49,9 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 	if err != nil {
 		return err
 	}
-	return invoker(ctx, method, req, reply, conn, opts...)
+	err = invoker(ctx, method, req, reply, conn, opts...)
+	note(ctx, err)
+	return err
 }
 
 // StreamClientInterceptor keeps reserved metadata and retries from streams,
@@ -59,5 +61,17 @@ func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *g
 	if err != nil {
 		return nil, err
 	}
-	return streamer(ctx, desc, conn, method, opts...)
+	stream, err := streamer(ctx, desc, conn, method, opts...)
+	note(ctx, err)
+	return stream, err
+}
+
+// note has a call's record know the error that grpc-go returned.
+func note(ctx context.Context, err error) {
+	if err == nil {
+		return
+	}
+	if record := recordOf(ctx); record != nil {
+		record.failed(err)
+	}
 }

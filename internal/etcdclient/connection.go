@@ -123,10 +123,13 @@ func (c *Connection) make() (*clientv3.Client, error) {
 	if c.life.Err() != nil {
 		return nil, errClosed
 	}
-	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
-		MinConnectTimeout: connectTimeout,
-	})}
+	options := []grpc.DialOption{
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
+			MinConnectTimeout: connectTimeout,
+		}),
+		grpc.WithNoProxy(), // HTTPS_PROXY is for what lies outside; etcd is a part of the system
+	}
 	if c.config.hasFiles() {
 		options = append(options, grpc.WithTransportCredentials(newFileCredentials(c.config.files())))
 	}

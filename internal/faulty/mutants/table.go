@@ -30,13 +30,13 @@ func binding() []mutant {
 		{
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
-			edits:  []edit{{file: folder + "policy.go", old: "info.FullMethodName, *incarnation, ", new: "info.FullMethodName, discovery.NewIncarnation(), "}},
+			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound, *incarnation, ", new: "record.bind(bound, discovery.NewIncarnation(), "}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
 			name:   "binding off: the record is not bound",
 			breaks: "a call to an instance that knows identities carries one",
-			edits:  []edit{{file: folder + "policy.go", old: "result.SubConn = bound.SubConn\n\tif record == nil {", new: "result.SubConn = bound.SubConn\n\tif true {"}},
+			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
 		},
 		{
@@ -58,7 +58,7 @@ func binding() []mutant {
 		{
 			name:   "a caller for each issue",
 			breaks: "a bus has one session, which it renews when it has expired and at no other time",
-			edits:  []edit{{file: "framework/connection.go", old: "c.bus.caller.NewRecord(ctx)", new: "atmostonce.NewCaller().NewRecord(ctx)", times: 2}},
+			edits:  []edit{{file: folder + "record.go", old: "r.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 	}
@@ -85,7 +85,7 @@ func told() []mutant {
 		{
 			name:   "the outcome is read as refused",
 			breaks: "a handler's error is told as one of a call that ran",
-			edits:  []edit{{file: folder + "outcome.go", old: "return Executed", new: "return Refused"}},
+			edits:  []edit{{file: folder + "outcome.go", old: "return Executed, true", new: "return Refused, true"}},
 			suites: of(interceptor, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
@@ -104,6 +104,18 @@ func told() []mutant {
 			},
 		},
 		{
+			name:   "what an interceptor left behind is sent",
+			breaks: "nothing is sent of a call that has returned to the program",
+			edits:  []edit{{file: folder + "record.go", old: "case r.ended:", new: "case false:"}},
+			suites: of(facade, "TestAnAttemptThatAnInterceptorLeftBehindIsNeverSent"),
+		},
+		{
+			name:   "a record takes any call's pick",
+			breaks: "an interceptor's own call does not take the place of the call",
+			edits:  []edit{{file: folder + "record.go", old: "case r.channel.id != channel || r.method != method:", new: "case false:"}},
+			suites: of(facade, "TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall"),
+		},
+		{
 			name:   "a retry interceptor around the bus is not noticed",
 			breaks: "a retry that the framework cannot know is an error, not a second call",
 			edits:  detectorOff(),
@@ -115,8 +127,7 @@ func told() []mutant {
 // guardOff lets a record be bound again after it may have left.
 func guardOff() []edit {
 	return []edit{
-		{file: folder + "record.go", old: "if r.picked || r.left {", new: "if false {"},
-		{file: folder + "record.go", old: "return !r.picked && !r.left", new: "return true"},
+		{file: folder + "record.go", old: "case r.picked || r.left:", new: "case false:"},
 	}
 }
 
@@ -190,7 +201,7 @@ func reissues() []mutant {
 		{
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
-			edits:  []edit{{file: file, old: "outcome != Executed && atmostonce", new: "atmostonce"}},
+			edits:  []edit{{file: folder + "record.go", old: "bound && r.outcome != Executed && ReasonOf", new: "bound && ReasonOf"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
@@ -208,8 +219,14 @@ func reissues() []mutant {
 		{
 			name:   "issued again for an expired session, however old the call is",
 			breaks: "a call that may be what the server forgot is not issued again",
-			edits:  []edit{{file: folder + "record.go", old: "return r.caller.now().Sub(r.made) < forgottenAfter", new: "return true"}},
+			edits:  []edit{{file: folder + "record.go", old: "return r.age() < forgottenAfter", new: "return true"}},
 			suites: of(interceptor, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
+		},
+		{
+			name:   "an expired session is believed from anybody",
+			breaks: "a refusal of the session counts from the instance that the call was bound to",
+			edits:  []edit{{file: folder + "record.go", old: "bound && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
+			suites: of(interceptor, "TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone"),
 		},
 		{
 			name:   "no budget of repeats",
