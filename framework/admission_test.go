@@ -163,7 +163,7 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 			}
 			_, err = stream.Recv()
 			return err
-		}, codes.Unknown, framework.Executed},
+		}, codes.Internal, framework.Executed},
 		"a call that its caller ends": {func() error {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()

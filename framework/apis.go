@@ -134,16 +134,16 @@ func (a *apis) has(name string) bool {
 	return false
 }
 
-// serveOn hands all services to a server, the APIs among them as mark makes
+// serveOn hands all services to a server, the APIs among them as wrap makes
 // them; none can be registered afterwards.
-func (a *apis) serveOn(server *grpc.Server, mark func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
+func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = server
 	for _, service := range a.services {
 		desc := service.desc
 		if service.api != nil {
-			desc = mark(desc)
+			desc = wrap(desc)
 		}
 		server.RegisterService(desc, service.impl)
 	}

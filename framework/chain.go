@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -36,46 +37,139 @@ func observerOf(address grpcresolver.Address) atmostonce.Observer {
 // ones.
 const streamWorkers = 64
 
-// serverOptions gives the options of a server. THE order of what runs around a
-// handler, from the outside:
+// chain is what runs around the handlers of a service. This is THE list of it,
+// from the outside, each with its place in grpc-go:
 //
-//	recovery → admission → deadline → rules of the messages → the service's own
-//	interceptors → note that the handler starts (guard.MarkStarted) → handler
+//	place                            what runs there
+//	the description of the method    answers: panics, runtime.Goexit and errors become statuses
+//	  (streams: outermost            authentication, by option Authenticate
+//	  interceptor)                   admission (guard), before a unary call's request is read
+//	outermost unary interceptor      deadline
+//	the program's interceptors       those of option ServerOptions, which may authorize
+//	innermost interceptor            panics of what follows, rules of the messages
+//	the description of the method    note that the handler starts (guard)
+//	the service's method
 //
-// They are composed here into one interceptor a shape, since grpc-go pays for
-// each. Outside of all of them calls counts what runs, for a shutdown, which ends
-// the contexts of streams by it.
-func serverOptions(serve serveOptions, guard *atmostonce.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) []grpc.ServerOption {
-	log := serve.log
-	recovered, admitted, timed := recovery.UnaryServerInterceptor(log), guard.UnaryServerInterceptor(), timeout.UnaryServerInterceptor(limits)
-	checked := validate.UnaryServerInterceptor(log, rules, serve.strict)
-	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		running := calls.begin(info.FullMethod)
-		defer running.end()
-		return recovered(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-			return admitted(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-				return timed(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-					return checked(ctx, req, info, handler)
-				})
-			})
-		})
+// The program's interceptors thus see each call that is admitted, its
+// refusals by the rules included, and a panic of the handler as an error.
+// Each place is one function, since grpc-go pays for each link of a chain.
+// Calls are counted for a shutdown, which ends the contexts of streams, in the
+// outermost interceptor of their shape.
+type chain struct {
+	log    *slog.Logger
+	guard  *atmostonce.Server
+	expose bool // what option ExposeErrors sets
+	calls  *underWay
+
+	limited       grpc.UnaryServerInterceptor  // the deadline
+	checked       grpc.UnaryServerInterceptor  // the rules
+	checkedStream grpc.StreamServerInterceptor // those of streams
+	admitted      grpc.StreamServerInterceptor // streams, by the guard
+}
+
+func newChain(serve serveOptions, guard *atmostonce.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) *chain {
+	return &chain{
+		log:           serve.log,
+		guard:         guard,
+		expose:        serve.exposeErrors,
+		calls:         calls,
+		limited:       timeout.UnaryServerInterceptor(limits),
+		checked:       validate.UnaryServerInterceptor(serve.log, rules, serve.strict),
+		checkedStream: validate.StreamServerInterceptor(serve.log, rules, serve.strict),
+		admitted:      guard.StreamServerInterceptor(),
 	}
-	recoveredStream, admittedStream := recovery.StreamServerInterceptor(log), guard.StreamServerInterceptor()
-	checkedStream := validate.StreamServerInterceptor(log, rules, serve.strict)
-	stream := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return calls.serveStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-			return recoveredStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-				return admittedStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-					return checkedStream(srv, stream, info, handler)
-				})
-			})
-		})
-	}
-	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(guard.UnknownMethod)}
-	options = append(options, serve.server...)
+}
+
+// options returns the options of a server, with the program's own between.
+func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
+	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
+	options = append(options, own...)
 	return append(options,
-		grpc.UnaryInterceptor(unary),
-		grpc.StreamInterceptor(stream))
+		grpc.UnaryInterceptor(c.outerUnary), // it comes before those that are chained
+		grpc.StreamInterceptor(c.outerStream),
+		grpc.ChainUnaryInterceptor(c.innerUnary),
+		grpc.ChainStreamInterceptor(c.innerStream))
+}
+
+// service returns what to register in place of an API's description.
+func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	marked := c.guard.MarkStarted(desc) // a copy
+	for i := range marked.Methods {
+		marked.Methods[i].Handler = c.answerUnary(marked.Methods[i].Handler)
+	}
+	for i := range marked.Streams {
+		if stream := &marked.Streams[i]; !stream.ClientStreams && !stream.ServerStreams {
+			stream.Handler = c.answerSingle(stream.Handler) // for which grpc-go calls no interceptor
+		}
+	}
+	return marked
+}
+
+// answerUnary is the outermost of a unary method.
+func (c *chain) answerUnary(method grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
+		returned := false
+		defer func() { err = c.answer(ctx, err, returned, recover()) }()
+		reply, err = method(srv, ctx, decode, interceptor)
+		returned = true
+		return reply, err
+	}
+}
+
+// answerSingle is the outermost of a method that is registered as a stream and
+// streams in neither direction.
+func (c *chain) answerSingle(method grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		returned := false
+		defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
+		err = method(srv, stream)
+		returned = true
+		return err
+	}
+}
+
+// outerStream is the outermost of a stream.
+func (c *chain) outerStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return c.calls.serveStream(srv, stream, info, func(srv any, stream grpc.ServerStream) (err error) {
+		returned := false
+		defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
+		err = c.admitted(srv, stream, info, handler)
+		returned = true
+		return err
+	})
+}
+
+// outerUnary runs outside of the program's interceptors. The methods of gRPC's
+// own services, such as health, have no other that recovers these.
+func (c *chain) outerUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+	running := c.calls.begin(info.FullMethod)
+	defer running.end()
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = recovery.Panicked(ctx, c.log, cause)
+		}
+	}()
+	return c.limited(ctx, req, info, handler)
+}
+
+// innerUnary runs inside of the program's interceptors.
+func (c *chain) innerUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = recovery.Panicked(ctx, c.log, cause)
+		}
+	}()
+	return c.checked(ctx, req, info, handler)
+}
+
+// innerStream runs inside of the program's interceptors.
+func (c *chain) innerStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = recovery.Panicked(stream.Context(), c.log, cause)
+		}
+	}()
+	return c.checkedStream(srv, stream, info, handler)
 }
 
 // dialOptions gives the options of a connection: the program's own between

@@ -44,6 +44,9 @@ type serveOptions struct {
 	admission AdmissionConfig
 	zone      string
 	strict    bool
+	// authenticate is what Authenticate sets, nil when nothing does.
+	authenticate func(context.Context) (context.Context, error)
+	exposeErrors bool
 }
 
 type busOptions struct {
@@ -176,6 +179,54 @@ func Admission(config AdmissionConfig) ServeOption {
 	})
 }
 
+// Authenticate sets the function that says who calls, for unary calls and
+// streams. It is called once for each call, before the request is read and before
+// the call is admitted: a call that it refuses takes no session, learns no rule,
+// writes to no ledger and reaches no interceptor. Its error is the call's, so
+// give it a code, such as codes.Unauthenticated. It has the form of
+// go-grpc-middleware's auth.AuthFunc.
+//
+// The context that it returns is the handler's, and must derive from the one that
+// it was called with. [WithPrincipal] sets on it by what name callers are counted.
+// It is called from many goroutines. gRPC's own services, such as health and
+// reflection, are served without it.
+//
+// The default authenticates nobody but by TLS. What a caller may do is for
+// interceptors of [ServerOptions], which run after it.
+func Authenticate(authenticate func(ctx context.Context) (context.Context, error)) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		switch {
+		case authenticate == nil:
+			return errors.New("option Authenticate: the function is nil: leave the option out to authenticate by TLS alone")
+		case o.authenticate != nil:
+			return errors.New("option Authenticate: is given twice: give one function that does both")
+		}
+		o.authenticate = authenticate
+		return nil
+	})
+}
+
+// WithPrincipal returns a context for [Authenticate] to return, which names the
+// program that calls. Its sessions are counted by that name instead of by its
+// certificate or host, and are apart from those of all others. Name the program
+// rather than its user: each name takes a session of its own. An empty name
+// changes nothing.
+func WithPrincipal(ctx context.Context, name string) context.Context {
+	return atmostonce.WithPrincipal(ctx, name)
+}
+
+// ExposeErrors sends the text of a handler's error that has no gRPC status to the
+// caller, with the code UNKNOWN, as grpc-go does. By default the caller gets
+// INTERNAL with an incident's id, and the text goes to the log alone: such errors
+// come from databases and the like, and their text is not meant for callers. An
+// error of a context keeps its code either way.
+func ExposeErrors() ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		o.exposeErrors = true
+		return nil
+	})
+}
+
 // DialOptions adds options of grpc-go's connections, such as
 // grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
 // text. With TLS the name in an instance's certificate is the API's, unless the
@@ -206,7 +257,9 @@ func Reissue(unsent, repeatable bool) BusOption {
 }
 
 // Logger sets where the framework logs; the default is [slog.Default]. No
-// message's content is ever logged.
+// message's content is ever logged, and of a panic only the type and the stack.
+// The text of a handler's error that has no gRPC status is logged: see
+// [ExposeErrors].
 func Logger(log *slog.Logger) Option {
 	problem := func() error {
 		if log == nil {

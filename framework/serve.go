@@ -68,6 +68,8 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 		MaxSessions:             read.admission.MaxSessions,
 		Ledger:                  read.admission.Ledger,
 		Exempt:                  contract.Infrastructure,
+		Authenticate:            read.authenticate,
+		Log:                     read.log,
 	}); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
@@ -108,10 +110,11 @@ func (s *serving) newServer() (err error) {
 		maps.Copy(rules, compiled)
 	}
 	s.underWay = newUnderWay(contracts)
-	s.server = grpc.NewServer(serverOptions(s.options, s.guard, s.underWay, limited(contracts), rules)...)
+	chain := newChain(s.options, s.guard, s.underWay, limited(contracts), rules)
+	s.server = grpc.NewServer(chain.options(s.options.server)...)
 	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		s.underWay.add(desc)
-		return s.guard.MarkStarted(desc)
+		return chain.service(desc)
 	})
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)

@@ -8,81 +8,121 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
-// UnaryServerInterceptor admits unary calls.
-//
-// It runs outside of all that may refuse a call for its own reasons
-// (authorization, limits), so that their refusals are told as what they are; and
-// inside of recovery, so that a panic's error is.
+// UnaryServerInterceptor admits unary calls of methods that did not go through
+// [Server.MarkStarted]; those that did were admitted before it.
 //
 // A refused call's error is FAILED_PRECONDITION, or INVALID_ARGUMENT for a
 // malformed identity, with a google.rpc.ErrorInfo: see [ReasonOf]. Every error
 // reply has the trailer [IncarnationKey], and that of an admitted call
 // [OutcomeKey] too, if its service's description went through
-// [Server.MarkStarted]; without that nobody knows whether the handler ran. An
-// error of sending the reply, such as one over the limit of size, is grpc-go's
-// own and has neither.
+// [Server.MarkStarted]; without that the server does not know whether the
+// handler ran. An error of sending the reply, such as one over the limit of
+// size, is grpc-go's own and has neither.
 func (s *Server) UnaryServerInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+		if call, marked := ctx.Value(servedKey{}).(*served); marked && call.server == s {
+			return handler(ctx, req)
+		}
 		if s.exempt(info.FullMethod) {
 			s.introduce(ctx, info.FullMethod)
 			return handler(ctx, req)
 		}
-		served, _ := ctx.Value(servedKey{}).(*served)
-		identified, err := s.admit(ctx, served)
+		call := &served{Context: ctx, server: s}
+		if ctx, err = s.authenticate(call); err != nil {
+			return nil, err
+		}
+		identified, err := s.admit(ctx, call)
 		if err != nil {
 			return nil, err
 		}
-		if !identified {
-			return handler(ctx, req)
-		}
-		returned := false
-		defer func() { // without recover: the panic is somebody else's
-			if err != nil || !returned {
-				s.tell(ctx, served.end())
-			}
-		}()
+		failed := true // also after a panic or runtime.Goexit
+		defer func() { s.end(call, identified, failed, "") }()
 		reply, err = handler(ctx, req)
-		returned = true
+		failed = err != nil
 		return reply, err
 	}
 }
 
-// StreamServerInterceptor admits streams, each once, at its start: see
-// [Server.UnaryServerInterceptor].
+// StreamServerInterceptor authenticates and admits streams, each once, at its
+// start: see [Server.UnaryServerInterceptor].
 func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-		ctx := stream.Context()
-		var noted *served
-		if (*s.marked.Load())[info.FullMethod] {
-			wrapped := &servedStream{ServerStream: stream, served: served{Context: ctx, drained: s.drained}}
-			stream, noted = wrapped, &wrapped.served
-		}
-		if s.exempt(info.FullMethod) {
-			s.introduce(ctx, info.FullMethod)
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return s.serveStream(srv, stream, info.FullMethod, handler)
+	}
+}
+
+// serveStream runs a stream's handler, which may be an interceptor's, if the
+// stream is admitted.
+func (s *Server) serveStream(srv any, stream grpc.ServerStream, path string, handler grpc.StreamHandler) (err error) {
+	wrapped := &servedStream{ServerStream: stream, served: served{Context: stream.Context(), server: s}}
+	call := &wrapped.served
+	wrapped.ctx = call
+	marked := (*s.marked.Load())[path]
+	if s.exempt(path) {
+		s.introduce(call.Context, path)
+		if !marked {
 			return handler(srv, stream)
 		}
-		identified, err := s.admit(ctx, noted)
-		if err != nil {
-			return err
-		}
-		if !identified {
-			return handler(srv, stream)
-		}
-		returned := false
-		defer func() {
-			switch {
-			case neverBegan(err):
-				s.tell(ctx, OutcomeRefused)
-			case err != nil || !returned:
-				s.tell(ctx, noted.end())
-			}
-		}()
-		err = handler(srv, stream)
-		returned = true
+		return handler(srv, wrapped)
+	}
+	if wrapped.ctx, err = s.authenticate(call); err != nil {
 		return err
+	}
+	identified, err := s.admit(wrapped.ctx, call)
+	if err != nil {
+		return err
+	}
+	failed := true // also after a panic or runtime.Goexit
+	defer func() {
+		switch {
+		case neverBegan(err):
+			s.end(call, identified, failed, OutcomeRefused)
+		case !marked: // the server does not know whether its handler ran
+			s.end(call, identified, failed, "")
+		default:
+			s.end(call, identified, failed, call.end())
+		}
+	}()
+	err = handler(srv, wrapped)
+	failed = err != nil
+	return err
+}
+
+// authenticate returns the context of a call that is authenticated, or the
+// error that refuses it.
+func (s *Server) authenticate(call *served) (context.Context, error) {
+	if s.config.Authenticate == nil {
+		return call, nil
+	}
+	ctx, err := s.config.Authenticate(call)
+	if err != nil {
+		return nil, err
+	}
+	if ctx == nil || ctx.Value(servedKey{}) != call {
+		return nil, errAuthenticated
+	}
+	return ctx, nil
+}
+
+// errAuthenticated is of a call whose authentication lost its context.
+var errAuthenticated = status.Error(codes.Internal, "onecall: the call was refused: the context that Authenticate returned does not derive from the one that it was called with")
+
+// end sets the trailers of a call that ends.
+func (s *Server) end(call *served, identified, failed bool, outcome outcomeTrailer) {
+	switch {
+	case !identified:
+	case failed:
+		s.tell(call.Context, outcome)
+	case call.hasReservedTrailer():
+		// The program has set trailers in our name, which cannot be taken back.
+		// With ours beside them the caller believes none: also if the reply,
+		// which is yet to be sent, turns out to be too large.
+		s.tell(call.Context, outcome)
 	}
 }
 
@@ -92,10 +132,10 @@ func (s *Server) exempt(path string) bool {
 	return s.config.Exempt(path[:max(strings.LastIndexByte(path, '/'), 0)])
 }
 
-// admit lets a call pass, or gives the error that refuses it. identified is
-// whether it was marked. served may be nil.
+// admit lets a call pass, or returns the error that refuses it. identified is
+// whether it was marked. ctx is what authentication made of the call's.
 func (s *Server) admit(ctx context.Context, served *served) (identified bool, err error) {
-	values := metadata.ValueFromIncomingContext(ctx, CallKey)
+	values := incomingValues(served.Context, CallKey)
 	if len(values) == 0 {
 		if s.config.RequireIdentity {
 			return false, s.refuse(ctx, IdentityRequired, "", "the call has no identity and the service demands one: call it through a onecall bus")
@@ -119,7 +159,7 @@ func (s *Server) admit(ctx context.Context, served *served) (identified bool, er
 	}
 	if s.draining.Load() {
 		// It is marked and goes no further: nobody ever runs it.
-		return false, s.refuse(ctx, Draining, served.end().orRefused(), "the instance is draining and takes no new calls: issue the call again at another one")
+		return false, s.refuse(ctx, Draining, served.end(), "the instance is draining and takes no new calls: issue the call again at another one")
 	}
 	return true, s.begin(ctx, identity)
 }

@@ -75,8 +75,8 @@ func TestAnAcceptedCallCostsThreeAllocations(t *testing.T) { //nolint:parallelte
 		marked bool
 		want   float64
 	}{
-		{marked: true, want: 3}, // the metadata's value, the call, its handler
-		{marked: false, want: 1},
+		{marked: true, want: 3},  // the call, its reader, its handler
+		{marked: false, want: 1}, // the call
 	} {
 		call, plain := calls(t, test.marked)
 		call() // begins the session

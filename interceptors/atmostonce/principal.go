@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"hash/maphash"
 	"net"
+	"net/netip"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -32,10 +33,30 @@ func (p principal) scope() principal {
 	return 0
 }
 
-// principalOf gives a call's principal: the identity that the peer's certificate
-// proves, else the host part of its address. It does not allocate for TLS and
-// TCP.
+type principalKey struct{}
+
+// WithPrincipal returns a context for [ServerConfig].Authenticate to return,
+// which names the program that calls. Sessions are counted by that name instead
+// of by the peer's certificate or host, and are apart from those of all others.
+// An empty name changes nothing.
+func WithPrincipal(ctx context.Context, name string) context.Context {
+	if name == "" {
+		return ctx
+	}
+	return context.WithValue(ctx, principalKey{}, name)
+}
+
+// principalOf returns a call's principal: the name that authentication gave it,
+// else the identity that the peer's certificate proves, else its host. It does
+// not allocate for TLS and TCP.
 func principalOf(ctx context.Context, seed maphash.Seed) principal {
+	if name, ok := ctx.Value(principalKey{}).(string); ok {
+		var h maphash.Hash
+		h.SetSeed(seed)
+		_ = h.WriteByte('p') // never fails
+		_, _ = h.WriteString(name)
+		return principal(h.Sum64()) | proven
+	}
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return 0
@@ -77,12 +98,25 @@ func located(seed maphash.Seed, address net.Addr) principal {
 	case nil:
 		return 0
 	case *net.TCPAddr:
-		ip := at.AddrPort().Addr().As16() // IPv4 and IPv4 in IPv6 alike
-		return principal(maphash.Bytes(seed, ip[:]))
+		return host(seed, at.AddrPort().Addr())
 	}
 	text := address.String()
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return host(seed, at.Addr())
+	}
 	if host, _, err := net.SplitHostPort(text); err == nil {
 		text = host
 	}
 	return principal(maphash.String(seed, text))
+}
+
+// host returns the principal of an IP address. IPv4 counts alone, written in
+// IPv6 too; of IPv6 the first 64 bits count, since one host may use all addresses
+// of its network.
+func host(seed maphash.Seed, address netip.Addr) principal {
+	ip := address.As16()
+	if !address.Unmap().Is4() {
+		clear(ip[8:])
+	}
+	return principal(maphash.Bytes(seed, ip[:]))
 }

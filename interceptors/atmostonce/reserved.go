@@ -2,6 +2,7 @@ package atmostonce
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -26,10 +27,17 @@ func prepare(ctx context.Context) (context.Context, error) {
 	if !ok {
 		return ctx, nil
 	}
-	if record := recordOf(ctx); record != nil && len(outgoing[retryAttemptKey]) > 0 && record.mayBind() {
-		return nil, errRetriedOutside
-	}
 	found := false
+	if attempts := outgoing[retryAttemptKey]; len(attempts) > 0 {
+		if slices.Equal(attempts, incomingValues(ctx, retryAttemptKey)) {
+			// A handler passes on the metadata that it was called with: they
+			// count attempts of its own caller's call, not of this one.
+			delete(outgoing, retryAttemptKey)
+			found = true
+		} else if record := recordOf(ctx); record != nil && record.mayBind() {
+			return nil, errRetriedOutside
+		}
+	}
 	for key := range outgoing {
 		if strings.HasPrefix(key, Prefix) {
 			delete(outgoing, key)
@@ -51,6 +59,7 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 	}
 	err = invoker(ctx, method, req, reply, conn, opts...)
 	note(ctx, err)
+	hideReserved(opts)
 	return err
 }
 
@@ -63,7 +72,10 @@ func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *g
 	}
 	stream, err := streamer(ctx, desc, conn, method, opts...)
 	note(ctx, err)
-	return stream, err
+	if err != nil {
+		return nil, err
+	}
+	return &hidingStream{ClientStream: stream, opts: opts, single: !desc.ServerStreams}, nil
 }
 
 // note has a call's record know the error that grpc-go returned.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -45,6 +46,17 @@ type ServerConfig struct {
 	// without looking at identities. When nil, gRPC's own are: those below
 	// grpc.health, grpc.reflection and grpc.channelz.
 	Exempt func(service string) bool
+	// Authenticate, when not nil, is called for each call of a service that is
+	// not exempt, before the call is admitted and before its request is read. Its
+	// error is the call's: such a call takes no session, learns no rule and
+	// writes to no ledger. The context that it returns must derive from the one
+	// that it is called with; handlers get it. [WithPrincipal] sets on it who the
+	// caller is. The calls of methods that did not go through
+	// [Server.MarkStarted] are not authenticated.
+	Authenticate func(ctx context.Context) (context.Context, error)
+	// Log is where the server reports methods that it refuses because they
+	// call no interceptor. When nil, [slog.Default].
+	Log *slog.Logger
 }
 
 // Server is the server's half of the promise: it admits each identity once and
@@ -61,7 +73,7 @@ type Server struct {
 	refused   map[Reason]*atomic.Uint64 // never changed
 
 	marking sync.Mutex // taken to replace marked
-	// marked has the paths of the streams whose handlers note that they start.
+	// marked has the paths of the streams that went through MarkStarted.
 	marked atomic.Pointer[map[string]bool]
 
 	stop    context.CancelFunc
@@ -99,6 +111,9 @@ func newServer(config ServerConfig, now func() time.Time) (*Server, error) {
 	}
 	if config.Exempt == nil {
 		config.Exempt = grpcOwn
+	}
+	if config.Log == nil {
+		config.Log = slog.Default()
 	}
 	s := &Server{
 		config:      config,
@@ -177,13 +192,16 @@ func (s *Server) Stats() ServerStats {
 	return stats
 }
 
-// mark notes that streams' handlers, by gRPC's path, tell when they start.
+// mark notes the paths of a service's streams.
 func (s *Server) mark(service string, streams []grpc.StreamDesc) {
 	s.marking.Lock()
 	defer s.marking.Unlock()
 	marked := maps.Clone(*s.marked.Load())
 	for _, stream := range streams {
-		marked["/"+service+"/"+stream.StreamName] = true
+		marked[pathOf(service, stream.StreamName)] = true
 	}
 	s.marked.Store(&marked)
 }
+
+// pathOf returns gRPC's path of a method.
+func pathOf(service, method string) string { return "/" + service + "/" + method }

@@ -694,8 +694,8 @@ func TestMarkStartedLeavesTheDescriptionAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	own := func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
-		return "own", nil
+	own := func(_ any, ctx context.Context, _ func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		return interceptor(ctx, nil, nil, func(context.Context, any) (any, error) { return "own", nil })
 	}
 	desc := &grpc.ServiceDesc{
 		ServiceName: "a.B", Metadata: "a.proto",

@@ -136,14 +136,15 @@ func TestAPanicTellsTheCallerAnIncidentAndTheLogTheCause(t *testing.T) {
 		act  func() error
 		says string
 	}{
-		"a text":                                 {func() error { panic("the secret is 42") }, "the secret is 42"},
-		"an error":                               {func() error { panic(errors.New("the secret is 43")) }, "the secret is 43"},
-		"an error with a status":                 {func() error { panic(status.Error(codes.NotFound, "the secret is 44")) }, "the secret is 44"},
+		"a text":                                 {func() error { panic("the secret is 42") }, "a value of type string"},
+		"an error":                               {func() error { panic(errors.New("the secret is 43")) }, "a value of type *errors.errorString"},
+		"an error with a status":                 {func() error { panic(status.Error(codes.NotFound, "the secret is 44")) }, "a value of type *status.Error"},
 		"nil":                                    {func() error { panic(nil) }, "nil"},
-		"a number":                               {func() error { panic(45) }, "45"},
+		"a number":                               {func() error { panic(45) }, "a value of type int"},
 		"a nil pointer dereference":              {func() error { var nobody *server; return nobody.act() }, "nil pointer dereference"},
 		"an index out of range":                  {func() error { none := map[string][]int{}; _ = none["x"][1]; return nil }, "index out of range"},
-		"a cause that panics when it is printed": {func() error { panic(unprintable{}) }, "the secret is 46"},
+		"a cause that panics when it is printed": {func() error { panic(unprintable{}) }, "a value of type recovery_test.unprintable"},
+		"a message":                              {func() error { panic(&testv1.EchoRequest{Text: "the secret is 47"}) }, "a value of type *testv1.EchoRequest"},
 	}
 	for title, cause := range causes {
 		for shape, made := range shapes {
@@ -166,6 +167,9 @@ func TestAPanicTellsTheCallerAnIncidentAndTheLogTheCause(t *testing.T) {
 					}
 					if !strings.Contains(logged.Panic, cause.says) {
 						t.Errorf("the log gives the panic as %q, want it to hold %q", logged.Panic, cause.says)
+					}
+					if strings.Contains(logged.Panic+logged.Stack, "secret") {
+						t.Errorf("the log has the panic's value: %+v", logged)
 					}
 					if !strings.Contains(logged.Stack, "actInAFunctionWithANameToFind") {
 						t.Errorf("the stack in the log does not lead to the handler:\n%s", logged.Stack)

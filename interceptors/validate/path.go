@@ -66,3 +66,26 @@ func shorten(text string, limit int) string {
 	}
 	return text[:limit] + "…"
 }
+
+// withoutSubscripts returns a path as pathOf makes it, such as
+// `labels["a"].names[2]`, with empty subscripts: the keys of maps are contents of
+// a message, which are not for a log.
+func withoutSubscripts(path string) string {
+	var out strings.Builder
+	for {
+		name, rest, found := strings.Cut(path, "[")
+		out.WriteString(name)
+		if !found {
+			return out.String()
+		}
+		out.WriteString("[]")
+		if key, err := strconv.QuotedPrefix(rest); err == nil {
+			rest = rest[len(key):]
+		} else if strings.HasPrefix(rest, `"`) { // the path was cut in a key
+			return out.String()
+		}
+		if _, path, found = strings.Cut(rest, "]"); !found {
+			return out.String()
+		}
+	}
+}

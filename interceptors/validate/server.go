@@ -84,10 +84,11 @@ func (m Method) release(ctx context.Context, log *slog.Logger, reply any) error 
 	return fault
 }
 
-// named gives the fields and rules of the first violations, for the log.
+// named returns the fields and rules of the first violations, for the log, which
+// has nothing of the message.
 func (e *Error) named() (fields, rules []string) {
 	for _, violation := range e.Violations[:min(maxTold, len(e.Violations))] {
-		fields = append(fields, line(violation.Field))
+		fields = append(fields, line(withoutSubscripts(violation.Field)))
 		rules = append(rules, line(violation.Rule))
 	}
 	return fields, rules

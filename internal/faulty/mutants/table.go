@@ -371,7 +371,7 @@ func windows() []mutant {
 		{
 			name:   "sessions are parted by address",
 			breaks: "a copy that comes from another address is a copy",
-			edits:  []edit{{file: folder + "principal.go", old: "\treturn 0\n}\n\n// principalOf", new: "\treturn p\n}\n\n// principalOf"}},
+			edits:  []edit{{file: folder + "principal.go", old: "\treturn 0\n}\n\ntype principalKey", new: "\treturn p\n}\n\ntype principalKey"}},
 			suites: of(interceptor, "TestOneSessionCannotUseUpAnothersNumbers"),
 		},
 		{
