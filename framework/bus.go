@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
@@ -21,8 +22,9 @@ import (
 
 // Bus is a caller's handle on all APIs of a registry: generated clients take it
 // as their connection, and it finds the API by the called method. One a process
-// is enough; its methods are safe for all goroutines. Each API has one set of
-// connections, made at its first call, with one connection to each instance.
+// is enough; its methods are safe for all goroutines. Each service of an API has
+// one set of connections, made at its first call, with one connection to each
+// instance that serves it.
 type Bus struct {
 	registry discovery.Registry
 	options  busOptions
@@ -40,9 +42,9 @@ type Bus struct {
 	// incompatible counts schemas that are incompatible with the program's own.
 	incompatible atomic.Uint64
 
-	// mu guards connections, by API, and rules, by service and gRPC's path.
+	// mu guards connections and rules, by service and gRPC's path.
 	mu          sync.Mutex
-	connections map[string]*connection
+	connections map[connectionKey]*connection
 	rules       map[string]map[string]validate.Method
 	published   map[string]*published // by API
 }
@@ -62,6 +64,9 @@ type route struct {
 	rules validate.Method
 	// repeatable says that the RPC declares that it may run more than once.
 	repeatable bool
+	// listed says that the service's .proto, as the caller knows it, has the RPC, or
+	// that it has answered.
+	listed bool
 }
 
 // NewBus returns a bus on a registry, which stays the program's to close, after
@@ -83,7 +88,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 		options:     read,
 		caller:      caller,
 		fetching:    newFetching(registry),
-		connections: make(map[string]*connection),
+		connections: make(map[connectionKey]*connection),
 		rules:       make(map[string]map[string]validate.Method),
 		published:   make(map[string]*published),
 	}
@@ -132,7 +137,7 @@ func checkDialOptions(read *busOptions, caller *atmostonce.Caller) error {
 // *discovery.UnreachableError, DEADLINE_EXCEEDED with *timeout.Error, CANCELED
 // with [ErrClosed].
 func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	route, err := b.route(ctx, method)
+	route, err := b.route(ctx, method, opts)
 	if err != nil {
 		return err
 	}
@@ -142,7 +147,7 @@ func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts .
 // NewStream begins a stream, for generated clients. It has no timeout but its
 // context's deadline. Errors are those of [Bus.Invoke].
 func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	route, err := b.route(ctx, method)
+	route, err := b.route(ctx, method, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -175,47 +180,121 @@ func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
 }
 
 // route gives where calls of a method go.
-func (b *Bus) route(ctx context.Context, method string) (*route, error) {
+func (b *Bus) route(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
 	if ctx == nil {
 		return nil, invalid("call of %s: the context is nil: give context.Background() if there is no other", method)
 	}
 	if found, ok := (*b.routes.Load())[method]; ok {
 		return found, nil
 	}
-	return b.addRoute(method)
+	return b.addRoute(ctx, method, opts)
 }
 
-// addRoute reads the contract of a method that is called for the first time.
-func (b *Bus) addRoute(method string) (*route, error) {
-	service, _, ok := contract.SplitMethod(method)
+// addRoute reads the contract of a method that is called for the first time. Paths
+// may come from outside: only a method that the program's own .proto has is kept
+// at once, and nothing at all of a service that is neither linked in nor known to
+// the registry. opts are the call's.
+func (b *Bus) addRoute(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
+	service, name, ok := contract.SplitMethod(method)
 	if !ok {
-		return nil, invalid(`method %q is not of gRPC's form "/package.Service/Method"`, method)
+		return nil, invalid(`method %.200q is not of gRPC's form "/package.Service/Method"`, method)
 	}
 	if contract.Infrastructure(service) {
 		return nil, invalid("%s is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant", service)
 	}
 	api, err := contract.Find(protoregistry.GlobalFiles, service)
-	if err == nil && api == nil {
+	linked := api != nil
+	if err == nil && !linked {
 		api, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})
 	}
 	if err != nil {
 		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
 	}
-	rules, err := b.rulesOf(api)
-	if err != nil {
-		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+	var rules map[string]validate.Method
+	if linked {
+		if rules, err = b.rulesOf(api); err != nil {
+			return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+		}
+	} else if err := b.everServed(ctx, api.Name, contract.RPCName(api.Name, name), opts); err != nil {
+		return nil, err
 	}
-	conn, err := b.connect(api.Name)
+	conn, err := b.connect(connectionKey{api.Name, api.Service})
 	if err != nil {
 		return nil, err
 	}
 	added := newRoute(api, method, conn, rules[method])
+	if added.listed {
+		b.keep(method, added)
+	}
+	return added, nil
+}
+
+// keep keeps the route of a method for the calls that follow.
+func (b *Bus) keep(method string, kept *route) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	routes := maps.Clone(*b.routes.Load())
-	routes[method] = added
+	routes[method] = kept
 	b.routes.Store(&routes)
-	return added, nil
+}
+
+// keepCalled keeps the route of a method that has answered, though the program's
+// own .proto does not have it.
+func (b *Bus) keepCalled(answered *route, method string) {
+	kept := *answered
+	kept.listed = true
+	b.keep(method, &kept)
+}
+
+// everServed returns nil when an API that is not linked into the program has a
+// connection, or when the registry knows it; else an error. It keeps nothing. name
+// is the RPC's, opts are the call's.
+func (b *Bus) everServed(ctx context.Context, api, name string, opts []grpc.CallOption) error {
+	if len(b.connectionsOf(api)) > 0 {
+		return nil
+	}
+	call, err := timeout.Begin(timeout.Declared(0, 0), opts)
+	if err != nil {
+		return failure{route: &route{rpc: name}, outcome: NotSent, err: err}.told()
+	}
+	p, err := b.follow(api)
+	if err != nil {
+		return err
+	}
+	defer b.release(api, p)
+	limited, cancel := call.Context(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.fetching.life, cancel)()
+	var problem error = resolver.NewNoAnswerError(api)
+	for {
+		snapshot, changed := p.now()
+		if snapshot != nil {
+			problem = snapshot.Err()
+			_, unknown := errors.AsType[*discovery.UnknownAPIError](problem)
+			_, unreachable := errors.AsType[*discovery.UnreachableError](problem)
+			if !unknown && !unreachable {
+				return nil
+			}
+			if !waitsForReady(opts) {
+				return b.unread(ctx, limited, name, problem)
+			}
+		}
+		select {
+		case <-changed:
+		case <-limited.Done():
+			return b.unread(ctx, limited, name, problem)
+		}
+	}
+}
+
+// waitsForReady reports whether a call waits while there is no instance.
+func waitsForReady(opts []grpc.CallOption) (waits bool) {
+	for _, opt := range opts {
+		if failFast, ok := opt.(grpc.FailFastCallOption); ok {
+			waits = !failFast.FailFast
+		}
+	}
+	return waits
 }
 
 // newRoute makes the route of a method of an API.
@@ -226,6 +305,7 @@ func newRoute(api *contract.API, method string, conn *connection, rules validate
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
 			added.repeatable = rpc.Idempotency != contract.IdempotencyUnknown
+			added.listed = true
 		}
 	}
 	_, added.configured = conn.limits[method]
@@ -251,20 +331,21 @@ func (b *Bus) rulesOf(api *contract.API) (map[string]validate.Method, error) {
 	return rules, nil
 }
 
-// connect gives the connections of an API, and makes them if there are none.
-func (b *Bus) connect(api string) (*connection, error) {
+// connect returns the connections to a service of an API, and makes them if there
+// are none.
+func (b *Bus) connect(to connectionKey) (*connection, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
 		return nil, ErrClosed
 	}
-	if conn, ok := b.connections[api]; ok {
+	if conn, ok := b.connections[to]; ok {
 		return conn, nil
 	}
-	conn, err := newConnection(b, api)
+	conn, err := newConnection(b, to)
 	if err != nil {
 		return nil, err
 	}
-	b.connections[api] = conn
+	b.connections[to] = conn
 	return conn, nil
 }

@@ -207,7 +207,7 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
 	out := &namedRPC{method: path, plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
 	if serviceNamed(string(found.Service.FullName())) == found.Service {
-		out.route, err = b.addRoute(path)
+		out.route, err = b.addRoute(context.Background(), path, nil) // linked in: it waits for nothing
 		return out, err
 	}
 	described, err := contract.FromDescriptor(found.Service)
@@ -218,7 +218,7 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	if err != nil {
 		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
 	}
-	conn, err := b.connect(api)
+	conn, err := b.connect(connectionKey{api, described.Service})
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,11 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// connection is a bus's connections to the instances of one API.
+// connection is a bus's connections to the instances of one service of an API.
 type connection struct {
 	bus      *Bus
 	api      string
+	service  string // "" is that of any instance
 	registry *remembering
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
@@ -47,13 +48,16 @@ type channel struct {
 	calls   *atmostonce.Channel
 }
 
-// newConnection makes the connections of an API, without I/O.
-func newConnection(bus *Bus, api string) (*connection, error) {
+// newConnection makes the connections to a service, without I/O.
+func newConnection(bus *Bus, to connectionKey) (*connection, error) {
 	c := &connection{
-		bus: bus, api: api, registry: &remembering{Registry: bus.registry},
-		limits: make(map[string]timeout.Limit), drift: newDrift(bus, api),
+		bus: bus, api: to.api, service: to.service, registry: &remembering{Registry: bus.registry},
+		limits: make(map[string]timeout.Limit), drift: newDrift(bus, to),
 	}
-	for _, service := range contract.Named(protoregistry.GlobalFiles, api) {
+	for _, service := range contract.Named(protoregistry.GlobalFiles, to.api) {
+		if to.service != "" && to.service != service.Service {
+			continue
+		}
 		for _, rpc := range service.RPCs {
 			if !rpc.Stream {
 				c.limits[rpc.Method] = timeout.Declared(rpc.Timeout, service.Timeout)
@@ -110,6 +114,9 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0 || before != nil, method, args, reply, opts)
 		if err == nil {
 			again.succeeded()
+			if !route.listed {
+				c.bus.keepCalled(route, method)
+			}
 			if err := route.rules.CheckReply(reply); err != nil {
 				return failure{route: route, outcome: Executed, err: err}.told()
 			}

@@ -13,8 +13,8 @@ import (
 // Conn is a connection to the instances of one API: a [Bus] that calls nothing
 // else. Its methods are safe for all goroutines.
 type Conn struct {
-	bus  *Bus
-	conn *connection
+	bus *Bus
+	api string
 }
 
 var _ grpc.ClientConnInterface = (*Conn)(nil)
@@ -30,51 +30,61 @@ func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	conn, err := bus.connect(api)
-	if err != nil {
-		return nil, err
-	}
-	return &Conn{bus: bus, conn: conn}, nil
+	return &Conn{bus: bus, api: api}, nil
 }
 
 // Invoke makes a unary call, as [Bus.Invoke] does. A method of another API is
 // an INVALID_ARGUMENT error; services of gRPC's own, such as health, are asked
 // of any instance.
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	route, err := c.route(ctx, method)
+	route, err := c.route(ctx, method, opts)
 	if err != nil {
 		return err
 	}
-	return c.conn.invoke(ctx, route, method, args, reply, opts)
+	return route.conn.invoke(ctx, route, method, args, reply, opts)
 }
 
 // NewStream begins a stream, as [Bus.NewStream] does, of the methods that
 // [Conn.Invoke] calls.
 func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	route, err := c.route(ctx, method)
+	route, err := c.route(ctx, method, opts)
 	if err != nil {
 		return nil, err
 	}
-	return c.conn.newStream(ctx, route, desc, method, opts)
+	return route.conn.newStream(ctx, route, desc, method, opts)
 }
 
 // Ready waits until an instance is connected, as [Bus.Ready] does.
-func (c *Conn) Ready(ctx context.Context) error { return c.bus.Ready(ctx, c.conn.api) }
+func (c *Conn) Ready(ctx context.Context) error { return c.bus.Ready(ctx, c.api) }
 
 // Close ends the connection. Calls that are under way end with CANCELED. A
 // second Close does nothing.
 func (c *Conn) Close() error { return c.bus.Close() }
 
-func (c *Conn) route(ctx context.Context, method string) (*route, error) {
+func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
 	if service, _, ok := contract.SplitMethod(method); ok && ctx != nil && contract.Infrastructure(service) {
-		return &route{rpc: method, conn: c.conn, limit: timeout.Declared(0, 0)}, nil
+		return c.infrastructure(method)
 	}
-	route, err := c.bus.route(ctx, method)
+	route, err := c.bus.route(ctx, method, opts)
 	if err != nil {
 		return nil, err
 	}
-	if route.conn != c.conn {
-		return nil, invalid("%s is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", route.rpc, c.conn.api)
+	if route.conn.api != c.api {
+		return nil, invalid("%s is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", route.rpc, c.api)
 	}
 	return route, nil
+}
+
+// infrastructure returns the route of a method of gRPC's own services, which every
+// instance serves: over the connections of the program's service, if it has one.
+func (c *Conn) infrastructure(method string) (*route, error) {
+	to := connectionKey{api: c.api}
+	if services := linkedServices(c.api); len(services) == 1 {
+		to.service = services[0]
+	}
+	conn, err := c.bus.connect(to)
+	if err != nil {
+		return nil, err
+	}
+	return &route{rpc: method, conn: conn, limit: timeout.Declared(0, 0), listed: true}, nil
 }

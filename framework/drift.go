@@ -51,7 +51,9 @@ func (e *SchemaError) shown() string {
 type drift struct {
 	bus *Bus
 	api string
-	end context.CancelFunc
+	// service is the called one, by its full proto name; "" is any.
+	service string
+	end     context.CancelFunc
 	//nolint:containedctx // it is a running thing
 	life    context.Context
 	judging sync.WaitGroup
@@ -68,6 +70,10 @@ type drift struct {
 	// was before that: then all instances had been looked at.
 	accepted, before time.Time
 	closed           bool
+	// served is whether an instance of service was ever seen, and others are the
+	// services of instances that serve another.
+	served bool
+	others []string
 }
 
 const (
@@ -96,12 +102,12 @@ type verdict struct {
 	err *SchemaError
 }
 
-func newDrift(bus *Bus, api string) *drift {
+func newDrift(bus *Bus, of connectionKey) *drift {
 	life, end := context.WithCancel(context.Background())
 	return &drift{
-		bus: bus, api: api, life: life, end: end, verdicts: make(map[string]*verdict), ownDigests: make(map[string]string),
+		bus: bus, api: of.api, service: of.service, life: life, end: end, verdicts: make(map[string]*verdict), ownDigests: make(map[string]string),
 		named: sync.OnceValue(func() protoreflect.ServiceDescriptor {
-			for _, named := range contract.Named(protoregistry.GlobalFiles, api) {
+			for _, named := range contract.Named(protoregistry.GlobalFiles, of.api) {
 				return serviceNamed(named.Service)
 			}
 			return nil
@@ -119,15 +125,15 @@ func (d *drift) close() {
 }
 
 // accept is [resolver.Config]'s, for a channel. Without StrictSchema every
-// instance is.
+// instance of the called service is.
 func (d *drift) accept(asker *channel, instance discovery.Instance, again func()) error {
-	if instance.Schema == "" {
-		return nil // another program's, or too large to publish
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil
+	if err := d.otherService(instance); err != nil {
+		return err
+	}
+	if d.closed || instance.Schema == "" {
+		return nil // of no schema: another program's, or too large to publish
 	}
 	now := time.Now()
 	if now.Sub(d.accepted) > time.Second { // all instances are looked at together

@@ -196,7 +196,7 @@ func TestNothingInTheRegistryChoosesTheNameThatACallerChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = direct.Close() })
-	value := fmt.Sprintf(`{"Op":0,"Addr":%q,"ServerName":"evil","Attributes":{"ServerName":"evil"},"Metadata":{"incarnation":%q,"service":"evil","ServerName":"evil","authority":"evil","zone":"evil"}}`,
+	value := fmt.Sprintf(`{"Op":0,"Addr":%q,"ServerName":"evil","Attributes":{"ServerName":"evil"},"Metadata":{"incarnation":%q,"service":"onecall.test.v1.EchoService","ServerName":"evil","authority":"evil","zone":"evil"}}`,
 		listener.Addr(), discovery.NewIncarnation())
 	if _, err := direct.Put(t.Context(), "onecall/apis/test.echo/evil", value); err != nil {
 		t.Fatal(err)

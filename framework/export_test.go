@@ -15,3 +15,10 @@ func ListenWith(listener net.Listener) ServeOption {
 
 // Policies are those that LoadBalancing's error suggests.
 var Policies = policies
+
+// Kept counts what a bus keeps of the methods that were called.
+func Kept(b *Bus) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(*b.routes.Load()) + len(b.connections) + len(b.rules) + len(b.published)
+}

@@ -30,6 +30,9 @@ func (p *problem) code() codes.Code {
 	if _, unknown := errors.AsType[*discovery.UnknownAPIError](p.err); unknown {
 		return codes.Unimplemented
 	}
+	if other, ok := errors.AsType[*ServiceError](p.err); ok && !other.Served {
+		return codes.Unimplemented
+	}
 	if _, incompatible := errors.AsType[*SchemaError](p.err); incompatible {
 		return codes.FailedPrecondition
 	}

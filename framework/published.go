@@ -74,6 +74,14 @@ func (p *published) tell(snapshot discovery.Snapshot) {
 	p.changed = make(chan struct{})
 }
 
+// now returns what the registry said last, nil before it did, and what is closed
+// when it says more.
+func (p *published) now() (*discovery.Snapshot, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.snapshot, p.changed
+}
+
 // current tells whether the schema of an RPC that was called by name is still
 // the program's own or that of an instance.
 func (b *Bus) current(rpc *namedRPC) bool {
@@ -177,9 +185,7 @@ const mostTried = 5
 func (p *published) instances(ctx context.Context, api string) ([]discovery.Instance, error) {
 	waiting := resolver.NewNoAnswerError(api)
 	for {
-		p.mu.Lock()
-		snapshot, changed := p.snapshot, p.changed
-		p.mu.Unlock()
+		snapshot, changed := p.now()
 		if snapshot != nil {
 			if err := snapshot.Err(); err != nil {
 				return nil, err

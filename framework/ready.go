@@ -3,6 +3,7 @@ package framework
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/connectivity"
 
@@ -19,22 +20,24 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 	if len(apis) == 0 {
 		return invalid("Ready: no API is named: give the bus names to wait for, such as auth")
 	}
-	connections := make([]*connection, 0, len(apis))
 	for _, api := range apis {
 		if err := contract.CheckName(api); err != nil {
 			return invalid("Ready: %v", err)
 		}
-		conn, err := b.connect(api)
-		if err != nil {
-			return err
-		}
-		conn.held.Connect() // all at once
-		connections = append(connections, conn)
 	}
+	if b.closed.Load() {
+		return ErrClosed
+	}
+	errs := make([]error, len(apis))
+	var all sync.WaitGroup
+	for i, api := range apis { // all at once
+		all.Go(func() { errs[i] = b.ready(ctx, api) })
+	}
+	all.Wait()
 	var problems []string
 	var causes []error
-	for _, conn := range connections {
-		if err := conn.ready(ctx); err != nil {
+	for _, err := range errs {
+		if err != nil {
 			problems = append(problems, err.Error())
 			causes = append(causes, err)
 		}
@@ -46,6 +49,16 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		return ErrClosed
 	}
 	return waitError(ctx, "not ready: "+strings.Join(problems, "; "), causes...)
+}
+
+// ready waits until an instance of an API is connected, or says why none is when
+// ctx or the bus ends.
+func (b *Bus) ready(ctx context.Context, api string) error {
+	connections, err := b.reach(ctx, api)
+	if err != nil {
+		return err
+	}
+	return readyAny(ctx, connections)
 }
 
 // ready waits until an instance is connected, or says why none is when ctx or

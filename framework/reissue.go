@@ -95,10 +95,10 @@ func (r *reissue) mayRepeat() bool {
 	return true
 }
 
-// absentElsewhere tells whether a refusal is the instance's, which drains or
-// sheds load, and not the call's.
+// absentElsewhere tells whether a refusal is the instance's, which drains, sheds
+// load or does not have the method, and not the call's.
 func absentElsewhere(err error, code codes.Code) bool {
-	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable
+	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable || code == codes.Unimplemented
 }
 
 // budget bounds how often calls that may have run are issued again: each reply

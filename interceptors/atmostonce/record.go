@@ -32,12 +32,14 @@ type Record struct {
 	// answered says that the error of the call is a status that the peer sent,
 	// and expired that it is [SessionExpired] from the bound instance.
 	answered, expired bool
-	bound             *boundSubConn // the connection of the last pick
-	identity          Identity
-	stamp             *stamp // what carries identity, until the pick ends
-	outcome           Outcome
-	inner             func(balancer.DoneInfo) // the wrapped policy's, of this pick
-	err               error                   // what grpc-go returned, inside of all interceptors
+	// clean says that grpc-go reported the end of the call without an error.
+	clean    bool
+	bound    *boundSubConn // the connection of the last pick
+	identity Identity
+	stamp    *stamp // what carries identity, until the pick ends
+	outcome  Outcome
+	inner    func(balancer.DoneInfo) // the wrapped policy's, of this pick
+	err      error                   // what grpc-go returned, inside of all interceptors
 }
 
 type recordKey struct{}
@@ -102,6 +104,9 @@ func (r *Record) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
+	if r.clean { // see learn
+		r.clean, r.outcome = false, Unknown
+	}
 }
 
 // Expired reports whether the bound instance refused the call with
@@ -247,8 +252,10 @@ func (r *Record) done(info balancer.DoneInfo) {
 
 // learn takes in what came back of a call that was sent. r.mu is held.
 func (r *Record) learn(info balancer.DoneInfo) {
-	if info.Err == nil { // an OK reply, whatever an interceptor makes of it
-		r.outcome = Executed
+	// grpc-go reports no error also of a call whose error arrived while its request
+	// was being written; an OK reply has no trailer of ours.
+	if r.clean = info.Err == nil && len(info.Trailer[IncarnationKey]) == 0; r.clean {
+		r.outcome = Executed // whatever an interceptor makes of it
 		return
 	}
 	r.answered = answered(info)

@@ -208,27 +208,31 @@ func (c *boundSubConn) ended(method string, bound discovery.Incarnation, outcome
 	if info.BytesReceived && !c.alive.Load() {
 		c.alive.Store(true)
 	}
-	if info.Err == nil {
+	if info.Err == nil && outcome == Executed {
 		c.penalty.succeeded()
 		return true
 	}
-	reason := ReasonOf(info.Err)
-	if reason == WrongInstance {
-		c.correct(bound, info.Trailer[IncarnationKey])
-	}
-	code := status.Code(info.Err)
-	refused := outcome == Refused || reason != ""
-	if code == codes.Unimplemented && info.BytesReceived && (outcome == Refused || bound.IsZero()) {
-		c.lack(method)
-		refused = true
-	}
-	if !refused || outcome == Executed {
+	if outcome == Executed || !c.refused(method, bound, outcome, info) {
 		return true
 	}
 	if c.penalty.refused() >= manyInARow && c.observer != nil {
 		c.observer.Refused(info.Err)
 	}
 	return inner == nil || !c.penalty.hold(inner, info)
+}
+
+// refused reports whether the instance refused a call that failed, and takes in
+// what the refusal says of the instance.
+func (c *boundSubConn) refused(method string, bound discovery.Incarnation, outcome Outcome, info balancer.DoneInfo) bool {
+	reason := ReasonOf(info.Err)
+	if reason == WrongInstance {
+		c.correct(bound, info.Trailer[IncarnationKey])
+	}
+	lacking := status.Code(info.Err) == codes.Unimplemented && info.BytesReceived && (outcome == Refused || bound.IsZero())
+	if lacking {
+		c.lack(method)
+	}
+	return lacking || outcome == Refused || reason != ""
 }
 
 // manyInARow is how many refusals in a row are the instance's rather than the
