@@ -204,9 +204,14 @@ func (s *Server) judge(ctx context.Context, identity Identity, verdict verdict) 
 		return s.refuse(ctx, SessionExpired, "", s.expired(identity))
 	case outdated:
 		return s.refuse(ctx, SessionExpired, OutcomeRefused, s.expired(identity))
+	case ahead:
+		return s.refuse(ctx, SessionAhead, "", s.ahead(identity))
+	case late:
+		return s.refuse(ctx, LateCall, "", "the call came too late: so many later calls of its caller came before it that the instance no longer knows whether it ran. "+
+			"A queue or a proxy held it back, or the caller has thousands of calls waiting for a stream")
 	case admitted, duplicate:
 	}
-	return s.refuse(ctx, DuplicateCall, "", "the call was seen before, or is so late that it may have been: a proxy or the network sent a copy of it")
+	return s.refuse(ctx, DuplicateCall, "", "the call was seen before: a proxy or the network sent a copy of it, or it was held back for a minute in which its caller made no other call")
 }
 
 // expired says why a session is not begun.
@@ -215,6 +220,13 @@ func (s *Server) expired(identity Identity) string {
 	return fmt.Sprintf("the caller's session was created at %s by the caller's clock, %s behind this server's: either the session is too old, and the call is to be issued under a new one, "+
 		"or the caller's clock is more than %v behind and is to be set",
 		created.UTC().Format(time.RFC3339), s.sessions.now().Sub(created).Round(time.Second), horizon)
+}
+
+// ahead says why a session of the future is not begun.
+func (s *Server) ahead(identity Identity) string {
+	created := identity.Session.Created()
+	return fmt.Sprintf("the caller's session was created at %s by the caller's clock, %s ahead of this server's, which is more than %v: the caller's clock or the server's is to be set",
+		created.UTC().Format(time.RFC3339), created.Sub(s.sessions.now()).Round(time.Second), horizon)
 }
 
 // refuse counts a refusal, tells the caller who refuses, and gives the error.

@@ -28,6 +28,15 @@ func (q *quota) take(p principal) verdict {
 	return admitted
 }
 
+// pressed reports whether a principal, or the server, has nine tenths of the
+// sessions that it may.
+func (q *quota) pressed(p principal) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	const tenths, parts = 9, 10
+	return int(q.of[p])*parts >= q.each*tenths || q.total*parts >= q.all*tenths
+}
+
 // release counts one session less.
 func (q *quota) release(p principal) {
 	q.mu.Lock()

@@ -19,8 +19,13 @@ type Reason string
 const (
 	// WrongInstance: the call is bound to another incarnation.
 	WrongInstance Reason = "WRONG_INSTANCE"
-	// DuplicateCall: its identity was marked before, or lies below the window.
+	// DuplicateCall: its identity was marked before, or its session was idle in
+	// the meantime so that the server no longer knows.
 	DuplicateCall Reason = "DUPLICATE_CALL"
+	// LateCall: its number lies so far below its session's others that the
+	// server no longer knows whether it was marked before. It never runs any
+	// more.
+	LateCall Reason = "LATE_CALL"
 	// SessionLimit: its principal, or the server, has as many sessions as it may.
 	SessionLimit Reason = "SESSION_LIMIT"
 	// SessionExpired: its session is too old to begin, or may have been
@@ -29,6 +34,10 @@ const (
 	// a caller that sent its call less than [SessionKept] ago then knows that
 	// it did not run and never will.
 	SessionExpired Reason = "SESSION_EXPIRED"
+	// SessionAhead: its session was created more than 36 h ahead of the
+	// server's clock: one of the two clocks is wrong. The call may run later, if
+	// a copy of it comes when they are right.
+	SessionAhead Reason = "SESSION_AHEAD"
 	// MalformedIdentity: its identity is not of the wire's form.
 	MalformedIdentity Reason = "MALFORMED_IDENTITY"
 	// IdentityRequired: it has no identity and the service demands one.

@@ -122,7 +122,7 @@ func newServer(config ServerConfig, now func() time.Time) (*Server, error) {
 		drained:     make(chan struct{}),
 		refused:     make(map[Reason]*atomic.Uint64),
 	}
-	for _, reason := range []Reason{WrongInstance, DuplicateCall, SessionLimit, SessionExpired, MalformedIdentity, IdentityRequired, Draining, LedgerUnavailable} {
+	for _, reason := range []Reason{WrongInstance, DuplicateCall, LateCall, SessionLimit, SessionExpired, SessionAhead, MalformedIdentity, IdentityRequired, Draining, LedgerUnavailable} {
 		s.refused[reason] = new(atomic.Uint64)
 	}
 	s.marked.Store(&map[string]bool{})

@@ -365,6 +365,20 @@ func TestRefusalsSayWhyAndByWhom(t *testing.T) {
 			},
 			reason: atmostonce.SessionExpired, says: "under a new one",
 		},
+		"a caller's clock two days ahead": {
+			change: func(_ *fixture, identity *atmostonce.Identity) {
+				identity.Session = atmostonce.NewSession(time.Now().Add(48 * time.Hour))
+			},
+			reason: atmostonce.SessionAhead, says: "48h0m0s ahead of this server's, which is more than 36h0m0s: the caller's clock or the server's is to be set",
+		},
+		"a number below its session's window": {
+			change: func(f *fixture, identity *atmostonce.Identity) {
+				last := *identity
+				last.Seq = 8193
+				f.unary(last.Value())
+			},
+			reason: atmostonce.LateCall, says: "came too late",
+		},
 		"an instance that drains": {
 			change: func(f *fixture, _ *atmostonce.Identity) { f.server.Drain() },
 			reason: atmostonce.Draining, outcome: atmostonce.OutcomeRefused, says: "draining",

@@ -17,21 +17,32 @@ import (
 // incarnations.
 //
 // The rest is so that no caller in good order is hurt. The bound only ever rises
-// to times that lie horizon or more back by the server's clock at that moment:
+// to times that lie horizon or more back by the server's clock at that moment,
+// or pressedHorizon or more while a cap is nearly reached:
 //
-//   - The server's clock is right: sessions of callers up to 36 h behind begin.
-//   - It jumps a day ahead: the bound rises to at most 12 h before the right
-//     time. New sessions, even of callers that are hours behind, are newer,
-//     now and when the clock is back.
+//   - The server's clock is right: sessions of callers up to 36 h behind begin,
+//     and of callers up to 26 h behind while a cap is nearly reached.
+//   - It jumps a day ahead: the bound rises to at most 12 h (2 h) before the
+//     right time. New sessions, even of callers that are hours behind, are
+//     newer, now and when the clock is back.
 //   - It jumps a day back: callers seem to be a day ahead, and are remembered
 //     a day longer.
-//   - A caller is a week ahead: its sessions are remembered a week longer.
-//     There is no end to how far ahead one can be, and so to how long it is
-//     remembered: the caps, which are counted before a session begins, are what
-//     bounds memory there, and a principal's own cap is what it fills.
+//   - A caller is more than 36 h ahead, or the server as much behind: it is
+//     refused, since its session could not be forgotten for as long as it is
+//     ahead. Nothing is kept of it, so the same session begins once the clocks
+//     are right; for that reason the refusal does not say that the call never
+//     runs. Of a session that is known nothing changes.
 //   - A caller is two days behind: it is refused and told so. The bound rises to
 //     the session that is refused, so that the refusal stays true when the
 //     clock goes back.
+//
+// A session is kept for 24 h after its last call, whatever happens: callers
+// reckon with that. A principal that opens sessions all the time, such as a host
+// that starts a process every 10 s, has so many of them. It would have half as
+// many again if each were kept until its creation lies 36 h back, which is why
+// the sweep does not wait for that when a cap is nearly reached. The bound is one
+// for all principals, not one for each: a copy may come from another address,
+// and would there find a lower bound.
 //
 // Idleness is counted in ticks, not read from a clock: no jump makes a session
 // idle, and time in which the process was stopped does not count.
@@ -45,6 +56,9 @@ const (
 	// horizon is how far back by the server's clock a session's creation lies
 	// before the session may be forgotten, and is not begun any more.
 	horizon = 36 * time.Hour
+	// pressedHorizon takes its place for a principal that has nearly as many
+	// sessions as it may, and for all when the server has.
+	pressedHorizon = 26 * time.Hour
 )
 
 const (
@@ -64,12 +78,16 @@ type verdict uint8
 const (
 	admitted verdict = iota
 	duplicate
+	// late: the number lies below all that the session's window knows of.
+	late
 	principalFull
 	serverFull
 	// forgotten: the session may have been known before.
 	forgotten
 	// outdated: the session was never known, and never will be.
 	outdated
+	// ahead: the session is not known, and was created too far ahead.
+	ahead
 )
 
 // sessions holds all sessions of a server.
@@ -126,11 +144,16 @@ func (s *sessions) admit(p principal, session Session, seq uint64) verdict {
 		e.used = s.ticks.Load()
 		shard.admitted++
 	}
+	below := seq < e.highest && e.highest-seq >= windowSize
 	shard.mu.Unlock()
-	if !marked {
+	switch {
+	case marked:
+		return admitted
+	case below:
+		return late
+	default:
 		return duplicate
 	}
-	return admitted
 }
 
 // mark marks a number of a session that is known. Its caller has the lock.
@@ -154,6 +177,9 @@ func (s *sessions) begin(shard *shard, hashed uint64, p principal, session Sessi
 		s.raise(created)
 		return outdated
 	}
+	if created > s.now().Add(horizon).UnixMilli() {
+		return ahead
+	}
 	if full := s.quota.take(p); full != admitted {
 		return full
 	}
@@ -174,6 +200,13 @@ func (s *sessions) begin(shard *shard, hashed uint64, p principal, session Sessi
 // oldest is the creation time up to which sessions are not begun and may be
 // forgotten.
 func (s *sessions) oldest() int64 { return s.now().Add(-horizon).UnixMilli() }
+
+// mayForget reports whether a session that was created at a time and is idle may
+// be forgotten, when oldest is that of now.
+func (s *sessions) mayForget(created, oldest int64, p principal) bool {
+	const pressed = int64((horizon - pressedHorizon) / time.Millisecond)
+	return created <= oldest || created <= oldest+pressed && s.quota.pressed(p)
+}
 
 // raise raises the bound to a creation time, if it is not there yet.
 func (s *sessions) raise(created int64) {
@@ -238,7 +271,7 @@ func (s *sessions) sweepShard(shard *shard, now uint32, oldest int64) {
 			continue
 		}
 		created := e.session.Created().UnixMilli()
-		if created > oldest {
+		if !s.mayForget(created, oldest, e.principal) {
 			continue
 		}
 		// First the bound, then the session, both before the lock is let go: a

@@ -97,7 +97,7 @@ func TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough(t *testing.T) {
 	}{
 		"of a caller with the right time": {0, horizon},
 		"of a caller a day behind":        {-24 * time.Hour, 24 * time.Hour},
-		"of a caller a week ahead":        {7 * 24 * time.Hour, 7*24*time.Hour + horizon},
+		"of a caller a day ahead":         {24 * time.Hour, 24*time.Hour + horizon},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
@@ -192,7 +192,7 @@ func TestNoClockHurtsACaller(t *testing.T) {
 			for hour := range 14 * 24 {
 				w.jump = time.Duration(off(w.passed)) * day
 				if hour%24 == 5 {
-					for _, ahead := range []time.Duration{0, -time.Hour, 7 * day} {
+					for _, ahead := range []time.Duration{0, -time.Hour, 11 * time.Hour} {
 						buses = append(buses, &bus{ahead: ahead, call: call{session: NewSession(w.time().Add(ahead))}})
 					}
 				}
