@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/eventually"
 )
-
-// patience is how long a registry may take to tell what has changed.
-const patience = 20 * time.Second
 
 // Run runs the suite. Each test asks open for registries that share one store,
 // empty when the test begins; open closes them when the test ends.
@@ -55,37 +53,33 @@ func Instance(api, address string) discovery.Instance {
 
 // Register registers instances, waits until they stand in the registry, and
 // takes them out when the test ends.
-func Register(t *testing.T, registry discovery.Registry, instances ...discovery.Instance) discovery.Registration {
-	t.Helper()
+func Register(tb testing.TB, registry discovery.Registry, instances ...discovery.Instance) discovery.Registration {
+	tb.Helper()
 	registration, err := registry.Register(instances...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { Close(t, registration) })
-	select {
-	case <-registration.Registered():
-	case <-time.After(patience):
-		t.Fatalf("not registered after %v", patience)
-	}
+	tb.Cleanup(func() { Close(tb, registration) })
+	eventually.Receive(tb, "a registration", registration.Registered())
 	return registration
 }
 
 // Close closes a registration, in bounded time.
-func Close(t *testing.T, registration discovery.Registration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func Close(tb testing.TB, registration discovery.Registration) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), eventually.Limit)
 	defer cancel()
 	if err := registration.Close(ctx); err != nil {
-		t.Errorf("Close: %v", err)
+		tb.Errorf("Close: %v", err)
 	}
 }
 
 // Watch follows an API until the test ends.
-func Watch(t *testing.T, registry discovery.Registry, api string) *Watched {
-	t.Helper()
+func Watch(tb testing.TB, registry discovery.Registry, api string) *Watched {
+	tb.Helper()
 	w := &Watched{changed: make(chan struct{}, 1)}
 	w.Stop = registry.Watch(api, w.observe)
-	t.Cleanup(w.Stop)
+	tb.Cleanup(w.Stop)
 	return w
 }
 
@@ -117,9 +111,10 @@ func (w *Watched) Snapshots() []discovery.Snapshot {
 }
 
 // Until waits for a last snapshot that is as wanted.
-func (w *Watched) Until(t *testing.T, want string, is func(discovery.Snapshot) bool) discovery.Snapshot {
-	t.Helper()
-	limit := time.After(patience)
+func (w *Watched) Until(tb testing.TB, want string, is func(discovery.Snapshot) bool) discovery.Snapshot {
+	tb.Helper()
+	limit := time.NewTimer(eventually.Limit)
+	defer limit.Stop()
 	for {
 		all := w.Snapshots()
 		if len(all) > 0 && is(all[len(all)-1]) {
@@ -127,16 +122,16 @@ func (w *Watched) Until(t *testing.T, want string, is func(discovery.Snapshot) b
 		}
 		select {
 		case <-w.changed:
-		case <-limit:
-			t.Fatalf("after %v not told of %s; told last: %+v", patience, want, all[max(0, len(all)-1):])
+		case <-limit.C:
+			tb.Fatalf("after %v not told of %s; told last: %+v", eventually.Limit, want, all[max(0, len(all)-1):])
 		}
 	}
 }
 
 // UntilAddresses waits for a last snapshot with these addresses, in this order.
-func (w *Watched) UntilAddresses(t *testing.T, want ...string) discovery.Snapshot {
-	t.Helper()
-	return w.Until(t, fmt.Sprintf("exactly the addresses %v", want), func(s discovery.Snapshot) bool { return slices.Equal(addresses(s), want) })
+func (w *Watched) UntilAddresses(tb testing.TB, want ...string) discovery.Snapshot {
+	tb.Helper()
+	return w.Until(tb, fmt.Sprintf("exactly the addresses %v", want), func(s discovery.Snapshot) bool { return slices.Equal(addresses(s), want) })
 }
 
 func addresses(snapshot discovery.Snapshot) []string {

@@ -440,6 +440,7 @@ func (l *lease) guard(ctx, life context.Context, conn *etcdclient.Connection) {
 	defer stop()
 	key := slices.Min(slices.Collect(maps.Keys(l.held)))
 	l.deleted, l.stopDeleted = client.Watch(watchCtx, key, clientv3.WithFilterPut()), end
+	l.log.Debug("watching a key of the lease", "key", key, "lease", l.String())
 }
 
 // suspect has the lease and its keys looked at, since one of them was deleted.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -29,6 +30,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
 // openWith opens a registry as config says, for the length of the test.
@@ -36,7 +38,7 @@ func openWith(t *testing.T, config etcd.Config) *etcd.Registry {
 	t.Helper()
 	config.Namespace = newNamespace()
 	config.Logger = slog.New(slog.DiscardHandler)
-	config.TTL = 3 * time.Second
+	config.TTL = openedTTL
 	registry, err := etcd.Open(config)
 	if err != nil {
 		t.Fatal(err)
@@ -45,14 +47,13 @@ func openWith(t *testing.T, config etcd.Config) *etcd.Registry {
 	return registry
 }
 
-// wantUnreachable watches until etcd is told to be out of reach, for a reason.
+// wantUnreachable watches until etcd is unreachable for this reason: at first a busy
+// machine may have had no answer at all.
 func wantUnreachable(t *testing.T, registry *etcd.Registry, reason string) {
 	t.Helper()
-	snapshot := discoverytest.Watch(t, registry, "auth").Until(t, "an unreachable registry", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
-	var unreachable *discovery.UnreachableError
-	if err := snapshot.Err(); !errors.As(err, &unreachable) || !strings.Contains(err.Error(), reason) {
-		t.Errorf("told %v, want an UnreachableError that says %q", err, reason)
-	}
+	discoverytest.Watch(t, registry, "auth").Until(t, fmt.Sprintf("an UnreachableError that says %q", reason), func(s discovery.Snapshot) bool {
+		return errors.As(s.Err(), new(*discovery.UnreachableError)) && strings.Contains(s.Err().Error(), reason)
+	})
 }
 
 // withUsers starts an etcd that asks for a password, which is "pw": of root, and of
@@ -96,7 +97,7 @@ func withUsers(t *testing.T, users map[string][]string) (server *embed.Server, r
 func openAs(t *testing.T, server *embed.Server, user string) *etcd.Registry {
 	t.Helper()
 	registry, err := etcd.Open(etcd.Config{
-		Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: 3 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: openedTTL, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 
 	must(root.UserChangePassword(t.Context(), "service", "pw")) // the tokens of the old one are void
 	must(root.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()))
-	within(t, 5*time.Second, "registered again", oneLiveKey(t, root, "auth"))
+	eventually.True(t, "registered again", oneLiveKey(t, root, "auth"))
 	watched.UntilAddresses(t, "10.0.0.1:1")
 
 	must(root.UserChangePassword(t.Context(), "service", "pw"))
@@ -149,7 +150,7 @@ func TestATokenThatExpiresIsReplaced(t *testing.T) {
 	discoverytest.Watch(t, registry, "billing").UntilAddresses(t, "10.0.0.2:1")
 	before := registration.Status().Expires
 	must(root.UserChangePassword(t.Context(), "service", "pw"))
-	within(t, 5*time.Second, "kept alive", func() bool { return registration.Status().Expires.After(before) })
+	eventually.True(t, "kept alive", func() bool { return registration.Status().Expires.After(before) })
 	if _, alive := live(t, root, "auth"); alive != 1 {
 		t.Errorf("%d keys have a lease that lives, want one", alive)
 	}
@@ -305,10 +306,8 @@ func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	if descriptors, err := caller.Descriptors(t.Context(), found); descriptors != "compressed" || err != nil {
 		t.Errorf("the descriptors are %q, %v", descriptors, err)
 	}
-	time.Sleep(4 * time.Second) // its lease is kept, and its keys are compared
-	if status := registration.Status(); !status.Registered || status.Err != nil {
-		t.Errorf("after a check the status is %+v", status)
-	}
+	untilKeptFor(t, registration, openedTTL) // and its keys are compared meanwhile
+	untilRegistered(t, registration)
 	watched.UntilAddresses(t, "10.0.0.1:1")
 	discoverytest.Watch(t, service, "auth").UntilAddresses(t, "10.0.0.1:1") // it may call itself
 
@@ -316,13 +315,7 @@ func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for status := foreign.Status(); status.Err == nil || !strings.Contains(status.Err.Error(), "permission denied"); status = foreign.Status() {
-		select {
-		case <-status.Changed:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("the status of what must not be registered is %+v", status)
-		}
-	}
+	untilError(t, foreign, "permission denied")
 	discoverytest.Close(t, foreign)
 	discoverytest.Close(t, registration)
 	watched.UntilAddresses(t)

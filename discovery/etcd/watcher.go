@@ -43,6 +43,8 @@ type watcher struct {
 	describe string
 	several  bool // members to ask
 	repair   time.Duration
+	// listWithin is how long a listing may take after some that failed.
+	listWithin func(failures int) time.Duration
 	// skipped counts values that could not be used.
 	skipped atomic.Uint64
 
@@ -66,14 +68,15 @@ type watcher struct {
 
 func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watcher {
 	return &watcher{
-		conn:     conn,
-		keys:     keys,
-		log:      config.Logger,
-		describe: config.client().Describe(),
-		several:  len(config.Endpoints) > 1,
-		repair:   repairEvery,
-		watches:  make(map[string]*watch),
-		followed: make(map[*watch]struct{}),
+		conn:       conn,
+		keys:       keys,
+		log:        config.Logger,
+		describe:   config.client().Describe(),
+		several:    len(config.Endpoints) > 1,
+		repair:     repairEvery,
+		listWithin: func(failures int) time.Duration { return min(listFirst<<min(failures, 8), listLongest) },
+		watches:    make(map[string]*watch),
+		followed:   make(map[*watch]struct{}),
 	}
 }
 
@@ -267,7 +270,7 @@ func (r *watcher) list(life context.Context, w *watch) error {
 	if err := r.connect(life); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(life, min(listFirst<<min(w.failures, 8), listLongest))
+	ctx, cancel := context.WithTimeout(life, r.listWithin(w.failures))
 	defer cancel()
 	client, err := r.conn.Ready(ctx)
 	if err != nil {

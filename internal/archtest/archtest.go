@@ -57,6 +57,7 @@ var kit = []string{
 	"./discovery/etcd/embed",
 	"./discovery/memory",
 	"./internal/faulty/cluster",
+	"./internal/eventually",
 	"./internal/testproto/...",
 	"go.etcd.io/etcd/api/v3/...",
 	"go.etcd.io/etcd/client/v3/...",

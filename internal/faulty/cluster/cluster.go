@@ -36,6 +36,7 @@ type Member struct {
 	config embed.Config
 	server *embed.Server // nil while it is stopped
 	proxy  *toxiproxy.Proxy
+	cut    bool // by Stop
 }
 
 // Start starts an etcd of some members, which lasts until the test ends.
@@ -144,7 +145,7 @@ func (c *Cluster) Direct() *clientv3.Client {
 	return client
 }
 
-// Start starts the member, with the data that it had.
+// Start starts the member, with the data that it had, and lets callers connect.
 func (m *Member) Start() {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -154,10 +155,22 @@ func (m *Member) Start() {
 		return
 	}
 	m.server = server
+	if m.cut {
+		m.cut = false
+		m.Heal()
+	}
 }
 
-// Stop stops the member. Its data stay.
+// Stop cuts callers off and stops the member. Its data stay.
 func (m *Member) Stop() {
+	m.Cut()
+	m.cut = true
+	m.Shutdown()
+}
+
+// Shutdown stops the member as its operator does: for up to 7 s it still serves the
+// streams that it has, and takes no new ones. Its data stay.
+func (m *Member) Shutdown() {
 	if m.server == nil {
 		return
 	}
