@@ -83,6 +83,7 @@ func newChain(serve serveOptions, guard *atmostonce.Server, calls *underWay, lim
 // options returns the options of a server, with the program's own between.
 func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
+	options = append(options, protection()...)
 	options = append(options, own...)
 	return append(options,
 		grpc.UnaryInterceptor(c.outerUnary), // it comes before those that are chained

@@ -135,6 +135,13 @@ func StopWithin(budget time.Duration) ServeOption {
 // service speaks plain text. The framework's own interceptors run before
 // chained ones; grpc.UnaryInterceptor and grpc.StreamInterceptor are the
 // framework's and an error here.
+//
+// They replace the framework's defaults: a connection may have 1,000 calls under
+// way (grpc.MaxConcurrentStreams) and a call 64 KiB of metadata
+// (grpc.MaxHeaderListSize); it is made within 20 s (grpc.ConnectionTimeout),
+// closed when its client answers no ping within 20 s after a minute of silence
+// (grpc.KeepaliveParams), and its client may ping every 5 s, also without a call
+// (grpc.KeepaliveEnforcementPolicy).
 func ServerOptions(options ...grpc.ServerOption) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.server = append(o.server, options...)

@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +28,10 @@ var errStreamEnded = status.Error(codes.Unavailable, "the instance shuts down an
 // was received. Streams of gRPC's own services (health, reflection) are kept
 // apart: no shutdown waits for them.
 type underWay struct {
-	names map[string]string      // bus names, by gRPC's path
-	unary map[string]*unaryCalls // by gRPC's path; does not change once the server runs
+	// names are bus names, and unary the counters of unary RPCs, by gRPC's path.
+	// Neither changes once the server runs.
+	names map[string]string
+	unary map[string]*unaryCalls
 
 	// mu guards the fields below.
 	mu      sync.Mutex
@@ -54,19 +57,17 @@ func newUnderWay(apis []*contract.API) *underWay {
 	return u
 }
 
-// name returns the bus name of an RPC, else its path.
-func (u *underWay) name(path string) string {
-	if name, ok := u.names[path]; ok {
-		return name
-	}
-	return path
-}
-
-// add has the unary calls of an API counted.
+// add has the calls of an API counted. An RPC without a contract goes by its
+// path.
 func (u *underWay) add(desc *grpc.ServiceDesc) {
 	for _, method := range desc.Methods {
 		path := "/" + desc.ServiceName + "/" + method.MethodName
-		u.unary[path] = &unaryCalls{name: u.name(path)}
+		u.names[path] = cmp.Or(u.names[path], path)
+		u.unary[path] = &unaryCalls{name: u.names[path]}
+	}
+	for _, stream := range desc.Streams {
+		path := "/" + desc.ServiceName + "/" + stream.StreamName
+		u.names[path] = cmp.Or(u.names[path], path)
 	}
 }
 
@@ -160,7 +161,7 @@ func (u *underWay) streamCounts() counts {
 	running := make(counts)
 	for stream := range u.streams {
 		if !stream.infrastructure {
-			running[u.name(stream.path)]++
+			running[cmp.Or(u.names[stream.path], "unknown methods")]++
 		}
 	}
 	return running
@@ -188,7 +189,7 @@ func (c counts) String() string {
 		if c[a] != c[b] {
 			return int(c[b] - c[a])
 		}
-		return strings.Compare(a, b)
+		return cmp.Compare(a, b)
 	})
 	var words []string
 	for i, name := range names {
@@ -196,7 +197,7 @@ func (c counts) String() string {
 			words = append(words, fmt.Sprintf("%d other RPCs", len(names)-maxNamed))
 			break
 		}
-		words = append(words, fmt.Sprintf("%d of %.200s", c[name], name))
+		words = append(words, fmt.Sprintf("%d of %s", c[name], name))
 	}
 	return strings.Join(words, ", ")
 }

@@ -66,7 +66,8 @@ func (s *served) Value(key any) any {
 	case streamKey:
 		s.handed.Store(true)
 	case drainKey{}:
-		return (<-chan struct{})(s.server.drained)
+		var drained <-chan struct{} = s.server.drained // which only receives
+		return drained
 	}
 	return s.Context.Value(key)
 }
