@@ -24,6 +24,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -309,7 +310,9 @@ func TestALateCallIsRefusedAsDraining(t *testing.T) {
 		if snapshot := discoverytest.Watch(t, running.registry, "test.echo").Until(t, "anything", func(discovery.Snapshot) bool { return true }); len(snapshot.Instances) != 0 {
 			t.Errorf("connections were told to go away before the registry was left: %v", snapshot.Instances)
 		}
-		late := caller.begin(testv1.EchoService_EchoSoon_FullMethodName, "onecall-call", instance.Incarnation.String()+".AZt8qY8udheYGRobHB0eHw.1")
+		late := caller.begin(testv1.EchoService_EchoSoon_FullMethodName, atmostonce.CallKey, atmostonce.Identity{
+			Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1,
+		}.Value())
 		caller.send(late, &testv1.EchoSoonRequest{Text: "late"})
 		trailers := caller.trailers(late)
 		if !strings.Contains(trailers["grpc-message"], "draining") || trailers["grpc-status"] != "9" || trailers["onecall-outcome"] != "refused" {
