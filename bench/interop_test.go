@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 )
@@ -33,7 +35,31 @@ func TestInteropCasesPassThroughServeAndBus(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	bus, err := framework.NewBus(registry, quiet)
+	passInterop(t, registry)
+}
+
+// TestInteropCasesPassThroughABusToAPlainServer runs them against grpc-go's own
+// server, whose errors no outcome is known of.
+func TestInteropCasesPassThroughABusToAPlainServer(t *testing.T) {
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	grpc_testing.RegisterTestServiceServer(server, interop.NewTestServer())
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	registry := memory.New()
+	if _, err := registry.Register(discovery.Instance{API: "grpc.testing.TestService", Address: listener.Addr().String(), State: discovery.Serving}); err != nil {
+		t.Fatal(err)
+	}
+	passInterop(t, registry)
+}
+
+// passInterop runs the cases on a bus.
+func passInterop(t *testing.T, registry *memory.Registry) {
+	t.Helper()
+	bus, err := framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

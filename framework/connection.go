@@ -118,16 +118,19 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 				c.bus.keepCalled(route, method)
 			}
 			if err := route.rules.CheckReply(reply); err != nil {
-				return failure{route: route, outcome: Executed, err: err}.told()
+				return failure{route: route, outcome: Executed, written: true, err: err}.told()
 			}
 			return nil
 		}
-		failed := failure{route: route, outcome: again.outcome(record), problem: ch.finding.throughout(before), err: err}
+		failed := newFailure(route, record, again.outcome(record), err)
+		failed.problem = ch.finding.throughout(before)
 		limited, cancel := call.Context(ctx)
 		waited := again.wait(limited, record, failed)
 		cancel()
 		if !waited {
-			failed.err = call.Explain(ctx, route.rpc, err)
+			if failed.outcome != Executed {
+				failed.err = call.Explain(ctx, route.rpc, err)
+			}
 			return c.explain(ctx, failed)
 		}
 	}
@@ -157,9 +160,10 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 		record := c.held.calls.NewRecord(ctx, method)
 		begun, err := c.begin(record, route, desc, method, opts)
 		if err == nil {
-			return &stream{ClientStream: begun, conn: c, route: route, record: record}, nil
+			return &stream{ClientStream: begun, again: again, conn: c, route: route, record: record}, nil
 		}
-		failed := failure{route: route, outcome: again.outcome(record), problem: c.held.finding.throughout(before), err: err}
+		failed := newFailure(route, record, again.outcome(record), err)
+		failed.problem = c.held.finding.throughout(before)
 		if !again.wait(ctx, record, failed) {
 			return nil, c.explain(ctx, failed)
 		}
@@ -182,10 +186,12 @@ func (c *connection) begin(record *atmostonce.Record, route *route, desc *grpc.S
 	return route.rules.ClientStream(begun, cancel), nil
 }
 
-// explain gives the error of a call that failed, in words.
+// explain gives the error of a call that failed, in words. ctx is the caller's
+// own.
 func (c *connection) explain(ctx context.Context, failed failure) error {
-	if c.bus.ended(ctx, status.Code(failed.err)) {
-		failed.problem = nil
+	failed.ended = endOf(ctx, status.Code(failed.err))
+	if failed.outcome != Executed && c.bus.ended(ctx, status.Code(failed.err)) {
+		failed.problem, failed.written = nil, false
 		failed.err = &callError{
 			status: status.New(codes.Canceled, ErrClosed.Error()),
 			text:   failed.route.rpc + ": " + ErrClosed.Error(),

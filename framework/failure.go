@@ -1,9 +1,14 @@
 package framework
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
@@ -15,14 +20,53 @@ type failure struct {
 	// problem is why no instance could be found, if there was none all the
 	// while; nil otherwise.
 	problem *problem
-	err     error
+	// written says that a handler may have written the error, or an interceptor
+	// of the program's: it stays in its own words.
+	written bool
+	// ended is the error of the caller's own context, if that ended the call.
+	ended error
+	err   error
 }
 
-// told gives the error as the program gets it. An error of the handler's stays
-// in its own words; others say what is known of the call.
+// newFailure returns the failure of an issue. outcome is that of the whole call,
+// of which record is the last.
+func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err error) failure {
+	failed := failure{route: route, outcome: outcome, err: err}
+	own := record.Outcome()
+	switch {
+	case record.Answered(err):
+		failed.written = own == Executed || own == Unknown && atmostonce.ReasonOf(err) == ""
+	case !record.Settled(err):
+		failed.written = own == Executed
+	}
+	return failed
+}
+
+// endOf returns the error of a caller's context if it is what ended a call whose
+// error has a code. Its time may be up for a peer a moment sooner than for it.
+func endOf(ctx context.Context, code codes.Code) error {
+	switch code {
+	case codes.DeadlineExceeded:
+		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+			return context.DeadlineExceeded
+		}
+	case codes.Canceled:
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return context.Canceled
+		}
+	default:
+	}
+	return nil
+}
+
+// told gives the error as the program gets it. An error that a handler may have
+// written stays in its own words; others say what is known of the call.
 func (f failure) told() error {
 	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
-	if f.outcome == Executed && f.problem == nil {
+	if f.ended != nil {
+		causes = append(causes, f.ended)
+	}
+	if f.written {
 		return &callError{status: st, text: text, outcome: f.outcome, causes: causes}
 	}
 	switch f.err.(type) { //nolint:errorlint // only of itself: these name the RPC already
@@ -39,7 +83,7 @@ func (f failure) told() error {
 		case codes.Unavailable:
 			text = f.route.rpc + ": " + f.problem.err.Error()
 			st = status.New(f.problem.code(), text)
-			causes = []error{f.problem.err, f.err}
+			causes = append([]error{f.problem.err}, causes...)
 		default:
 		}
 	}

@@ -141,7 +141,11 @@ func (b *Bus) unread(ctx, limited context.Context, name string, err error) error
 	if b.ended(ctx, code) {
 		return notSent(codes.Canceled, name+": "+ErrClosed.Error()+" (the call was not sent)", ErrClosed, err)
 	}
-	return notSent(code, name+": "+err.Error()+" (the call was not sent)", err)
+	causes := []error{err}
+	if ended := endOf(ctx, code); ended != nil {
+		causes = append(causes, ended)
+	}
+	return notSent(code, name+": "+err.Error()+" (the call was not sent)", causes...)
 }
 
 // get gives the schema of an instance: of the first whose can be had.

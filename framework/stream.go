@@ -7,13 +7,13 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
-	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
 // stream is a stream whose errors say whether its handler started.
 type stream struct {
 	grpc.ClientStream
 
+	again  reissue // how it came to be begun
 	conn   *connection
 	route  *route
 	record *atmostonce.Record
@@ -30,9 +30,5 @@ func (s *stream) told(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	outcome := s.record.Outcome()
-	if broken, ok := err.(*validate.Error); ok && broken.Reply { //nolint:errorlint // only of itself: an interceptor's may be of another call
-		outcome = Executed // a reply came, whatever the server says of the call
-	}
-	return s.conn.explain(s.Context(), failure{route: s.route, outcome: outcome, err: err})
+	return s.conn.explain(s.record.Context, newFailure(s.route, s.record, s.again.outcome(s.record), err))
 }

@@ -96,31 +96,3 @@ func hideReserved(opts []grpc.CallOption) {
 		}
 	}
 }
-
-// hidingStream is a caller's stream whose header and trailer have no reserved
-// keys.
-type hidingStream struct {
-	grpc.ClientStream
-
-	opts []grpc.CallOption
-	// single says that the stream has one reply, with which it ends.
-	single bool
-}
-
-// Header implements [grpc.ClientStream].
-func (s *hidingStream) Header() (metadata.MD, error) {
-	header, err := s.ClientStream.Header()
-	return withoutReserved(header), err
-}
-
-// Trailer implements [grpc.ClientStream].
-func (s *hidingStream) Trailer() metadata.MD { return withoutReserved(s.ClientStream.Trailer()) }
-
-// RecvMsg implements [grpc.ClientStream].
-func (s *hidingStream) RecvMsg(msg any) error {
-	err := s.ClientStream.RecvMsg(msg)
-	if err != nil || s.single { // from now on the program may read what its options received
-		hideReserved(s.opts)
-	}
-	return err
-}

@@ -29,11 +29,16 @@ type Record struct {
 	// picked says that it is bound to an instance and may be on its way; left
 	// that it got a stream; ended that the call has returned to the program.
 	picked, left, ended bool
-	// answered says that the error of the call is a status that the peer sent,
-	// and expired that it is [SessionExpired] from the bound instance.
-	answered, expired bool
-	// clean says that grpc-go reported the end of the call without an error.
-	clean    bool
+	// expired says that the bound instance refused the call with
+	// [SessionExpired]; replied that a message of a stream came; unsent that the
+	// request could not be written.
+	expired, replied, unsent bool
+	// clean says that grpc-go reported the end of the call without an error,
+	// wordless that the peer sent an error all the same: see learn. trusted says
+	// that the bound instance did.
+	clean, wordless, trusted bool
+
+	answer   error         // what the peer sent as the status of the call
 	bound    *boundSubConn // the connection of the last pick
 	identity Identity
 	stamp    *stamp // what carries identity, until the pick ends
@@ -72,6 +77,10 @@ func (r *Record) Outcome() Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.unsent:
+		return NotSent
+	case r.replied && (r.picked || r.outcome == Unknown):
+		return Executed // a message proves that the handler ran
 	case r.left:
 		return r.outcome
 	case r.picked:
@@ -81,12 +90,12 @@ func (r *Record) Outcome() Outcome {
 	}
 }
 
-// Answered reports whether the call ended with an error that the peer sent as
-// its status, rather than one of the connection or of this program.
-func (r *Record) Answered() bool {
+// Answered reports whether err, with which the call returned, is a status that
+// the peer sent, rather than an error of the connection or of this program.
+func (r *Record) Answered(err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.answered
+	return r.answer != nil && errors.Is(err, r.answer)
 }
 
 // Settled reports whether err, with which the call returned, is the end of the
@@ -104,9 +113,27 @@ func (r *Record) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
-	if r.clean { // see learn
+	if r.clean {
 		r.clean, r.outcome = false, Unknown
 	}
+	if r.wordless {
+		r.wordless = false
+		r.conclude(err)
+	}
+}
+
+// received notes that a message of a stream came.
+func (r *Record) received() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replied = true
+}
+
+// unwritten notes that the request of a call could not be written.
+func (r *Record) unwritten() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unsent = true
 }
 
 // Expired reports whether the bound instance refused the call with
@@ -251,17 +278,28 @@ func (r *Record) done(info balancer.DoneInfo) {
 }
 
 // learn takes in what came back of a call that was sent. r.mu is held.
+//
+// grpc-go reports no error also of a call whose error arrived while its request
+// was being written: then failed has it. An OK reply has no trailer of ours.
 func (r *Record) learn(info balancer.DoneInfo) {
-	// grpc-go reports no error also of a call whose error arrived while its request
-	// was being written; an OK reply has no trailer of ours.
-	if r.clean = info.Err == nil && len(info.Trailer[IncarnationKey]) == 0; r.clean {
-		r.outcome = Executed // whatever an interceptor makes of it
-		return
+	r.outcome, r.trusted = told(info.Trailer, r.identity.Incarnation)
+	answered := answered(info)
+	switch {
+	case info.Err == nil:
+		r.wordless = answered
+		if r.clean = len(info.Trailer[IncarnationKey]) == 0; r.clean {
+			r.outcome = Executed // whatever an interceptor makes of it
+		}
+	case answered:
+		r.conclude(info.Err)
 	}
-	r.answered = answered(info)
-	var bound bool
-	r.outcome, bound = told(info.Trailer, r.identity.Incarnation)
-	if r.expired = bound && r.outcome != Executed && ReasonOf(info.Err) == SessionExpired; r.expired && r.age() < forgottenAfter {
+}
+
+// conclude takes in the status that the peer sent. r.mu is held.
+func (r *Record) conclude(err error) {
+	r.answer = err
+	r.expired = r.trusted && r.outcome != Executed && ReasonOf(err) == SessionExpired
+	if r.expired && r.age() < forgottenAfter {
 		r.outcome = Refused
 	}
 }

@@ -58,7 +58,12 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 		return err
 	}
 	err = invoker(ctx, method, req, reply, conn, opts...)
-	note(ctx, err)
+	if record := recordOf(ctx); err != nil && record != nil {
+		record.failed(err)
+		if unwritable(req, opts, err) {
+			record.unwritten()
+		}
+	}
 	hideReserved(opts)
 	return err
 }
@@ -71,19 +76,14 @@ func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *g
 		return nil, err
 	}
 	stream, err := streamer(ctx, desc, conn, method, opts...)
-	note(ctx, err)
-	if err != nil {
-		return nil, err
-	}
-	return &hidingStream{ClientStream: stream, opts: opts, single: !desc.ServerStreams}, nil
-}
-
-// note has a call's record know the error that grpc-go returned.
-func note(ctx context.Context, err error) {
-	if err == nil {
-		return
-	}
-	if record := recordOf(ctx); record != nil {
+	record := recordOf(ctx)
+	switch {
+	case record == nil:
+		return stream, err
+	case err != nil:
 		record.failed(err)
+		return nil, err
+	default:
+		return &callerStream{ClientStream: stream, record: record, desc: desc, opts: opts}, nil
 	}
 }

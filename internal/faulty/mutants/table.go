@@ -201,7 +201,7 @@ func reissues() []mutant {
 		{
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
-			edits:  []edit{{file: folder + "record.go", old: "bound && r.outcome != Executed && ReasonOf", new: "bound && ReasonOf"}},
+			edits:  []edit{{file: folder + "record.go", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.trusted && ReasonOf"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
@@ -225,7 +225,7 @@ func reissues() []mutant {
 		{
 			name:   "an expired session is believed from anybody",
 			breaks: "a refusal of the session counts from the instance that the call was bound to",
-			edits:  []edit{{file: folder + "record.go", old: "bound && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
+			edits:  []edit{{file: folder + "record.go", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
 			suites: of(interceptor, "TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone"),
 		},
 		{

@@ -99,6 +99,9 @@ func FailAfterMessage(reply proto.Message, code codes.Code, text string, pairs .
 // AnswerHalf answers with headers and the first half of a message.
 func AnswerHalf(reply proto.Message) Step { return steps(headers(), message(reply, true)) }
 
+// Message answers with a message, after which the call goes on.
+func Message(reply proto.Message) Step { return steps(headers(), message(reply, false)) }
+
 // AnswerHeaders answers with headers alone.
 func AnswerHeaders() Step { return headers() }
 
