@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery/resolver"
@@ -173,6 +175,12 @@ func (c *chain) innerStream(srv any, stream grpc.ServerStream, info *grpc.Stream
 	return c.checkedStream(srv, stream, info, handler)
 }
 
+// callerKeepalive has Linux end a connection on which what was sent is not
+// acknowledged for Timeout; the policy's own probes send something on each within
+// 16 s. Pings of HTTP/2 are for other systems: grpc-go's servers allow one every
+// 5 minutes unless they were told otherwise, and end the connection after more.
+var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
+
 // dialOptions gives the options of a connection: the program's own between
 // defaults, which they may change, and what they may not.
 //
@@ -185,7 +193,7 @@ func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]ti
 	}
 	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
 	// A proxy of the environment would replace the instances' addresses.
-	options = append(options, grpc.WithNoProxy())
+	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
 	if !bus.credentials {
 		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	}

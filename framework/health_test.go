@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -48,9 +49,9 @@ func say(stream grpc_health_v1.Health_WatchServer, health grpc_health_v1.HealthC
 	return stream.Send(&grpc_health_v1.HealthCheckResponse{Status: health})
 }
 
-// withHealth serves e with a health service of its own, in memory, and returns a
-// bus that reaches it.
-func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOption) *framework.Bus {
+// withHealth serves the test APIs with a health service of its own, in memory, and
+// returns a bus that reaches it, and what ends the service.
+func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOption) (*framework.Bus, func()) {
 	t.Helper()
 	listener, registry := bufconn.Listen(1<<20), memory.New()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -61,13 +62,14 @@ func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOp
 			grpc_health_v1.RegisterHealthServer(apis, health)
 		}, quiet, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		<-returned
 	})
+	t.Cleanup(stop)
 	serving(t, registry, 1)
 	return newBus(t, registry, append(options, framework.DialOptions(
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))...)
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))...), stop
 }
 
 // TestAnIdleStreamThatAProxyEndsIsNoFault has each health stream end a second after
@@ -93,7 +95,7 @@ func TestAnIdleStreamThatAProxyEndsIsNoFault(t *testing.T) {
 						return nil
 					}
 				}}
-				bus := withHealth(t, health)
+				bus, _ := withHealth(t, health)
 				ready(t, bus, "test.echo")
 				client := testv1.NewEchoServiceClient(bus)
 				for range 600 {
@@ -130,7 +132,7 @@ func TestAnInstanceThatDoesNotServeIsNotCalled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				bus := withHealth(t, &scriptedHealth{stream: test.stream})
+				bus, _ := withHealth(t, &scriptedHealth{stream: test.stream})
 				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
 				if err == nil || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("a call = %v, want one that was not sent and says %q", err, test.want)
@@ -145,7 +147,7 @@ func TestAnInstanceThatDoesNotServeIsNotCalled(t *testing.T) {
 func TestAServerThatNeverAnswersTheHealthStreamIsUsed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		bus := withHealth(t, &scriptedHealth{stream: func(_ int64, stream grpc_health_v1.Health_WatchServer) error {
+		bus, _ := withHealth(t, &scriptedHealth{stream: func(_ int64, stream grpc_health_v1.Health_WatchServer) error {
 			<-stream.Context().Done()
 			return nil
 		}})

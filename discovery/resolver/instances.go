@@ -212,7 +212,7 @@ func (i *instances) reached() {
 }
 
 func (i *instances) newReach(instance *discovery.Instance) *reach {
-	return &reach{address: instance.Address, changed: i.reached, note: i.notes.add, connection: i.config.Connection}
+	return &reach{address: instance.Address, changed: i.reached, again: i.again, note: i.notes.add, connection: i.config.Connection}
 }
 
 // renewSilent has the candidates on whose connection nothing is answered connect
@@ -257,7 +257,25 @@ func (i *instances) consider(wanted []*discovery.Instance) {
 			candidates[n].connectBy(i.newReach(instance))
 		}
 	}
+	i.noteGone(candidates)
 	i.candidates = candidates
+}
+
+// noteGone has it logged which candidates there are no more.
+func (i *instances) noteGone(left []*candidate) {
+	for _, before := range i.candidates {
+		address := before.instance.Address
+		_, stays := slices.BinarySearchFunc(left, address, func(c *candidate, address string) int {
+			return cmp.Compare(c.instance.Address, address)
+		})
+		if stays {
+			continue
+		}
+		draining := slices.ContainsFunc(i.snapshot.Instances, func(present discovery.Instance) bool {
+			return present.Address == address && present.State == discovery.Draining
+		})
+		i.notes.add(note{slog.LevelInfo, "an instance is gone", []any{"address", address, "drained", draining}})
+	}
 }
 
 // find gives the candidate that an instance is, or was until it was lost; nil if

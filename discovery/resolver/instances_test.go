@@ -1,10 +1,8 @@
 package resolver_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -296,23 +294,19 @@ func TestWhetherMostVanishedCountsAllZones(t *testing.T) {
 	s.wantUsed(all[1:]...)
 }
 
-// logs is a handler that is called with each line.
-type logs func()
-
-func (logs) Enabled(context.Context, slog.Level) bool    { return true }
-func (l logs) Handle(context.Context, slog.Record) error { l(); return nil }
-func (l logs) WithAttrs([]slog.Attr) slog.Handler        { return l }
-func (l logs) WithGroup(string) slog.Handler             { return l }
-
 // TestAnInstanceLostWhileItIsDecidedOnIsNoticed loses the connection just when the
 // instance has been kept for being reachable.
 func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s *story
-		s, built := build(t, onecall.Config{Logger: slog.New(logs(func() {
-			s.reach(0, connectivity.Idle)
-		}))})
+		asked := 0
+		s, built := build(t, onecall.Config{Accept: func(discovery.Instance, func()) error {
+			if asked++; asked == 2 { // it was just decided to keep it
+				s.reach(0, connectivity.Idle)
+			}
+			return nil
+		}})
 		defer built.Close()
 		all := fleet(1)
 		s.tellOf(all...)

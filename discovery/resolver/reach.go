@@ -16,9 +16,10 @@ import (
 // all goroutines.
 type reach struct {
 	address string
-	// changed is called when that changes, and note has a line logged later.
-	changed func()
-	note    func(note)
+	// changed is called when that changes, again when there is to be another
+	// connection, and note has a line logged later.
+	changed, again func()
+	note           func(note)
 	// connection is called with each state of a connection.
 	connection func(Connection)
 
@@ -133,7 +134,7 @@ func (o *Observer) Silent() {
 	o.reach.mu.Lock()
 	o.reach.silent = true
 	o.reach.mu.Unlock()
-	o.reach.changed()
+	o.reach.again()
 }
 
 // Refused takes in that the instance refuses one call after the other.

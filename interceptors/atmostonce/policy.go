@@ -190,9 +190,9 @@ func (p *policy) Close() {
 	}
 }
 
-// keep probes the connections on which nothing was answered for a time.
+// keep looks after the connections: see [watch].keep.
 func (p *policy) keep() {
-	ticker := time.NewTicker(probeEvery)
+	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
 		select {

@@ -26,10 +26,10 @@ const (
 	// firstAnswer is how long an instance has to answer Watch before Check is
 	// called instead: some proxies hold replies of streams back.
 	firstAnswer = 2 * time.Second
-	// probeEvery is how often a connection is probed on which nothing was
-	// answered since, and probeTimeout how long the answer may take. Together
-	// they are below the 30 s within which a silent connection is replaced.
-	probeEvery, probeTimeout = 15 * time.Second, 10 * time.Second
+	// A connection is probed when nothing was answered on it between two looks,
+	// and the answer may take probeTimeout. So one that goes silent right after an
+	// answer is found out after two looks and the timeout: within 30 s.
+	lookEvery, probeTimeout = 8 * time.Second, 10 * time.Second
 	// mostFailures is how many streams in a row may fail without a message
 	// before the instance counts as one that does not serve.
 	mostFailures = 3
@@ -74,6 +74,8 @@ type watch struct {
 	// known is whether anything was reported, and lost whether that was last that
 	// nothing is answered.
 	known, lost atomic.Bool
+	// probing is whether keep is at work.
+	probing atomic.Bool
 	// failures counts streams in a row that ended without a message. It is run's.
 	failures int
 }
@@ -181,12 +183,14 @@ func (w *watch) probe() (metadata.MD, *grpc_health_v1.HealthCheckResponse, error
 	return header, reply, err
 }
 
-// keep probes the connection, unless an answer came on it since the last time.
+// keep probes the connection, unless an answer came on it since the last look.
 func (w *watch) keep() {
-	if w.bound.alive.Swap(false) {
+	if w.bound.alive.Swap(false) || !w.probing.CompareAndSwap(false, true) {
 		return
 	}
+	defer w.probing.Store(false)
 	header, reply, err := w.probe()
+	w.bound.alive.Store(!errors.Is(err, ErrSilent))
 	switch {
 	case w.ctx.Err() != nil:
 	case errors.Is(err, ErrSilent):
@@ -202,8 +206,12 @@ func (w *watch) keep() {
 // silent reports that nothing is answered on the connection. An answer after all
 // has it used again.
 func (w *watch) silent() {
+	if w.lost.Load() {
+		return
+	}
 	w.report(nil, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: ErrSilent})
-	if !w.lost.Swap(true) && w.bound.observer != nil {
+	w.lost.Store(true)
+	if w.bound.observer != nil {
 		w.bound.observer.Silent()
 	}
 }
