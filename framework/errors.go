@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -14,6 +15,11 @@ var ErrClosed error = &callError{status: status.New(codes.Canceled, "the bus is 
 // callError is one coded error at the edge: a status for programs, a text for
 // people, what is known of the call, and the causes for errors.Is and
 // errors.As.
+//
+// A handler that returns it sends the status to its own caller, who may be an
+// outsider. So a status whose cause is discovery or a connection has a message of
+// its own, by briefly: addresses, endpoints and the names of other APIs are in
+// the text alone.
 type callError struct {
 	status  *status.Status
 	text    string
@@ -31,6 +37,31 @@ func (e *callError) Unwrap() []error { return e.causes }
 // error that is what the server sent.
 func (e *callError) GRPCStatus() *status.Status { return e.status }
 
+// briefly returns the status of a call that failed for its instances' or the
+// registry's sake: what became of it and no more, with the details of st.
+func briefly(st *status.Status, code codes.Code, rpc string) *status.Status {
+	words := code.String()
+	switch code {
+	case codes.Unavailable:
+		words = "the API is unavailable, or the connection to it broke"
+	case codes.DeadlineExceeded:
+		words = "no reply in time"
+	case codes.Unimplemented:
+		words = "the API is not served"
+	case codes.FailedPrecondition:
+		words = "the API is served with an incompatible schema"
+	case codes.Canceled:
+		words = "the call was canceled"
+	default:
+	}
+	brief := st.Proto()
+	if brief == nil {
+		brief = &spb.Status{}
+	}
+	brief.Code, brief.Message = int32(code), rpc+": "+words //nolint:gosec // codes are small
+	return status.FromProto(brief)
+}
+
 // notSent is the error of a call that was not even tried.
 func notSent(code codes.Code, text string, causes ...error) error {
 	return &callError{status: status.New(code, text), text: text, outcome: NotSent, causes: causes}
@@ -43,10 +74,9 @@ func invalid(format string, args ...any) error {
 
 // waitError is what a wait ended with when its context did.
 func waitError(ctx context.Context, text string, causes ...error) error {
-	text = "onecall: " + text
 	return &callError{
-		status: status.New(status.FromContextError(ctx.Err()).Code(), text),
-		text:   text,
+		status: status.FromContextError(ctx.Err()),
+		text:   "onecall: " + text,
 		causes: append(causes, ctx.Err()),
 	}
 }

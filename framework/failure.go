@@ -78,14 +78,17 @@ func (f failure) told() error {
 		switch st.Code() {
 		case codes.DeadlineExceeded:
 			text += ": " + f.problem.err.Error()
-			st = status.New(st.Code(), text)
 			causes = append(causes, f.problem.err)
 		case codes.Unavailable:
 			text = f.route.rpc + ": " + f.problem.err.Error()
-			st = status.New(f.problem.code(), text)
+			st = briefly(st, f.problem.code(), f.route.rpc)
 			causes = append([]error{f.problem.err}, causes...)
 		default:
 		}
+	}
+	_, timed := f.err.(*timeout.Error) //nolint:errorlint // only of itself: its words are its own
+	if code := st.Code(); f.outcome != Refused && (code == codes.Unavailable || code == codes.DeadlineExceeded && !timed) {
+		st = briefly(st, code, f.route.rpc) // grpc-go's words have addresses
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
 }

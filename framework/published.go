@@ -145,7 +145,7 @@ func (b *Bus) unread(ctx, limited context.Context, name string, err error) error
 	if ended := endOf(ctx, code); ended != nil {
 		causes = append(causes, ended)
 	}
-	return notSent(code, name+": "+err.Error()+" (the call was not sent)", causes...)
+	return &callError{status: briefly(nil, code, name), text: name + ": " + err.Error() + " (the call was not sent)", outcome: NotSent, causes: causes}
 }
 
 // get gives the schema of an instance: of the first whose can be had.
