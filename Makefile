@@ -30,14 +30,30 @@ demo: ## Serve, find and call an API: an embedded etcd, two instances of auth an
 	go build -o $(BIN) ./examples/auth/service ./examples/auth/demo
 	$(BIN)/demo
 
+# Most tests wait for something, an etcd above all, and use little CPU meanwhile.
+PARALLEL := 16
+TESTPKGS ?= ./...
+TESTFLAGS ?=
+
 .PHONY: test
-test: ## Run the tests of every module
-	go test ./...
-	cd bench && go test -p 1 -timeout 5m ./... # one after the other: gRPC's own case of a cancelled stream wants no load beside it
+test: ## Run the tests of every module, or of TESTPKGS alone, with TESTFLAGS
+	go test -parallel $(PARALLEL) $(TESTFLAGS) $(TESTPKGS)
+ifeq ($(TESTPKGS),./...)
+	cd bench && go test $(TESTFLAGS) ./...
+endif
+
+.PHONY: test-busy
+test-busy: ## Run the tests N times (default 10) beside two busy loops a core, and say what failed
+	TESTPKGS="$(TESTPKGS)" TESTFLAGS="$(TESTFLAGS)" .ci/test-busy $(or $(N),10)
+
+.PHONY: soak
+soak: ## Print figures that need a quiet machine: outages of OUTAGE (default 60s), flaps, a frozen instance
+	go test -run '^$$' -bench '^BenchmarkSoak' -benchtime 1x -timeout 1h ./discovery/etcd
+	go test -run '^$$' -bench '^BenchmarkSoak' -benchtime 1x -timeout 1h ./framework -args -outage $(or $(OUTAGE),60s)
 
 .PHONY: race
 race: ## Run the tests with the race detector
-	go test -race ./...
+	go test -race -parallel $(PARALLEL) $(TESTPKGS)
 
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
