@@ -45,17 +45,17 @@ func (kinds) SignIn(_ context.Context, req *testv1.SignInRequest) (*testv1.SignI
 }
 
 // serveAny serves what register registers until the test ends.
-func serveAny(t *testing.T, registry discovery.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) {
-	t.Helper()
+func serveAny(tb testing.TB, registry discovery.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
 	go func() {
 		returned <- framework.Serve(ctx, registry, register, append([]framework.ServeOption{quiet}, options...)...)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-returned; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 }

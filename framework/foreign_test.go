@@ -23,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/schema"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
@@ -184,9 +185,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil { // over other connections
 		t.Errorf("without StrictSchema Echo = %v", err)
 	}
-	for end := time.Now().Add(10 * time.Second); lax.IncompatibleSchemas() == 0 && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually.True(t, "an incompatible schema", func() bool { return lax.IncompatibleSchemas() > 0 })
 	if got := lines.count("test.echo.echo: request.text is number 1 here and number 2 there"); lax.IncompatibleSchemas() != 1 || got != 1 {
 		t.Errorf("%d incompatible schemas were counted and %d logged, want one:\n%s", lax.IncompatibleSchemas(), got, lines.lines.String())
 	}
@@ -199,11 +198,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	// A compatible instance beside them is called: each is judged by itself.
 	serveAny(t, registry.Registry, (&echo{echo: func(context.Context, string) (string, error) { return "compatible", nil }}).register)
 	for range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		if err := strict.Ready(ctx, "test.echo"); err != nil {
-			t.Fatal(err)
-		}
-		cancel()
+		ready(t, strict, "test.echo")
 		reply, err := testv1.NewEchoServiceClient(strict).Echo(t.Context(), &testv1.EchoRequest{})
 		if err != nil || reply.GetText() != "compatible" {
 			t.Fatalf("beside incompatible instances Echo = %v, %v", reply, err)

@@ -1,8 +1,10 @@
 package framework_test
 
 import (
+	"context"
 	"flag"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,13 +15,13 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// longOutage is how long etcd is out of reach; 8 s are enough for all pauses between
-// attempts to have their longest, as they have after minutes.
-var longOutage = flag.Duration("outage", 8*time.Second, "how long etcd is out of reach in TestNoCallFailsForAnOutageOfEtcd")
+// longOutage is how long etcd is out of reach.
+var longOutage = flag.Duration("outage", time.Minute, "how long etcd is out of reach in BenchmarkSoakOutage")
 
 // TestNoCallFailsForAnOutageOfEtcd cuts a service and its caller off from etcd
 // for longer than the lease, so that the caller, when it is back, finds an API
@@ -27,33 +29,43 @@ var longOutage = flag.Duration("outage", 8*time.Second, "how long etcd is out of
 func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
+	called := calledOn(t, c)
+	outage(t, c, called, 0)
+	called.end(t)
+}
+
+// BenchmarkSoakOutage has etcd out of reach for a time, while calls must not fail, and
+// measures how soon after it the service is registered again.
+func BenchmarkSoakOutage(b *testing.B) {
+	for b.Loop() {
+		c := cluster.Start(b, 1)
+		called := calledOn(b, c)
+		b.ReportMetric(outage(b, c, called, *longOutage).Seconds(), "s-until-registered")
+		called.end(b)
+		b.ReportMetric(float64(called.calls.Load()), "calls")
+	}
+}
+
+// outage cuts etcd off until the service's lease has ended, and for some time longer.
+// It returns how long after that it took until the service was registered again.
+func outage(tb testing.TB, c *cluster.Cluster, called *traffic, longer time.Duration) time.Duration {
+	tb.Helper()
 	direct := c.Direct()
-	end := calledOn(t, c)
 	registered := func() bool {
-		found, err := direct.Get(t.Context(), "onecall/apis/test.echo/", clientv3.WithPrefix())
+		found, err := direct.Get(tb.Context(), "onecall/apis/test.echo/", clientv3.WithPrefix())
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return len(found.Kvs) > 0
 	}
-	for _, longer := range []time.Duration{0, *longOutage} {
-		c.Member(0).Cut()
-		for registered() {
-			time.Sleep(50 * time.Millisecond)
-		}
-		time.Sleep(longer)
-		c.Member(0).Heal()
-		began := time.Now()
-		for !registered() {
-			time.Sleep(10 * time.Millisecond)
-		}
-		took := time.Since(began)
-		t.Logf("registered %v after etcd's return", took)
-		if took > 5*time.Second {
-			t.Error("want 5 s at most")
-		}
-	}
-	end()
+	c.Member(0).Cut()
+	eventually.True(tb, "the end of the lease", func() bool { return !registered() })
+	time.Sleep(longer)
+	called.more(tb)
+	c.Member(0).Heal()
+	began := time.Now()
+	eventually.True(tb, "a registration", registered)
+	return time.Since(began)
 }
 
 // TestNoCallFailsWhileMembersComeAndGo has each member of a cluster of three stop and
@@ -61,7 +73,7 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 3)
-	end := calledOn(t, c)
+	called := calledOn(t, c)
 	leader := c.Leader()
 	members := []*cluster.Member{leader}
 	for i := range 3 {
@@ -74,7 +86,7 @@ func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 		c.Leader()
 		member.Start()
 	}
-	end()
+	called.end(t)
 }
 
 // TestAnIdleBusRemembersInstances has connections be idle for longer than grpc-go keeps
@@ -93,9 +105,7 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 	bus := newBus(t, registry, framework.DialOptions(grpc.WithIdleTimeout(100*time.Millisecond)))
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
-	for registry.watches.Load() > 1 { // until grpc-go's has ended, and it is idle
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually.True(t, "the end of grpc-go's watch, as it is idle", func() bool { return registry.watches.Load() <= 1 })
 	c.Member(0).Cut()
 	discoverytest.Watch(t, registry.Registry, "another").Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
 	if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
@@ -110,43 +120,63 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 	}
 }
 
-// calledOn serves test.echo on a cluster and calls it until end, which waits until the
-// caller finds the instance in etcd. The test fails if a call does.
-func calledOn(t *testing.T, c *cluster.Cluster) (end func()) {
-	t.Helper()
+// traffic is a service of test.echo that is called all the time. The test fails if a
+// call does.
+type traffic struct {
+	watched *discoverytest.Watched
+	calls   atomic.Int64 // that were answered
+	stop    func()
+}
+
+// calledOn serves test.echo on a cluster and calls it.
+func calledOn(tb testing.TB, c *cluster.Cluster) *traffic {
+	tb.Helper()
 	service, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 2 * time.Second, Logger: discard})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = service.Close() })
-	serveAny(t, service, (&echo{}).register)
-	registry := openEtcd(t, c.Endpoints()...)
-	bus := newBus(t, registry)
-	ready(t, bus, "test.echo")
+	tb.Cleanup(func() { _ = service.Close() })
+	serveAny(tb, service, (&echo{}).register, framework.StopWithin(eventually.Limit))
+	registry := openEtcd(tb, c.Endpoints()...)
+	bus := newBus(tb, registry)
+	ready(tb, bus, "test.echo")
+	out := &traffic{watched: discoverytest.Watch(tb, registry, "test.echo")}
 	client := testv1.NewEchoServiceClient(bus)
+	ending, end := context.WithCancel(context.Background())
 	var calling sync.WaitGroup
-	ended := make(chan struct{})
 	calling.Go(func() {
-		for calls := 0; ; calls++ {
-			select {
-			case <-ended:
-				t.Logf("%d calls", calls)
-				return
-			default:
-			}
-			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
-				t.Errorf("call %d = %v", calls, err)
+		pause := time.NewTicker(time.Millisecond)
+		defer pause.Stop()
+		for ending.Err() == nil {
+			if _, err := client.Echo(tb.Context(), &testv1.EchoRequest{}, patient); err != nil {
+				tb.Errorf("call %d = %v", out.calls.Load(), err)
 				return
 			}
-			time.Sleep(time.Millisecond)
+			out.calls.Add(1)
+			<-pause.C
 		}
 	})
-	return func() {
-		discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
-			return len(s.Instances) == 1 && s.Unreachable == nil
-		})
-		time.Sleep(100 * time.Millisecond) // some calls more
-		close(ended)
+	out.stop = func() {
+		end()
 		calling.Wait()
 	}
+	tb.Cleanup(out.stop)
+	return out
+}
+
+// more waits until some more calls were answered.
+func (c *traffic) more(tb testing.TB) {
+	tb.Helper()
+	want := c.calls.Load() + 50
+	eventually.True(tb, "some more calls", func() bool { return c.calls.Load() >= want || tb.Failed() })
+}
+
+// end ends the calls once the caller finds the instance in etcd and calls it.
+func (c *traffic) end(tb testing.TB) {
+	tb.Helper()
+	c.watched.Until(tb, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {
+		return len(s.Instances) == 1 && s.Unreachable == nil
+	})
+	c.more(tb)
+	c.stop()
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
-	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -37,9 +37,11 @@ func TestReadyNamesOnlyWhatIsNotReady(t *testing.T) {
 	registry := memory.New()
 	serve(t, registry, &echo{})
 	serving(t, registry, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := newBus(t, registry).Ready(ctx, "nobody", "test.echo")
+	err := bus.Ready(ctx, "nobody", "test.echo")
 	if err == nil || strings.Contains(err.Error(), `"test.echo"`) || !strings.Contains(err.Error(), `"nobody"`) {
 		t.Errorf("Ready = %v", err)
 	}
@@ -81,16 +83,22 @@ func TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace(t *testin
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
 	call := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := client.Echo(ctx, &testv1.EchoRequest{})
 		return err
 	}
-	for range 20 { // all three are connected
-		if err := call(); err != nil {
-			t.Fatal(err)
+	inARow := func(want int) func() bool {
+		good := 0
+		return func() bool {
+			good++
+			if call() != nil {
+				good = 0
+			}
+			return good == want
 		}
 	}
+	eventually.True(t, "calls of three connected instances", inARow(20))
 	for _, host := range hosts[:2] {
 		for _, way := range []string{"downstream", "upstream"} {
 			toxic := fmt.Sprintf(`{"name": %q, "type": "timeout", "stream": %q, "toxicity": 1, "attributes": {"timeout": 0}}`, way, way)
@@ -102,17 +110,7 @@ func TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace(t *testin
 	for _, host := range hosts[:2] { // their leases end
 		discoverytest.Close(t, host.registration)
 	}
-	good := 0
-	for end := time.Now().Add(resolver.Grace + 10*time.Second); good < 30 && time.Now().Before(end); {
-		if call() == nil {
-			good++
-			continue
-		}
-		good = 0
-	}
-	if good < 30 {
-		t.Error("calls still go to instances that are gone from the registry and from the network")
-	}
+	eventually.True(t, "no more calls to instances that are gone from the registry and from the network", inARow(30))
 }
 
 // TestAZoneWhoseInstancesDoNotServeIsLeft has the one instance of the caller's zone
@@ -132,15 +130,11 @@ func TestAZoneWhoseInstancesDoNotServeIsLeft(t *testing.T) {
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
 	until := func(what string, called *atomic.Int64) {
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		eventually.True(t, what+" is called", func() bool {
 			before := called.Load()
-			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err == nil && called.Load() > before {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s is not called", what)
-			}
-		}
+			_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
+			return err == nil && called.Load() > before
+		})
 	}
 	until("the caller's zone", &near)
 	own.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)

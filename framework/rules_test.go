@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -24,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -191,8 +191,7 @@ func haggling(t *testing.T, lines *logged) (plain, onBus testv1.RulesServiceClie
 // before the stream ended, and how it did.
 func haggle(t *testing.T, client testv1.RulesServiceClient, prices ...int64) (replies int, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	ctx := eventually.Context(t)
 	stream, err := client.Haggle(ctx)
 	if err != nil {
 		return 0, err
@@ -285,8 +284,7 @@ func TestACallerChecksWhatAServerDoesNot(t *testing.T) {
 
 func TestABadReplyOfAStreamProvesThatItsHandlerRan(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	ctx := eventually.Context(t)
 	stream, err := unchecked(t).Haggle(ctx)
 	if err != nil {
 		t.Fatal(err)

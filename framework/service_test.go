@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
@@ -15,6 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -151,27 +151,27 @@ func serve(t *testing.T, registry *memory.Registry, e *echo, options ...framewor
 }
 
 // newBus gives a bus for the length of the test.
-func newBus(t *testing.T, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
-	t.Helper()
+func newBus(tb testing.TB, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
+	tb.Helper()
 	bus, err := framework.NewBus(registry, append([]framework.BusOption{quiet}, options...)...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := bus.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return bus
 }
 
 // ready waits until the bus can call the APIs.
-func ready(t *testing.T, bus *framework.Bus, apis ...string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func ready(tb testing.TB, bus *framework.Bus, apis ...string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), eventually.Limit)
 	defer cancel()
 	if err := bus.Ready(ctx, apis...); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

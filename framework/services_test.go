@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -50,11 +52,7 @@ func (l *journal) String() string {
 // until waits until the log has a text so often.
 func (l *journal) until(t *testing.T, text string, times int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); l.count(text) < times; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the log has %q %d times, want %d:\n%s", text, l.count(text), times, l)
-		}
-	}
+	eventually.True(t, fmt.Sprintf("%d lines with %q", times, text), func() bool { return l.count(text) >= times })
 }
 
 func (l *journal) option() framework.Option {
@@ -96,10 +94,10 @@ func TestOfTwoServicesOfOneNameEachIsCalledForItsOwn(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	for range 20 {
-		if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
+		if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
 			t.Error(err)
 		}
-		if _, err := bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"}); err != nil {
+		if _, err := bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"}, patient); err != nil {
 			t.Error(err)
 		}
 		if _, err := testv1.NewEchoServiceClient(conn).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
@@ -125,7 +123,7 @@ func TestAnAPIOfWhichOnlyAnotherServiceIsServed(t *testing.T) {
 	other := another(t, registry)
 	bus := newBus(t, registry)
 	call := func() error {
-		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
+		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
