@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	grpcresolver "google.golang.org/grpc/resolver"
 
@@ -195,7 +194,7 @@ func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]ti
 	// A proxy of the environment would replace the instances' addresses.
 	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
 	if !bus.credentials {
-		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		options = append(options, grpc.WithTransportCredentials(bus.plainText))
 	}
 	options = append(options, bus.dial...)
 	return append(options,

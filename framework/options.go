@@ -54,6 +54,7 @@ type busOptions struct {
 	dial []grpc.DialOption
 	// credentials says that dial has credentials that exclude the default ones.
 	credentials bool
+	plainText   plainText // the default ones
 	// balancing is what LoadBalancing sets: a policy and its configuration.
 	balancing map[string]json.RawMessage
 	zone      string
@@ -132,7 +133,8 @@ func StopWithin(budget time.Duration) ServeOption {
 
 // ServerOptions adds options of grpc-go's server, such as
 // grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
-// service speaks plain text. The framework's own interceptors run before
+// service speaks plain text, and logs a warning unless it listens on loopback:
+// grpc.Creds(insecure.NewCredentials()) says that plain text is meant. The framework's own interceptors run before
 // chained ones; grpc.UnaryInterceptor and grpc.StreamInterceptor are the
 // framework's and an error here.
 //
@@ -236,7 +238,8 @@ func ExposeErrors() ServeOption {
 
 // DialOptions adds options of grpc-go's connections, such as
 // grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
-// text. With TLS the name in an instance's certificate is the API's, unless the
+// text, and logs one warning once it connects to an instance that is not on
+// loopback: insecure.NewCredentials() says that plain text is meant. With TLS the name in an instance's certificate is the API's, unless the
 // credentials or grpc.WithAuthority say otherwise. Resolver, service config and
 // retries are the framework's; options for them have no effect. A bus uses no
 // proxy of the environment, such as HTTPS_PROXY names: a program that wants one
@@ -318,5 +321,6 @@ func newBusOptions(options []BusOption) (busOptions, error) {
 			return out, fmt.Errorf("onecall: bus: %w", err)
 		}
 	}
+	out.plainText = newPlainText(out.log)
 	return out, nil
 }

@@ -157,6 +157,7 @@ func (s *serving) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("onecall: Serve: registering: %w", err), <-served)
 	}
 	s.options.log.Info("serving", "address", address, "apis", names(s.apis.contracts()))
+	warnOfPlainText(s.options.log, s.server, listener.Addr())
 	stopFollowing := s.follow(registration)
 	defer stopFollowing()
 

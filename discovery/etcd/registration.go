@@ -3,11 +3,13 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // Register implements [discovery.Registry].
@@ -20,6 +22,7 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	if err != nil {
 		return nil, err
 	}
+	r.warnOfLoopback(instances)
 	reg.stands = sync.OnceFunc(func() { close(reg.registered) })
 	reg.closeOnce = sync.OnceFunc(func() {
 		sent := false
@@ -41,6 +44,23 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 		r.registrar.registrations[reg] = struct{}{}
 	})
 	return reg, nil
+}
+
+// warnOfLoopback logs a warning when the address of an instance is loopback,
+// which callers on other machines cannot reach, and etcd is elsewhere, where they
+// find it.
+func (r *Registry) warnOfLoopback(instances []discovery.Instance) {
+	remote := r.config.client().Remote()
+	if remote == "" {
+		return
+	}
+	for _, instance := range instances {
+		if host, _, err := net.SplitHostPort(instance.Address); err == nil && etcdclient.Loopback(host) {
+			r.config.Logger.Warn("registering a loopback address in an etcd on another machine: callers on other machines cannot reach it; "+
+				"set framework.ListenOn, or framework.AdvertiseAs, to an address that they can reach", "address", instance.Address, "endpoint", remote)
+			return
+		}
+	}
 }
 
 // maxDescriptorBytes is the most that etcd takes of an API's descriptors: a

@@ -50,6 +50,7 @@ func Open(config Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.client().WarnOfPassword(config.Logger)
 	life, end := context.WithCancel(context.Background())
 	return &Ledger{
 		config: config,

@@ -1,0 +1,69 @@
+package framework
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"reflect"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// exposed reports whether an address, of a listener or an instance, is a TCP
+// address that is not this machine's loopback.
+func exposed(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}
+
+// warnOfPlainText logs a warning when a server without credentials listens where
+// other machines reach it.
+func warnOfPlainText(log *slog.Logger, server *grpc.Server, listener net.Addr) {
+	if exposed(listener) && withoutCredentials(server) {
+		log.Warn("the service speaks plain text on an address that is not loopback: others on the network can read and change its calls; "+
+			"set grpc.Creds in option ServerOptions, grpc.Creds(insecure.NewCredentials()) if plain text is meant", "address", listener.String())
+	}
+}
+
+// withoutCredentials reports whether no grpc.Creds was among a server's options,
+// which grpc-go does not say: the field is read by reflection. Without such a
+// field it returns false.
+func withoutCredentials(server *grpc.Server) bool {
+	options := reflect.ValueOf(server).Elem().FieldByName("opts")
+	if options.Kind() != reflect.Struct {
+		return false
+	}
+	creds := options.FieldByName("creds")
+	return creds.Kind() == reflect.Interface && creds.IsNil()
+}
+
+// plainText is the credentials of a bus to which DialOptions set none: grpc-go's
+// insecure ones, with one warning when they meet an instance that is not on
+// loopback.
+type plainText struct {
+	credentials.TransportCredentials
+
+	warn *sync.Once
+	log  *slog.Logger
+}
+
+func newPlainText(log *slog.Logger) plainText {
+	return plainText{TransportCredentials: insecure.NewCredentials(), warn: new(sync.Once), log: log}
+}
+
+// ClientHandshake implements [credentials.TransportCredentials].
+func (p plainText) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if exposed(conn.RemoteAddr()) {
+		p.warn.Do(func() {
+			p.log.Warn("the bus speaks plain text with instances that are not on loopback: others on the network can read and change its calls; "+
+				"set grpc.WithTransportCredentials in option DialOptions, to insecure.NewCredentials() if plain text is meant", "address", conn.RemoteAddr().String())
+		})
+	}
+	return p.TransportCredentials.ClientHandshake(ctx, authority, conn)
+}
+
+// Clone implements [credentials.TransportCredentials].
+func (p plainText) Clone() credentials.TransportCredentials { return p }

@@ -1,0 +1,36 @@
+package etcdclient
+
+import (
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Loopback reports whether a host, which is a name or an IP address, is the
+// machine's own loopback. Of names localhost alone is.
+func Loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// Remote returns the first endpoint that is not on loopback, "" when all are.
+func (c Config) Remote() string {
+	for _, endpoint := range c.Endpoints {
+		if parsed, err := url.Parse(endpoint); err == nil && !Loopback(parsed.Hostname()) {
+			return endpoint
+		}
+	}
+	return ""
+}
+
+// WarnOfPassword logs a warning when the configuration, which was checked, sends
+// a password in plain text over a network.
+func (c Config) WarnOfPassword(log *slog.Logger) {
+	if remote := c.Remote(); c.Password != "" && strings.HasPrefix(remote, "http:") {
+		log.Warn("the password for etcd goes over the network in plain text, where others can read it; use https endpoints", "endpoint", remote, "username", c.Username)
+	}
+}
