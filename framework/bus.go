@@ -18,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/named"
 )
 
 // Bus is a caller's handle on all APIs of a registry: generated clients take it
@@ -96,20 +97,25 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	return bus, nil
 }
 
-// checkDialOptions finds options that every connection would fail with, and
-// whether they have credentials that exclude the default ones, such as
-// grpc.WithCredentialsBundle.
+// checkDialOptions finds options that every connection would fail with, whether
+// they have credentials that exclude the default ones, such as
+// grpc.WithCredentialsBundle, and how large a message they let a call send.
 func checkDialOptions(read *busOptions, caller *atmostonce.Caller) error {
 	try := func() error {
 		options, err := dialOptions(*read, caller.NewChannel(), nil)
 		if err != nil {
 			return err
 		}
+		// grpc-go calls this interceptor first, so none of the program's runs.
+		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			read.sendLimit = sendLimit(opts, named.DefaultLimit)
+			return nil
+		}))
 		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
 		if err != nil {
 			return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
 		}
-		return conn.Close()
+		return errors.Join(conn.Invoke(context.Background(), "/check", nil, nil), conn.Close())
 	}
 	err := try()
 	if err == nil {
@@ -188,6 +194,17 @@ func (b *Bus) route(ctx context.Context, method string, opts []grpc.CallOption) 
 		return found, nil
 	}
 	return b.addRoute(ctx, method, opts)
+}
+
+// sendLimit returns the largest message that options of a call let it send, in
+// bytes, and otherwise when they do not say.
+func sendLimit(opts []grpc.CallOption, otherwise int) int {
+	for _, opt := range opts {
+		if limit, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
+			otherwise = limit.MaxSendMsgSize
+		}
+	}
+	return otherwise
 }
 
 // addRoute reads the contract of a method that is called for the first time. Paths

@@ -50,7 +50,7 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	if err != nil {
 		return nil, err
 	}
-	request, err := rpc.plan.Encode(parameters)
+	request, err := rpc.plan.Limit(sendLimit(options, b.options.sendLimit)).Encode(parameters)
 	if err != nil {
 		return nil, notSentBecause(err)
 	}
@@ -233,7 +233,11 @@ func noSuchRPC(service protoreflect.ServiceDescriptor, api, rpc string) error {
 		own[i] = strings.TrimPrefix(contract.RPCName(api, string(service.Methods().Get(i).Name())), api+".")
 	}
 	const few = 3
-	if near := nearest.Names(rpc, own, few); len(near) > 0 {
+	near := slices.DeleteFunc(slices.Clone(own), func(name string) bool { return !contract.SameLetters(name, rpc) })
+	if len(near) == 0 {
+		near = nearest.Names(rpc, own, few)
+	}
+	if len(near) > 0 {
 		return fmt.Errorf("%s.%s: API %q has no such RPC: did you mean %s.%s?", api, rpc, api, api, strings.Join(near, " or "+api+"."))
 	}
 	return fmt.Errorf("%s.%s: API %q has no such RPC: it has %s", api, rpc, api, strings.Join(own, ", "))

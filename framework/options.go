@@ -52,6 +52,9 @@ type serveOptions struct {
 type busOptions struct {
 	log  *slog.Logger
 	dial []grpc.DialOption
+	// sendLimit is the largest request that the dial options let a call by name
+	// send, in bytes; read by NewBus.
+	sendLimit int
 	// credentials says that dial has credentials that exclude the default ones.
 	credentials bool
 	plainText   plainText // the default ones

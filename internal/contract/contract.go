@@ -152,8 +152,17 @@ func SplitMethod(path string) (service, method string, ok bool) {
 
 func path(service, method string) string { return "/" + service + "/" + method }
 
-// SnakeCase parts words before an upper-case letter that begins one:
-// CheckPassword is check_password, GetHTTPStatus is get_http_status.
+// SnakeCase returns a name in snake_case: the words of CheckPassword are
+// check_password.
+//
+//   - A word begins with an upper-case letter that follows a lower-case letter or
+//     a digit.
+//   - Several upper-case letters in a row are one word, an acronym. If lower-case
+//     letters follow, the last of them begins the next word: GetHTTPStatus is
+//     get_http_status. The s of a plural is part of the acronym: GetIDs is get_ids,
+//     ListVMsOfUser is list_vms_of_user.
+//   - Digits are part of the word before them: SignSHA256Sum is sign_sha256_sum,
+//     OAuth2Login is o_auth2_login.
 func SnakeCase(name string) string {
 	var out strings.Builder
 	for i := range len(name) {
@@ -163,13 +172,25 @@ func SnakeCase(name string) string {
 			continue
 		}
 		afterWord := i > 0 && name[i-1] != '_' && !isUpper(name[i-1])
-		beforeWord := i > 0 && isUpper(name[i-1]) && i+1 < len(name) && isLower(name[i+1])
+		beforeWord := i > 0 && isUpper(name[i-1]) && i+1 < len(name) && isLower(name[i+1]) && !endsPlural(name, i+1)
 		if afterWord || beforeWord {
 			out.WriteByte('_')
 		}
 		out.WriteByte(char + ('a' - 'A'))
 	}
 	return out.String()
+}
+
+// endsPlural reports whether the letter at i is an s after which no lower-case
+// letter follows.
+func endsPlural(name string, i int) bool {
+	return name[i] == 's' && (i+1 == len(name) || !isLower(name[i+1]))
+}
+
+// SameLetters reports whether two names differ in nothing but underscores and
+// case: of such names one is often meant by the other.
+func SameLetters(a, b string) bool {
+	return strings.EqualFold(strings.ReplaceAll(a, "_", ""), strings.ReplaceAll(b, "_", ""))
 }
 
 func isUpper(char byte) bool { return 'A' <= char && char <= 'Z' }

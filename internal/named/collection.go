@@ -154,17 +154,21 @@ func keyOrder(v any) string {
 	return valueText(basic(v))
 }
 
-// key converts a map's key: exactly, and no number out of text.
+// key converts a map's key: exactly, and no number out of text. A bool may be one,
+// since JSON has no other keys.
 func (e *encoder) key(f *field, v any) (protoreflect.MapKey, bool) {
 	given := v
 	v, ok := e.follow(f.key, v)
 	if !ok {
 		return protoreflect.MapKey{}, false
 	}
-	switch basic(v).(type) {
+	switch text := basic(v).(type) {
 	case float32, float64, json.Number:
 		ok = false
 	case string:
+		if f.key.kind == protoreflect.BoolKind && (text == "true" || text == "false") {
+			return protoreflect.ValueOfBool(text == "true").MapKey(), true
+		}
 		ok = f.key.kind == protoreflect.StringKind
 	}
 	if !ok {

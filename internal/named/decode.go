@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // DecodeError is a reply that does not fit into the destination, or a
@@ -250,6 +252,9 @@ func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 			if field = fields.ByJSONName(f.name); field != nil {
 				return d.fail("has no field %s, which is the JSON name of %s: write that in the json tag of %s", plainName(f.name), field.Name(), goTypeName(dest.Type()))
 			}
+			if name := sameLetters(fields, f.name); name != "" {
+				return d.fail("has no field %s, and has %s: write that in the json tag of %s", plainName(f.name), name, goTypeName(dest.Type()))
+			}
 			continue
 		}
 		found = true
@@ -266,6 +271,18 @@ func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 			clip(strings.Join(fieldNames(m.Descriptor()), ", "), maxPath), goTypeName(dest.Type()))
 	}
 	return nil
+}
+
+// sameLetters returns the name of the field that differs from a name in
+// underscores and case alone, "" when there is none: a struct's field of that name
+// would stay empty.
+func sameLetters(fields protoreflect.FieldDescriptors, name string) string {
+	for i := range fields.Len() {
+		if has := string(fields.Get(i).Name()); contract.SameLetters(has, name) {
+			return has
+		}
+	}
+	return ""
 }
 
 // reach gives the field of a struct at index, making embedded structs on its way.

@@ -84,7 +84,7 @@ func TestToMap(t *testing.T) {
 				"string_keys": map[string]any{}, "int32_keys": map[int32]any{1: []byte{2}}, "int64_keys": map[int64]any{1: true}, "uint32_keys": map[uint32]any{1: 2.0},
 				"uint64_keys": map[uint64]any{1: float32(2)}, "sint32_keys": map[int32]any{}, "sint64_keys": map[int64]any{1: "MOOD_CURIOUS"},
 				"fixed32_keys": map[uint32]any{}, "fixed64_keys": map[uint64]any{}, "sfixed32_keys": map[int32]any{}, "sfixed64_keys": map[int64]any{},
-				"bool_keys": map[bool]any{true: map[string]any{"name": "", "price": int64(0)}},
+				"bool_keys": map[string]any{"true": map[string]any{"name": "", "price": int64(0)}},
 				"times":     map[string]any{}, "values": map[string]any{}, "moods": map[string]any{}, "items": map[string]any{},
 			},
 		},
@@ -387,6 +387,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"a pointer as a key":       {&testv1.Maps{Int32Keys: map[int32][]byte{-1: nil}}, &struct{ Int32Keys map[*int32]any }{}, "is a key and does not go into *int32"},
 		"a map in a slice":         {&testv1.Maps{Int32Keys: map[int32][]byte{-1: nil}}, &struct{ Int32Keys []any }{}, "int32_keys is a map and does not go into []any"},
 		"a struct of other fields": {&testv1.Item{}, &struct{ Nome string }{}, "has the fields name, price, and struct { Nome string } has none of them"},
+		"the same letters": {&testv1.Item{Name: "x"}, &struct {
+			Name  string
+			PRice int64
+		}{}, "has no field p_rice, and has price: write that in the json tag of struct"},
 		"a JSON name": {
 			&testv1.Optionals{},
 			&struct {

@@ -16,9 +16,10 @@ const (
 	// MaxDepth is how many values may lie around a value that is given: messages
 	// in messages, lists and objects in JSON.
 	MaxDepth = 64
-	// MaxBytes is how large a request may be on the wire: what a gRPC server
-	// takes unless it says otherwise.
-	MaxBytes = 4 << 20
+	// DefaultLimit is how large a request may be on the wire, in bytes, unless
+	// [Plan.Limit] says otherwise. It bounds the work of values that hold one
+	// another many times over; a gRPC server takes 4 MiB by default.
+	DefaultLimit = 64 << 20
 )
 
 // maxCounted bounds the problems that are looked for at all.
@@ -64,7 +65,7 @@ func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
 	if !e.message(p.request, request, args) {
 		return nil, p.explain(args, e.large)
 	}
-	if size := proto.Size(request.Interface()); size > MaxBytes {
+	if size := proto.Size(request.Interface()); size > p.limit {
 		return nil, p.tooLarge()
 	}
 	return request.Interface(), nil
@@ -89,10 +90,11 @@ func (p *Plan) explain(args map[string]any, large bool) error {
 }
 
 func (p *Plan) tooLarge() error {
-	return &ArgumentError{RPC: p.rpc, Problems: []Problem{{Text: tooLargeText, Kind: TooLarge}}}
+	const unit = 1 << 20
+	text := fmt.Sprintf("makes a request of more than %.4g MiB, the most that the bus sends: raise it with grpc.MaxCallSendMsgSize in DialOptions, "+
+		"and what the service takes with grpc.MaxRecvMsgSize in ServerOptions, or send less", float64(p.limit)/unit)
+	return &ArgumentError{RPC: p.rpc, Problems: []Problem{{Text: text, Kind: TooLarge}}}
 }
-
-var tooLargeText = fmt.Sprintf("takes at most %d MiB of parameters by name: send less, or part it over several calls", MaxBytes>>20)
 
 // encoder fills one request.
 type encoder struct {
@@ -163,7 +165,7 @@ func (e *encoder) leave() { e.depth-- }
 // charge counts bytes that the request has at least.
 func (e *encoder) charge(bytes int) bool {
 	e.size += bytes
-	if e.size <= MaxBytes {
+	if e.size <= e.plan.limit {
 		return true
 	}
 	e.large, e.stop = true, true

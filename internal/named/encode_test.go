@@ -292,19 +292,19 @@ func TestEncodeKeepsNothing(t *testing.T) {
 // TestEncodeLarge takes a megabyte, and what is left below the bound.
 func TestEncodeLarge(t *testing.T) {
 	t.Parallel()
-	plan := named.NewPlan("test.kinds.mirror", (&testv1.Lists{}).ProtoReflect().Descriptor(), nil)
+	plan := named.NewPlan("test.kinds.mirror", (&testv1.Lists{}).ProtoReflect().Descriptor(), nil).Limit(someLimit)
 	for name, given := range map[string]map[string]any{
 		"one string of 1 MB":          {"string_values": []string{strings.Repeat("a", 1<<20)}},
-		"one []byte just below 4 MiB": {"bytes_values": [][]byte{make([]byte, named.MaxBytes-6)}},
+		"one []byte just below 4 MiB": {"bytes_values": [][]byte{make([]byte, someLimit-6)}},
 		"many numbers":                {"int32_values": make([]int, 1<<18)},
-		"many empty messages":         {"items": slices.Repeat([]any{&testv1.Item{}}, named.MaxBytes/30)},
+		"many empty messages":         {"items": slices.Repeat([]any{&testv1.Item{}}, someLimit/30)},
 	} {
 		got, err := plan.Encode(given)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if proto.Size(got) > named.MaxBytes {
+		if proto.Size(got) > someLimit {
 			t.Errorf("%s: %d bytes", name, proto.Size(got))
 		}
 	}

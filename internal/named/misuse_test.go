@@ -29,7 +29,7 @@ import (
 // holds for all such errors.
 func refusal(tb testing.TB, request proto.Message, given map[string]any) *named.ArgumentError {
 	tb.Helper()
-	got, err := named.Encode("test.kinds.rpc", request.ProtoReflect().Descriptor(), nil, given)
+	got, err := named.NewPlan("test.kinds.rpc", request.ProtoReflect().Descriptor(), nil).Limit(someLimit).Encode(given)
 	var bad *named.ArgumentError
 	if !errors.As(err, &bad) {
 		tb.Fatalf("got %v and %v, want an *ArgumentError", got, err)
@@ -124,7 +124,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"a slice of ints for bytes":  ofOptional("bytes_value", []int{1}, named.WrongType, "takes a []byte, and []int was given"),
 		"an int for a bool":          ofOptional("bool_value", 1, named.WrongType, "takes a bool, and int was given"),
 		"a bool for an int":          ofOptional("int64_value", true, named.WrongType, "bool was given"),
-		"a string for a double":      ofOptional("double_value", "NaN", named.WrongType, "takes a number (double), and string was given"),
+		"a string for a double":      ofOptional("double_value", "nan", named.WrongType, "takes a number (double), and string was given"),
 		"a duration for an int64":    ofOptional("int64_value", time.Second, named.WrongType, "a time.Duration was given: say the unit"),
 		"a channel":                  ofOptional("int32_value", make(chan int), named.WrongType, "chan int was given"),
 		"a function":                 ofOptional("string_value", strings.ToUpper, named.WrongType, "func(string) string was given"),
@@ -376,6 +376,9 @@ func TestEncodeDepth(t *testing.T) {
 	}
 }
 
+// someLimit is a limit of the size of requests.
+const someLimit = 4 << 20
+
 // TestEncodeTooLarge stops where more work would be for nothing.
 func TestEncodeTooLarge(t *testing.T) {
 	t.Parallel()
@@ -397,21 +400,21 @@ func TestEncodeTooLarge(t *testing.T) {
 		request proto.Message
 		args    map[string]any
 	}{
-		"a long string":           {&testv1.Optionals{}, anyArgs{"string_value": strings.Repeat("x", named.MaxBytes+1)}},
-		"a string at the bound":   {&testv1.Optionals{}, anyArgs{"string_value": strings.Repeat("x", named.MaxBytes)}},
-		"many bytes":              {&testv1.Optionals{}, anyArgs{"bytes_value": make([]byte, named.MaxBytes+1)}},
-		"many numbers":            {&testv1.Lists{}, anyArgs{"int64_values": slices.Repeat([]int{-1}, named.MaxBytes/10)}},
-		"a large message":         {&testv1.Optionals{}, anyArgs{"item": &testv1.Item{Name: strings.Repeat("x", named.MaxBytes+1)}}},
-		"something wrong besides": {&testv1.Lists{}, anyArgs{"bool_values": 1, "string_values": []string{strings.Repeat("x", named.MaxBytes+1)}}},
+		"a long string":           {&testv1.Optionals{}, anyArgs{"string_value": strings.Repeat("x", someLimit+1)}},
+		"a string at the bound":   {&testv1.Optionals{}, anyArgs{"string_value": strings.Repeat("x", someLimit)}},
+		"many bytes":              {&testv1.Optionals{}, anyArgs{"bytes_value": make([]byte, someLimit+1)}},
+		"many numbers":            {&testv1.Lists{}, anyArgs{"int64_values": slices.Repeat([]int{-1}, someLimit/10)}},
+		"a large message":         {&testv1.Optionals{}, anyArgs{"item": &testv1.Item{Name: strings.Repeat("x", someLimit+1)}}},
+		"something wrong besides": {&testv1.Lists{}, anyArgs{"bool_values": 1, "string_values": []string{strings.Repeat("x", someLimit+1)}}},
 		"a tower of maps":         {&testv1.Node{}, tower},
 		"a tower of messages":     {&testv1.Node{}, anyArgs{"name": "x", "next": message}},
 		"a tower of JSON":         {&testv1.Choice{}, anyArgs{"json": tree}},
-		"bytes in an Any":         {&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "x/no", "value": make([]byte, named.MaxBytes+1)}}},
+		"bytes in an Any":         {&testv1.Choice{}, anyArgs{"anything": anyArgs{"@type": "x/no", "value": make([]byte, someLimit+1)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bad := refusal(t, test.request, test.args)
-			if problem := bad.Problems[0]; len(bad.Problems) != 1 || problem.Kind != named.TooLarge || problem.Path != "" || !strings.Contains(problem.Text, "takes at most 4 MiB") {
+			if problem := bad.Problems[0]; len(bad.Problems) != 1 || problem.Kind != named.TooLarge || problem.Path != "" || !strings.Contains(problem.Text, "more than 4 MiB") {
 				t.Errorf("not too large: %v", bad)
 			}
 		})

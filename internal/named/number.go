@@ -151,8 +151,42 @@ func floatOf(v any, width int) (f float64, problem Kind) {
 		return float64(v), ""
 	case json.Number:
 		return floatOfNumber(string(v), width)
+	case string:
+		if f, ok := notFinite(v); ok {
+			return f, ""
+		}
+		return 0, WrongType
 	default:
 		return 0, WrongType
+	}
+}
+
+// notFiniteText returns the text that protobuf's JSON has for a float that is not
+// finite, "" of every other: encoding/json has none.
+func notFiniteText(f float64) string {
+	switch {
+	case math.IsNaN(f):
+		return "NaN"
+	case math.IsInf(f, 1):
+		return "Infinity"
+	case math.IsInf(f, -1):
+		return "-Infinity"
+	default:
+		return ""
+	}
+}
+
+// notFinite reads such a text.
+func notFinite(text string) (f float64, ok bool) {
+	switch text {
+	case "NaN":
+		return math.NaN(), true
+	case "Infinity":
+		return math.Inf(1), true
+	case "-Infinity":
+		return math.Inf(-1), true
+	default:
+		return 0, false
 	}
 }
 

@@ -25,6 +25,7 @@ type Plan struct {
 	types   Resolver
 	request *message
 	new     func() protoreflect.Message
+	limit   int
 }
 
 // NewPlan reads the request desc of the RPC with the bus name rpc. Types finds
@@ -35,12 +36,23 @@ func NewPlan(rpc string, desc protoreflect.MessageDescriptor, types Resolver) *P
 	if types == nil {
 		types = protoregistry.GlobalTypes
 	}
-	plan := &Plan{rpc: rpc, types: types, request: compile(desc)}
+	plan := &Plan{rpc: rpc, types: types, request: compile(desc), limit: DefaultLimit}
 	plan.new = func() protoreflect.Message { return dynamicpb.NewMessage(desc) }
 	if goType, err := types.FindMessageByName(desc.FullName()); err == nil && goType.Descriptor() == desc {
 		plan.new = goType.New
 	}
 	return plan
+}
+
+// Limit returns the plan with another limit of how large a request may be on the
+// wire, in bytes.
+func (p *Plan) Limit(bytes int) *Plan {
+	if bytes == p.limit {
+		return p
+	}
+	limited := *p
+	limited.limit = bytes
+	return &limited
 }
 
 // RPC gives the bus name of the plan's RPC.

@@ -39,7 +39,7 @@ const (
 	Doubled Kind = "DOUBLED"
 	// TooDeep is a value within more than [MaxDepth] others.
 	TooDeep Kind = "TOO_DEEP"
-	// TooLarge is a request of more than [MaxBytes].
+	// TooLarge is a request of more than the limit: see [Plan.Limit].
 	TooLarge Kind = "TOO_LARGE"
 	// ByPosition is a call with values that have no names.
 	ByPosition Kind = "BY_POSITION"

@@ -20,7 +20,10 @@ import (
 //   - Integers are int32, int64, uint32 or uint64; floats float32 and float64;
 //     enums the value's name, or an int32 when it has none; bytes []byte.
 //   - Messages are map[string]any; repeated fields []any; maps map[K]any, where
-//     K is string, bool or the Go type of the integer.
+//     K is string or the Go type of the integer.
+//   - What encoding/json cannot write is the text that protobuf's JSON has for
+//     it: the keys of a map with bool keys are "true" and "false", a float that is
+//     not finite is "NaN", "Infinity" or "-Infinity".
 //   - A Timestamp is a time.Time in UTC, a Duration a time.Duration, both a map
 //     of their fields when Go's type cannot hold them. Struct, Value and
 //     ListValue are what JSON says, with float64 for all numbers; FieldMask is
@@ -31,7 +34,8 @@ import (
 //
 // The message itself is always a map of its fields. Fields that are not in its
 // schema, and extensions, are left out. What Encode makes of the map is equal
-// to the message, but for enum values without a name. The map of nil is nil.
+// to the message, but for enum values without a name and for numbers of a Value
+// that are not finite. The map of nil is nil.
 func ToMap(message proto.Message, types Resolver) map[string]any {
 	if message == nil {
 		return nil
@@ -90,6 +94,11 @@ func (r *reader) value(field protoreflect.FieldDescriptor, v protoreflect.Value)
 		return enumValue(field.Enum(), v.Enum())
 	case protoreflect.BytesKind:
 		return append([]byte{}, v.Bytes()...)
+	case protoreflect.FloatKind, protoreflect.DoubleKind:
+		if text := notFiniteText(v.Float()); text != "" {
+			return text
+		}
+		return v.Interface()
 	default:
 		return v.Interface()
 	}
@@ -108,7 +117,12 @@ func (r *reader) dict(field protoreflect.FieldDescriptor, values protoreflect.Ma
 	case "string":
 		return dictOf[string](r, field, values)
 	case "bool":
-		return dictOf[bool](r, field, values)
+		out := make(map[string]any, values.Len())
+		values.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
+			out[key.String()] = r.value(field.MapValue(), v)
+			return true
+		})
+		return out
 	case "int32":
 		return dictOf[int32](r, field, values)
 	case "int64":
@@ -203,6 +217,9 @@ func valueOf(v *structpb.Value) any {
 	case *structpb.Value_BoolValue:
 		return kind.BoolValue
 	case *structpb.Value_NumberValue:
+		if text := notFiniteText(kind.NumberValue); text != "" {
+			return text
+		}
 		return kind.NumberValue
 	case *structpb.Value_StringValue:
 		return kind.StringValue
