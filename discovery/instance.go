@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/onecall-dev/onecall/internal/quote"
 )
@@ -81,7 +82,26 @@ func (i Instance) Validate() error {
 	if problem := addressProblem(i.Address); problem != "" {
 		return &InstanceError{Instance: i, Field: "Address", Problem: problem}
 	}
+	for _, text := range []struct{ field, value string }{{"Service", i.Service}, {"Version", i.Version}, {"Zone", i.Zone}, {"Schema", i.Schema}} {
+		if problem := textProblem(text.value); problem != "" {
+			return &InstanceError{Instance: i, Field: text.field, Problem: problem}
+		}
+	}
 	return nil
+}
+
+// maxTextBytes bounds what an instance says of itself, which its callers keep and
+// log.
+const maxTextBytes = 1024
+
+func textProblem(text string) string {
+	switch {
+	case len(text) > maxTextBytes:
+		return fmt.Sprintf("has %d bytes: give %d at most", len(text), maxTextBytes)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		return quote.Text(text) + " is no line of text: leave out line breaks and other control characters"
+	}
+	return ""
 }
 
 // maxNameBytes bounds names of APIs, and maxHostBytes those of hosts, as DNS does.

@@ -27,7 +27,7 @@ type Registry interface {
 	// Watch tells observer what is known of an API: first as soon as anything
 	// is known, a fault included, then at every change. Calls come one at a
 	// time, in order, the first perhaps before Watch returns. An observer is
-	// quick and calls neither the registry nor stop.
+	// quick. It may call the registry, but not its own stop.
 	//
 	// After stop has returned, observer is not called again. Stop may be
 	// called more than once.

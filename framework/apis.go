@@ -36,18 +36,25 @@ var _ grpc.ServiceRegistrar = (*apis)(nil)
 
 // RegisterService implements [grpc.ServiceRegistrar].
 func (a *apis) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	if !a.add(desc, impl) {
+		a.log.Error("a service was registered after Serve had begun and is not served: register it in the function given to Serve", "service", desc.ServiceName)
+	}
+}
+
+// add adds a service, and reports whether it was in time.
+func (a *apis) add(desc *grpc.ServiceDesc, impl any) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.server != nil {
-		a.log.Error("a service was registered after Serve had begun and is not served: register it in the function given to Serve", "service", desc.ServiceName)
-		return
+		return false
 	}
 	added, err := a.read(desc, impl)
 	if err != nil {
 		a.errs = append(a.errs, err)
-		return
+		return true
 	}
 	a.services = append(a.services, added)
+	return true
 }
 
 // GetServiceInfo gives what is served, for gRPC's reflection service.

@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) (fromHere, fromElsewhere discover
 		"refuses an instance that nobody could call":           refusesBadInstances,
 		"tells an observer nothing after its stop":             tellsNothingAfterStop,
 		"tells every observer the last state":                  tellsEveryObserver,
+		"lets an observer call the registry":                   letsObserversCall,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

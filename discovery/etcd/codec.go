@@ -3,10 +3,12 @@ package etcd
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxValueBytes is the longest value that is read; what callers need of an
@@ -68,7 +70,7 @@ func decodeInstance(api string, data []byte) (discovery.Instance, error) {
 	}
 	var read value
 	if err := json.Unmarshal(data, &read); err != nil {
-		return discovery.Instance{}, fmt.Errorf("not etcd's naming format: %w", err)
+		return discovery.Instance{}, fmt.Errorf("not etcd's naming format: %s", quote.Line(err.Error(), quote.TextLimit))
 	}
 	if read.Op != 0 {
 		return discovery.Instance{}, fmt.Errorf("field Op is %d, not an endpoint's 0", read.Op)
@@ -77,7 +79,13 @@ func decodeInstance(api string, data []byte) (discovery.Instance, error) {
 	if err := decodeMetadata(&instance, read.Metadata); err != nil {
 		return discovery.Instance{}, err
 	}
-	return instance, instance.Validate()
+	err := instance.Validate()
+	if fault, ok := errors.AsType[*discovery.InstanceError](err); ok && instance.Incarnation.IsZero() && fault.Field != "Address" {
+		// Another program's, which may hold anything but another address.
+		instance = discovery.Instance{API: api, Address: read.Addr, State: instance.State}
+		err = instance.Validate()
+	}
+	return instance, err
 }
 
 // decodeMetadata fills in our fields. Metadata without an incarnation is
@@ -92,7 +100,7 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 		if foreign {
 			return nil
 		}
-		return fmt.Errorf("field Metadata: %w", err)
+		return fmt.Errorf("field Metadata: %s", quote.Line(err.Error(), quote.TextLimit))
 	}
 	if meta.Incarnation != "" {
 		incarnation, err := discovery.ParseIncarnation(meta.Incarnation)

@@ -16,7 +16,7 @@ import (
 // anyInstance draws a valid instance; each field is now and then left out.
 func anyInstance(draw *rand.Rand) discovery.Instance {
 	text := func() string {
-		const letters = `abzAZ09._-/ "\<&>'{}[]:,` + "\n\tü€\u2028😀"
+		const letters = `abzAZ09._-/ "\<&>'{}[]:,` + "ü€\u2028😀"
 		runes := []rune(letters)
 		out := make([]rune, draw.IntN(12))
 		for i := range out {

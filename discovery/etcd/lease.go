@@ -32,6 +32,8 @@ const (
 type lease struct {
 	ttl time.Duration
 	log *slog.Logger
+	// warn logs a line of which there are most within a minute.
+	warn func(text string, most int, attrs ...any)
 
 	id clientv3.LeaseID // 0: none
 	// expires is when the lease ends if it is not renewed, as far as is known
@@ -85,14 +87,14 @@ func (l *lease) keep(ctx, life context.Context, conn *etcdclient.Connection) err
 		case errors.Is(err, rpctypes.ErrPermissionDenied):
 			// Etcd renews no lease that has a key which may not be put here any
 			// more. The other keys leave it for another.
-			l.log.Warn("etcd does not let the lease be kept alive; asking for another", "lease", l.String(), "error", err)
+			l.warn("etcd does not let the lease be kept alive; asking for another", linesAMinute, "error", err)
 		case err != nil:
 			return doing("keeping the lease alive", err)
 		case alive:
 			l.renewed(asked)
 			return nil
 		default:
-			l.log.Warn("the lease has ended in etcd; asking for another", "lease", l.String())
+			l.warn("the lease has ended in etcd; asking for another", linesAMinute)
 		}
 		l.forget()
 	}
@@ -393,7 +395,7 @@ func (l *lease) compare(key string, found []*mvccpb.KeyValue) {
 	if ours && bytes.Equal(found[0].GetValue(), []byte(l.held[key].value)) {
 		return
 	}
-	l.log.Warn("a registration was deleted or changed in etcd by somebody else; putting it again", "key", key)
+	l.warn("a registration was deleted or changed in etcd by another program; putting it again", 1, "key", key)
 	if ours {
 		l.held[key] = holding{stands: l.held[key].stands}
 	} else {

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/backoff"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
+	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
 // registrarBackoff spaces out attempts on an etcd that fails.
@@ -27,6 +29,9 @@ type registrar struct {
 	keys  keyspace
 	ttl   time.Duration
 	log   *slog.Logger
+	// describe says which etcd this is.
+	describe string
+	limiter  lograte.Limiter
 
 	// mu guards the fields below.
 	mu            sync.Mutex
@@ -37,8 +42,10 @@ type registrar struct {
 	progress         chan struct{}
 	// denied are the keys of that version that etcd lets nobody put here.
 	denied map[string]error
-	// fault is what keeps the registrar from writing, nil when nothing does.
-	fault error
+	// fault is what keeps the registrar from writing, nil when nothing does, and
+	// faultSince when that began.
+	fault      error
+	faultSince time.Time
 	// expires is when what stands in etcd vanishes if nothing is heard any more;
 	// zero when nothing stands there.
 	expires time.Time
@@ -51,15 +58,24 @@ type registrar struct {
 }
 
 func newRegistrar(conn *etcdclient.Connection, keys keyspace, config Config) *registrar {
-	return &registrar{
+	r := &registrar{
 		conn:          conn,
-		lease:         &lease{ttl: config.TTL, log: config.Logger},
 		keys:          keys,
 		ttl:           config.TTL,
 		log:           config.Logger,
+		describe:      config.client().Describe(),
 		registrations: make(map[*registration]struct{}),
 		progress:      make(chan struct{}),
 		changed:       make(chan struct{}),
+	}
+	r.lease = &lease{ttl: config.TTL, log: config.Logger, warn: r.warn}
+	return r
+}
+
+// warn logs a line of which there are most within a minute.
+func (r *registrar) warn(text string, most int, attrs ...any) {
+	if r.limiter.Allow(text+fmt.Sprint(attrs...), most) {
+		r.log.Warn(text, attrs...)
 	}
 }
 
@@ -163,8 +179,12 @@ func (r *registrar) step(life context.Context, failures int) (next time.Time, er
 		r.wrote(version, nil, asked)
 		return time.Now().Add(time.Hour), nil
 	}
+	before := r.lease.id
 	if err := r.lease.keep(ctx, life, r.conn); err != nil {
 		return time.Time{}, err
+	}
+	if r.lease.id != before { // what was registered under the one before is gone
+		r.update(func() []line { return r.assess() })
 	}
 	desired, version := r.desired() // not before there is a lease: see registration.sent
 	denied, wrote, err := r.lease.write(ctx, r.conn, desired)
@@ -232,70 +252,120 @@ func (r *registrar) desired() (map[string]entry, uint64) {
 	return desired, r.version
 }
 
-// wrote tells those who wait that a version stands in etcd, but for what etcd
+// line is a line for the log. It is written once r.mu is no longer held: a log's
+// handler may call the registry.
+type line struct {
+	level slog.Level
+	text  string
+	attrs []any
+}
+
+// update runs change under r.mu, and then logs what it returned. Only the
+// registrar's goroutine calls it, so that lines are in order.
+func (r *registrar) update(change func() []line) {
+	r.mu.Lock()
+	lines := change()
+	r.mu.Unlock()
+	for _, l := range lines {
+		if r.limiter.Allow(l.text, linesAMinute) {
+			r.log.Log(context.Background(), l.level, l.text, l.attrs...)
+		}
+	}
+}
+
+// linesAMinute is how many lines with the same text are logged within a minute: who
+// may delete a key or revoke a lease may do so again and again.
+const linesAMinute = 10
+
+// wrote notifies those who wait that a version is in etcd, but for what etcd
 // denied; works says that this shows that etcd can be written to.
 func (r *registrar) wrote(version uint64, denied map[string]error, works bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.denied = denied
-	if r.written != version {
-		r.written = version
-		close(r.progress)
-		r.progress = make(chan struct{})
-	}
-	if works {
-		r.met(nil)
-		return
-	}
-	r.assess()
+	r.update(func() []line {
+		r.denied = denied
+		if r.written != version {
+			r.written = version
+			close(r.progress)
+			r.progress = make(chan struct{})
+		}
+		if works {
+			return r.met(nil)
+		}
+		return r.assess()
+	})
 }
 
 // report keeps what was met last.
 func (r *registrar) report(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.met(err)
+	r.update(func() []line { return r.met(err) })
 }
 
-// met keeps what was met last and logs each change between good and bad; r.mu
-// is held, by the goroutine.
-func (r *registrar) met(err error) {
+// met keeps what was met last and returns a line for each change between good and
+// bad; r.mu is held, by the goroutine.
+func (r *registrar) met(err error) (lines []line) {
 	before := r.fault
 	r.fault = err
 	switch {
 	case err != nil && before == nil && r.conn.Life().Err() == nil:
-		r.log.Warn("cannot write to etcd; trying again until it works", "error", err)
+		r.faultSince = time.Now()
+		lines = append(lines, line{slog.LevelWarn, "cannot write to etcd; trying again until it works", []any{"etcd", r.describe, "error", err}})
 		r.tell()
 	case err == nil && before != nil:
-		r.log.Info("writing to etcd works again")
+		lines = append(lines, line{slog.LevelInfo, "writing to etcd works again", []any{"after", since(r.faultSince)}})
 		r.tell()
 	}
-	r.assess()
+	return append(lines, r.assess()...)
 }
 
-// assess finds out which registrations stand in etcd, as far as is known here,
-// and tells of those that changed; r.mu is held, by the goroutine.
-func (r *registrar) assess() {
+// assess finds out which registrations are in etcd, as far as is known here, and
+// returns a line for each that changed; r.mu is held, by the goroutine.
+func (r *registrar) assess() (lines []line) {
+	now, expired := time.Now(), r.expires
 	r.expires = r.lease.expires
-	alive := time.Now().Before(r.expires)
+	alive := now.Before(r.expires)
 	changed := false
 	for registration := range r.registrations {
 		up := alive && registration.born <= r.written && r.denial(registration) == nil && r.lease.holds(registration.entries)
 		if up == registration.up {
 			continue
 		}
-		registration.up, registration.since, changed = up, time.Now(), true
+		before := registration.since
+		registration.up, registration.since, changed = up, now, true
 		if !up {
-			r.log.Warn("no longer registered in etcd; registering again until it works", "entries", len(registration.entries), "error", r.fault)
+			if !expired.IsZero() && expired.Before(now) { // it ended then
+				registration.since = expired
+			}
+			lines = append(lines, line{slog.LevelWarn, "no longer registered in etcd; registering again until it works", registration.attrs(because(cmp.Or(r.denial(registration), r.fault))...)})
 			continue
 		}
-		r.log.Info("registered in etcd", "entries", len(registration.entries), "lease", r.lease.String())
+		if registration.again {
+			lines = append(lines, line{slog.LevelInfo, "registered in etcd again", registration.attrs("lease", r.lease.String(), "after", since(before))})
+		} else {
+			lines = append(lines, line{slog.LevelInfo, "registered in etcd", registration.attrs("lease", r.lease.String())})
+		}
+		registration.again = true
 		registration.stands()
 	}
 	if changed {
 		r.tell()
 	}
+	return lines
 }
+
+// attrs returns what a log line says of a registration.
+func (r *registration) attrs(more ...any) []any {
+	return append([]any{"apis", r.apis(), "entries", len(r.entries)}, more...)
+}
+
+// because returns the attribute of an error, none when there is none.
+func because(err error) []any {
+	if err == nil {
+		return nil
+	}
+	return []any{"error", err}
+}
+
+// since returns how long ago a time is, as a log shows it.
+func since(then time.Time) time.Duration { return time.Since(then).Round(time.Millisecond) }
 
 // denial gives why etcd does not take a registration, nil when it does; r.mu is
 // held.
@@ -319,8 +389,12 @@ func (r *registrar) status(registration *registration) discovery.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	status := discovery.Status{Since: registration.since, Err: r.fault, Changed: r.changed}
-	if registration.up && time.Now().Before(r.expires) {
+	switch {
+	case !registration.up:
+	case time.Now().Before(r.expires):
 		status.Registered, status.Expires = true, r.expires
+	default: // which the goroutine has not found out yet
+		status.Since = r.expires
 	}
 	return status
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // Register implements [discovery.Registry].
@@ -75,14 +76,15 @@ type registration struct {
 	// stands closes registered.
 	stands func()
 
-	// The registrar's lock guards the next five: what should stand in etcd, the
-	// version since which it should, whether it was ever sent there, and whether
-	// and since when it stands there.
+	// The registrar's lock guards the next six: what should stand in etcd, the
+	// version since which it should, whether it was ever sent there, whether and
+	// since when it stands there or does not, and whether it ever did.
 	entries map[string]entry
 	born    uint64
 	sent    bool
 	up      bool
 	since   time.Time
+	again   bool
 
 	// closeOnce withdraws entries and sets closed, the version to wait for: 0
 	// when nothing was ever sent to etcd, so that nothing is to be removed.
@@ -118,6 +120,17 @@ func (r *registration) encode(state discovery.State) (map[string]entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// apis returns the names of the APIs of which there are instances, the first ten.
+func (r *registration) apis() string {
+	const most = 10
+	names := make([]string, 0, len(r.instances))
+	for _, instance := range r.instances {
+		names = append(names, instance.API)
+	}
+	slices.Sort(names)
+	return quote.Names(slices.Compact(names), most)
 }
 
 // Registered implements [discovery.Registration].

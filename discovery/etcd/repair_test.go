@@ -10,8 +10,10 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
@@ -29,8 +31,14 @@ type front struct {
 	withhold atomic.Bool
 	withheld atomic.Int64
 	repeat   atomic.Bool
-	// lists and comparisons count requests of an API's keys.
-	lists, comparisons atomic.Int64
+	// lists and comparisons count requests of an API's keys, and streams those of
+	// watches.
+	lists, comparisons, streams atomic.Int64
+	// fragment has events that come together sent one by one, as fragments.
+	fragment atomic.Bool
+	// onList is called with each listing before etcd is asked, nil when there is
+	// nothing to do.
+	onList atomic.Pointer[func(ctx context.Context, key string)]
 }
 
 func (w *front) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -38,6 +46,9 @@ func (w *front) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnRespons
 		w.comparisons.Add(1)
 	} else {
 		w.lists.Add(1)
+		if do := w.onList.Load(); do != nil {
+			(*do)(ctx, string(request.GetSuccess()[0].GetRequestRange().GetKey()))
+		}
 	}
 	return pb.NewKVClient(w.etcd.ActiveConnection()).Txn(ctx, request)
 }
@@ -47,6 +58,7 @@ func (w *front) Range(ctx context.Context, request *pb.RangeRequest) (*pb.RangeR
 }
 
 func (w *front) Watch(stream pb.Watch_WatchServer) error {
+	w.streams.Add(1)
 	inside, err := pb.NewWatchClient(w.etcd.ActiveConnection()).Watch(stream.Context())
 	if err != nil {
 		return err
@@ -73,6 +85,14 @@ func (w *front) Watch(stream pb.Watch_WatchServer) error {
 			continue
 		}
 		send := []*pb.WatchResponse{response}
+		if events := response.GetEvents(); w.fragment.Load() && len(events) > 1 {
+			send = nil
+			for i, event := range events {
+				part := proto.CloneOf(response)
+				part.Events, part.Fragment = []*mvccpb.Event{event}, i < len(events)-1
+				send = append(send, part)
+			}
+		}
 		if w.repeat.Load() {
 			send = append(send, told...)
 		}

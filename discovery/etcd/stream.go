@@ -2,12 +2,15 @@ package etcd
 
 import (
 	"context"
-	"math"
+	"fmt"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
 // watchStream is a stream of etcd's watch service
@@ -22,7 +25,9 @@ type watchStream struct {
 	// replies are those that the watcher has not taken. Receiving never waits for
 	// it: it may be sending, which etcd lets it do only while it is received from.
 	replies []watchReply
-	arrived chan struct{} // has room for one
+	// kept is how many bytes they have, and most how many they may have.
+	kept, most int
+	arrived    chan struct{} // has room for one
 
 	last    int64
 	watches map[int64]*watch
@@ -37,27 +42,32 @@ type watchReply struct {
 	err      error
 }
 
-// openWatchStream opens a stream, within ctx; it lasts until life ends or etcd
-// has no leader.
-func openWatchStream(ctx, life context.Context, client *clientv3.Client) (*watchStream, error) {
+// openWatchStream opens a stream, within ctx; it lasts until life ends, etcd has no
+// leader, or more than most bytes came that the watcher has not taken.
+func openWatchStream(ctx, life context.Context, client *clientv3.Client, most int) (*watchStream, error) {
 	streamCtx, end := context.WithCancel(clientv3.WithRequireLeader(life))
 	stop := context.AfterFunc(ctx, end)
 	defer stop()
-	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(streamCtx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(streamCtx, grpc.MaxCallRecvMsgSize(etcdclient.MaxAnswer))
 	if err != nil {
 		end()
 		return nil, err
 	}
-	s := &watchStream{stream: stream, end: end, arrived: make(chan struct{}, 1), watches: make(map[int64]*watch)}
+	s := &watchStream{stream: stream, end: end, most: most, arrived: make(chan struct{}, 1), watches: make(map[int64]*watch)}
 	s.ended.Go(s.receive)
 	return s, nil
 }
 
-// receive keeps what comes until the stream ends.
+// receive keeps what comes until the stream ends, or more came than is kept.
 func (s *watchStream) receive() {
 	for {
 		response, err := s.stream.Recv()
 		s.mu.Lock()
+		s.kept += proto.Size(response)
+		if s.kept > s.most { // all is listed again
+			s.replies, response, err = nil, nil, fmt.Errorf("more than %d bytes came at once", s.most)
+			s.end()
+		}
 		s.replies = append(s.replies, watchReply{response, err})
 		s.mu.Unlock()
 		select {
@@ -75,7 +85,7 @@ func (s *watchStream) take() []watchReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := s.replies
-	s.replies = nil
+	s.replies, s.kept = nil, 0
 	return taken
 }
 
@@ -91,6 +101,7 @@ func (s *watchStream) create(w *watch, prefix string, revision int64) {
 		RangeEnd:      []byte(clientv3.GetPrefixRangeEnd(prefix)),
 		StartRevision: revision,
 		WatchId:       w.id,
+		Fragment:      true, // so that no message has more than etcd takes in one request
 	}}})
 }
 

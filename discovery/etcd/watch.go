@@ -3,14 +3,19 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/notify"
 )
 
 // watch is what is known of one API, and who asked for it. The watcher's
@@ -18,8 +23,8 @@ import (
 type watch struct {
 	api string
 
-	// mu guards observers and latest, and is held while observers are told,
-	// so that they are told in order and none after its stop.
+	// mu guards observers and latest. It is held while observers are given what to
+	// be notified of, so that all are notified in one order, and not while they are.
 	mu        sync.Mutex
 	observers map[*observer]struct{}
 	latest    *discovery.Snapshot // nil before anything is known
@@ -42,23 +47,19 @@ type watch struct {
 	fault    *discovery.UnreachableError
 }
 
-type observer struct{ tell func(discovery.Snapshot) }
+type observer = notify.Observer[discovery.Snapshot]
 
 // Watch implements [discovery.Registry]. Of a closed registry it tells that it
 // can't be reached.
-func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
-	o := &observer{tell: tell}
-	w := r.watcher.join(api, o)
+func (r *Registry) Watch(api string, notified func(discovery.Snapshot)) func() {
+	watching := notify.NewObserver(notified)
+	w := r.watcher.join(api, watching)
 	if w == nil {
-		tell(discovery.Snapshot{API: api, Unreachable: &discovery.UnreachableError{Registry: r.describe(), Since: time.Now(), Cause: errClosed}})
+		notified(discovery.Snapshot{API: api, Unreachable: &discovery.UnreachableError{Registry: r.describe(), Since: time.Now(), Cause: errClosed}})
 		return func() {}
 	}
-	w.mu.Lock()
-	if _, staying := w.observers[o]; staying && w.latest != nil {
-		tell(*w.latest)
-	}
-	w.mu.Unlock()
-	return func() { r.watcher.leave(w, o) }
+	watching.Run()
+	return func() { r.watcher.leave(w, watching) }
 }
 
 // Descriptors implements [discovery.Registry].
@@ -82,10 +83,27 @@ func (r *Registry) Descriptors(ctx context.Context, instance discovery.Instance)
 
 // list is what etcd answers of an API.
 type list struct {
+	watch    *watch
+	client   *clientv3.Client
+	err      error // why there is no answer; then the rest is not set
 	revision int64
-	kvs      []*mvccpb.KeyValue
+	entries  []entryOf
+	unusable []unusable
 	mark     *mvccpb.KeyValue // nil of an API that nobody ever served
 	names    []string         // of a registry that does not know the API
+}
+
+// unusable is a key whose value can't be used.
+type unusable struct {
+	key string
+	err error
+}
+
+// add takes in a key of the API.
+func (l *list) add(api string, kv *mvccpb.KeyValue) {
+	l.entries = append(l.entries, decode(api, kv, func(key string, err error) {
+		l.unusable = append(l.unusable, unusable{key, err})
+	}))
 }
 
 // take replaces what is known by a listing; skipped is told of entries that
@@ -93,14 +111,17 @@ type list struct {
 func (w *watch) take(l list, skipped func(key string, err error)) {
 	before, knew, fault := w.entries.instances, w.known, w.fault
 	first := w.revision == 0
-	w.entries.clear(len(l.kvs))
-	for _, kv := range l.kvs {
-		w.entries.add(w.decode(kv, skipped))
+	for _, u := range l.unusable {
+		skipped(u.key, u.err)
+	}
+	w.entries.clear(len(l.entries))
+	for _, entry := range l.entries {
+		w.entries.add(entry)
 	}
 	w.entries.sort()
 	w.entries.settle()
 	w.revision = l.revision
-	w.known = w.known || len(l.kvs) > 0 || l.mark != nil
+	w.known = w.known || len(l.entries) > 0 || l.mark != nil
 	w.names = l.names
 	w.saw(len(before))
 	if len(w.entries.instances) == 0 && w.seen.IsZero() && l.mark != nil {
@@ -114,8 +135,9 @@ func (w *watch) take(l list, skipped func(key string, err error)) {
 }
 
 // apply takes in events; those that a listing had told of already are passed
-// over.
-func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error)) {
+// over. last is false when etcd has parted the events of a revision and more of
+// them follow.
+func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string, err error)) {
 	before := len(w.entries.instances)
 	changed := false
 	for _, event := range events {
@@ -125,16 +147,18 @@ func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error
 		}
 		changed = true
 		if event.GetType() == mvccpb.Event_DELETE {
-			w.entries.remove(string(kv.GetKey()))
+			w.entries.remove(keyOf(kv))
 		} else {
-			w.entries.put(w.decode(kv, skipped))
+			w.entries.put(decode(w.api, kv, skipped))
 			w.known = true
 		}
 	}
 	if !changed {
 		return
 	}
-	w.revision = events[len(events)-1].GetKv().GetModRevision()
+	if last {
+		w.revision = events[len(events)-1].GetKv().GetModRevision()
+	}
 	w.entries.settle()
 	w.saw(before)
 	w.publish()
@@ -142,15 +166,27 @@ func (w *watch) apply(events []*mvccpb.Event, skipped func(key string, err error
 
 // decode gives the entry of a key. One whose value can't be used has no address:
 // it is passed over, and what stood there before is no longer used either.
-func (w *watch) decode(kv *mvccpb.KeyValue, skipped func(key string, err error)) entryOf {
-	entry := entryOf{key: string(kv.GetKey()), created: kv.GetCreateRevision()}
-	instance, err := decodeInstance(w.api, kv.GetValue())
+func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)) entryOf {
+	entry := entryOf{key: keyOf(kv), created: kv.GetCreateRevision()}
+	instance, err := decodeInstance(api, kv.GetValue())
 	if err != nil {
 		skipped(entry.key, err)
 		return entry
 	}
 	entry.instance = instance
 	return entry
+}
+
+// maxKeyBytes is the most that is kept of a key: ours have a tenth of it.
+const maxKeyBytes = 512
+
+// keyOf returns the name under which a key is kept: itself unless it is long.
+func keyOf(kv *mvccpb.KeyValue) string {
+	key := kv.GetKey()
+	if len(key) <= maxKeyBytes {
+		return string(key)
+	}
+	return fmt.Sprintf("%s…%x", key[:maxKeyBytes], sha256.Sum256(key))
 }
 
 // saw notes when the last instance went.
@@ -184,10 +220,14 @@ func (w *watch) publish() {
 		snapshot.LastSeen = w.seen
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.latest = &snapshot
-	for o := range w.observers {
-		o.tell(snapshot)
+	watching := slices.Collect(maps.Keys(w.observers))
+	for _, o := range watching {
+		o.Add(snapshot)
+	}
+	w.mu.Unlock()
+	for _, o := range watching {
+		o.Run()
 	}
 }
 

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -10,10 +11,15 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
+	"github.com/onecall-dev/onecall/internal/lograte"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // watchBackoff spaces out listings of an etcd that fails. The first listing
@@ -35,7 +41,7 @@ const repairEvery = time.Minute
 // watcher follows every API that anybody asks for, in one goroutine and over
 // one stream of etcd's watch service, with one watch an API: it lists, watches
 // from the next revision on, and lists again whenever a watch ends. An API
-// that is added costs no goroutine.
+// that is added costs no goroutine but while it is listed.
 type watcher struct {
 	conn     *etcdclient.Connection
 	keys     keyspace
@@ -45,11 +51,12 @@ type watcher struct {
 	repair   time.Duration
 	// listWithin is how long a listing may take after some that failed.
 	listWithin func(failures int) time.Duration
+	limits     limits
 	// skipped counts values that could not be used.
 	skipped atomic.Uint64
+	limiter lograte.Limiter
 
-	// mu guards the fields up to done. It is taken before a watch's lock, and
-	// not held while an observer is told.
+	// mu guards the fields up to done. It is taken before a watch's lock.
 	mu      sync.Mutex
 	watches map[string]*watch
 	// joined and left are what the goroutine has not heard of yet; kick wakes
@@ -75,6 +82,7 @@ func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watc
 		several:    len(config.Endpoints) > 1,
 		repair:     repairEvery,
 		listWithin: func(failures int) time.Duration { return min(listFirst<<min(failures, 8), listLongest) },
+		limits:     defaultLimits,
 		watches:    make(map[string]*watch),
 		followed:   make(map[*watch]struct{}),
 	}
@@ -100,20 +108,21 @@ func (r *watcher) join(api string, o *observer) *watch {
 	}
 	w.mu.Lock()
 	w.observers[o] = struct{}{}
+	if w.latest != nil {
+		o.Add(*w.latest)
+	}
 	w.mu.Unlock()
 	return w
 }
 
 // leave takes an observer away; the watch ends with its last.
 func (r *watcher) leave(w *watch, o *observer) {
-	w.mu.Lock() // waits until o has been told, without holding up other watches
-	delete(w.observers, o)
-	w.mu.Unlock()
-
+	defer o.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.observers, o)
 	if len(w.observers) == 0 && r.watches[w.api] == w {
 		delete(r.watches, w.api)
 		r.left = append(r.left, w)
@@ -198,27 +207,17 @@ func (r *watcher) welcome() {
 func (r *watcher) work(life context.Context) (next time.Time) {
 	now := time.Now()
 	next = now.Add(time.Hour)
-	var compare []*watch
-	var failed error
+	var unlisted, compare []*watch
 	for w := range r.followed {
 		switch {
-		case life.Err() != nil:
-			return next
 		case w.due.After(now):
 		case w.id != 0:
 			compare = append(compare, w)
-		case failed != nil: // of all the same
-			r.failed(w, failed)
 		default:
-			if err := r.list(life, w); err != nil {
-				r.failed(w, err)
-				if !answered(err) {
-					failed = err
-				}
-			}
+			unlisted = append(unlisted, w)
 		}
 	}
-	if failed == nil {
+	if r.listAll(life, unlisted) {
 		r.compare(life, compare)
 	}
 	for w := range r.followed {
@@ -229,10 +228,71 @@ func (r *watcher) work(life context.Context) (next time.Time) {
 	return next
 }
 
+// listedAtOnce is how many APIs are listed at the same time.
+const listedAtOnce = 16
+
+// listAll lists APIs, some at a time, and begins to watch each. It reports whether
+// etcd answered: when it does not, the APIs that it was not yet asked for fail for
+// the same reason.
+func (r *watcher) listAll(life context.Context, all []*watch) (reached bool) {
+	if len(all) == 0 {
+		return true
+	}
+	failed := r.connect(life)
+	lists := make(chan list, len(all))
+	for waiting, under := all, 0; len(waiting)+under > 0; {
+		if life.Err() != nil && under == 0 {
+			return false
+		}
+		switch {
+		case len(waiting) > 0 && failed != nil:
+			r.failed(waiting[0], failed)
+			waiting = waiting[1:]
+		case len(waiting) > 0 && under < listedAtOnce && life.Err() == nil:
+			w := waiting[0]
+			go func(known bool, limit time.Duration) { lists <- r.list(life, w, known, limit) }(w.known, r.listWithin(w.failures))
+			waiting = waiting[1:]
+			under++
+		default:
+			listed := <-lists
+			under--
+			if err := r.listed(life, listed); err != nil {
+				r.failed(listed.watch, err)
+				if !answered(err) {
+					failed = err
+				}
+			}
+		}
+	}
+	return failed == nil
+}
+
+// listed takes in a listing of an API, and watches the API from there on.
+func (r *watcher) listed(life context.Context, l list) error {
+	if l.err != nil {
+		return l.err
+	}
+	w := l.watch
+	ctx, cancel := context.WithTimeout(life, listLongest)
+	defer cancel()
+	if err := r.watch(ctx, life, l.client, w, l.revision+1); err != nil {
+		return err
+	}
+	denied := w.fault != nil && answered(w.fault)
+	w.take(l, r.skip)
+	w.due = time.Now().Add(r.untilRepair())
+	r.works()
+	if denied {
+		r.log.Info("an API can be read from etcd again", "api", w.api)
+	}
+	return nil
+}
+
 // answered tells whether an error is etcd's word on one API, and not a fault of
 // the way to it.
 func answered(err error) bool {
-	return errors.Is(err, rpctypes.ErrPermissionDenied)
+	_, tooMany := errors.AsType[tooManyKeysError](err)
+	return tooMany || errors.Is(err, rpctypes.ErrPermissionDenied)
 }
 
 // failed has an API listed again later, and tells why it can't be now.
@@ -260,43 +320,33 @@ func (r *watcher) failed(w *watch, err error) {
 	}
 	r.mu.Unlock()
 	if began || answered(err) && w.fault == nil {
-		r.log.Warn("cannot read from etcd; the last known instances stay in use", "api", w.api, "error", err)
+		r.log.Warn("cannot read from etcd; the last known instances stay in use", "api", w.api, "etcd", r.describe, "error", err)
 	}
 	w.unreachable(fault)
 }
 
-// list reads all that is known of an API and watches it from there on.
-func (r *watcher) list(life context.Context, w *watch) error {
-	if err := r.connect(life); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(life, r.listWithin(w.failures))
+// list reads all that is known of an API, within limit. known is whether anything
+// was known of it before.
+func (r *watcher) list(life context.Context, w *watch, known bool, limit time.Duration) list {
+	ctx, cancel := context.WithTimeout(life, limit)
 	defer cancel()
 	client, err := r.conn.Ready(ctx)
 	if err != nil {
-		return err
+		return list{watch: w, err: err}
 	}
-	listed, err := r.read(ctx, client, w)
-	if err != nil {
-		return err
-	}
-	if err := r.watch(ctx, life, client, w, listed.revision+1); err != nil {
-		return err
-	}
-	w.take(listed, r.skip)
-	w.due = time.Now().Add(r.untilRepair())
-	r.works()
-	return nil
+	listed, err := r.read(ctx, client, w.api, known)
+	listed.watch, listed.client, listed.err = w, client, err
+	return listed
 }
 
 // works notes that etcd can be read from.
 func (r *watcher) works() {
 	r.mu.Lock()
-	recovered := r.fault != nil
+	before := r.fault
 	r.fault = nil
 	r.mu.Unlock()
-	if recovered {
-		r.log.Info("reading from etcd works again")
+	if before != nil {
+		r.log.Info("reading from etcd works again", "after", since(before.Since))
 	}
 }
 
@@ -309,33 +359,91 @@ func (r *watcher) connect(life context.Context) error {
 	return err
 }
 
+// limits bound what is read: whoever may register instances of an API can put
+// there what they like.
+type limits struct {
+	// keys is how many keys of an API are read.
+	keys int64
+	// kept is how many bytes of a watch are kept while the watcher does other work.
+	kept int
+}
+
+var defaultLimits = limits{keys: 50_000, kept: 64 << 20}
+
+const (
+	// keysPerPage is how many keys are asked for at once, and fewer when they are
+	// large.
+	keysPerPage = 1_000
+	// maxNames is how many names of APIs are read, to suggest some.
+	maxNames = 10_000
+)
+
+// tooManyKeysError says how many keys an API has at most.
+type tooManyKeysError int64
+
+// Error implements error.
+func (e tooManyKeysError) Error() string {
+	return fmt.Sprintf("the API has more than %d keys in etcd: remove those that are no instances", int64(e))
+}
+
 // read asks etcd for all that it knows of an API.
-func (r *watcher) read(ctx context.Context, client *clientv3.Client, w *watch) (list, error) {
-	reply, err := client.Txn(ctx).Then(
-		clientv3.OpGet(r.keys.instances(w.api), clientv3.WithPrefix()),
-		clientv3.OpGet(r.keys.known(w.api)),
-	).Commit()
-	if err != nil {
-		return list{}, doing("listing", err)
+func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string, known bool) (list, error) {
+	var listed list
+	prefix := r.keys.instances(api)
+	end := clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix))
+	for from, page := prefix, int64(keysPerPage); ; {
+		reply, err := client.Txn(ctx).Then(
+			clientv3.OpGet(from, end, clientv3.WithLimit(page), clientv3.WithRev(listed.revision)),
+			clientv3.OpGet(r.keys.known(api)),
+		).Commit()
+		if status.Code(err) == codes.ResourceExhausted && page > 1 { // more bytes than one answer may have
+			page = max(1, page/8)
+			continue
+		}
+		if err != nil {
+			return list{}, doing("listing", err)
+		}
+		found := reply.Responses[0].GetResponseRange()
+		if listed.revision == 0 {
+			listed.revision = reply.Header.GetRevision()
+			if found.GetCount() > r.limits.keys {
+				return list{}, tooManyKeysError(r.limits.keys)
+			}
+		}
+		for _, kv := range found.GetKvs() {
+			listed.add(api, kv)
+		}
+		if marks := reply.Responses[1].GetResponseRange().GetKvs(); len(marks) > 0 {
+			listed.mark = marks[0]
+		}
+		if !found.GetMore() {
+			break
+		}
+		from = string(found.GetKvs()[len(found.GetKvs())-1].GetKey()) + "\x00"
 	}
-	listed := list{revision: reply.Header.GetRevision(), kvs: reply.Responses[0].GetResponseRange().GetKvs()}
-	if marks := reply.Responses[1].GetResponseRange().GetKvs(); len(marks) > 0 {
-		listed.mark = marks[0]
-	}
-	if w.known || listed.mark != nil || len(listed.kvs) > 0 {
+	if known || listed.mark != nil || len(listed.entries) > 0 {
 		return listed, nil
 	}
-	known, err := client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	err := r.readNames(ctx, client, &listed)
+	return listed, err
+}
+
+// readNames asks etcd for the names of the APIs that it knows. What is no name is
+// passed over.
+func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed *list) error {
+	known, err := client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(maxNames))
 	switch {
-	case errors.Is(err, rpctypes.ErrPermissionDenied): // then there are no names to suggest
-		return listed, nil
+	case errors.Is(err, rpctypes.ErrPermissionDenied), status.Code(err) == codes.ResourceExhausted: // then there are no names to suggest
+		return nil
 	case err != nil:
-		return list{}, doing("listing the known APIs", err)
+		return doing("listing the known APIs", err)
 	}
 	for _, kv := range known.Kvs {
-		listed.names = append(listed.names, r.keys.knownAPI(string(kv.GetKey())))
+		if name := r.keys.knownAPI(string(kv.GetKey())); contract.CheckName(name) == nil {
+			listed.names = append(listed.names, name)
+		}
 	}
-	return listed, nil
+	return nil
 }
 
 // untilRepair draws the time to the next comparison.
@@ -390,16 +498,23 @@ func (r *watcher) compareSome(life context.Context, some []*watch) error {
 	return nil
 }
 
-// skip counts an entry that can't be used.
+// maxLogged is the most that a log line shows of a key or of what is wrong with its
+// value.
+const maxLogged = 300
+
+// skip counts an entry that can't be used, and logs it once a minute.
 func (r *watcher) skip(key string, err error) {
 	r.skipped.Add(1)
-	r.log.Warn("an entry in etcd can't be used and is skipped", "key", key, "error", err)
+	key = quote.Line(key, maxLogged)
+	if r.limiter.Allow(key, 1) {
+		r.log.Warn("an entry in etcd can't be used and is skipped", "key", key, "error", quote.Line(err.Error(), maxLogged))
+	}
 }
 
 // watch begins an API's watch on the stream, which it opens if there is none.
 func (r *watcher) watch(ctx, life context.Context, client *clientv3.Client, w *watch, revision int64) error {
 	if r.stream == nil {
-		stream, err := openWatchStream(ctx, life, client)
+		stream, err := openWatchStream(ctx, life, client, r.limits.kept)
 		if err != nil {
 			return doing("watching", err)
 		}
@@ -452,7 +567,12 @@ func (r *watcher) receive(reply watchReply) (due bool) {
 		return false
 	}
 	if !reply.response.GetCanceled() {
-		w.apply(reply.response.GetEvents(), r.skip)
+		w.apply(reply.response.GetEvents(), !reply.response.GetFragment(), r.skip)
+		if w.entries.count() > r.limits.keys { // listing it says so
+			r.unwatch(w)
+			w.due = time.Now()
+			return true
+		}
 		return false
 	}
 	reason := reply.response.GetCancelReason()

@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/notify"
 )
 
 // Registry is a [discovery.Registry] in a map. The zero value is ready to use;
 // it needs no closing. It is never unreachable.
 type Registry struct {
-	// mu guards all fields and is held while observers are told, so that they
-	// are told in order and none after its stop.
+	// mu guards all fields. It is held while observers are given what to be notified
+	// of, so that all are notified in one order, and not while they are.
 	mu   sync.Mutex
 	apis map[string][]entry // oldest first
 	// seen holds, of each API that was ever served, when an instance was taken
 	// out last.
 	seen      map[string]time.Time
-	observers map[*observer]struct{}
+	observers map[*observer]string // by what API each watches
 }
 
 type entry struct {
@@ -31,10 +32,7 @@ type entry struct {
 	instance discovery.Instance
 }
 
-type observer struct {
-	api  string
-	tell func(discovery.Snapshot)
-}
+type observer = notify.Observer[discovery.Snapshot]
 
 var _ discovery.Registry = (*Registry)(nil)
 
@@ -51,37 +49,39 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	reg := &registration{registry: r, registered: make(chan struct{}), changed: make(chan struct{})}
 	reg.status = discovery.Status{Registered: true, Since: time.Now(), Changed: reg.changed}
 	close(reg.registered)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.apis == nil {
-		r.apis = make(map[string][]entry)
-		r.seen = make(map[string]time.Time)
-	}
-	for _, instance := range instances {
-		instance.State = cmp.Or(instance.State, discovery.Serving)
-		r.seen[instance.API] = time.Now()
-		r.apis[instance.API] = append(r.apis[instance.API], entry{owner: reg, instance: instance})
-	}
-	r.tell(func(api string) bool {
-		return slices.ContainsFunc(instances, func(i discovery.Instance) bool { return i.API == api })
+	r.update(func() (changed map[string]bool) {
+		if r.apis == nil {
+			r.apis = make(map[string][]entry)
+			r.seen = make(map[string]time.Time)
+		}
+		changed = make(map[string]bool)
+		for _, instance := range instances {
+			instance.State = cmp.Or(instance.State, discovery.Serving)
+			r.seen[instance.API] = time.Now()
+			r.apis[instance.API] = append(r.apis[instance.API], entry{owner: reg, instance: instance})
+			changed[instance.API] = true
+		}
+		return changed
 	})
 	return reg, nil
 }
 
 // Watch implements [discovery.Registry].
-func (r *Registry) Watch(api string, tell func(discovery.Snapshot)) func() {
-	watch := &observer{api: api, tell: tell}
+func (r *Registry) Watch(api string, notified func(discovery.Snapshot)) func() {
+	watching := notify.NewObserver(notified)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.observers == nil {
-		r.observers = make(map[*observer]struct{})
+		r.observers = make(map[*observer]string)
 	}
-	r.observers[watch] = struct{}{}
-	tell(r.snapshot(api))
+	r.observers[watching] = api
+	watching.Add(r.snapshot(api))
+	r.mu.Unlock()
+	watching.Run()
 	return func() {
 		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.observers, watch)
+		delete(r.observers, watching)
+		r.mu.Unlock()
+		watching.Stop()
 	}
 }
 
@@ -97,12 +97,21 @@ func (r *Registry) Descriptors(_ context.Context, instance discovery.Instance) (
 	return "", nil
 }
 
-// tell tells the observers of the APIs that are concerned.
-func (r *Registry) tell(concerned func(api string) bool) {
-	for watch := range r.observers {
-		if concerned(watch.api) {
-			watch.tell(r.snapshot(watch.api))
+// update changes what is registered, and then notifies the observers of the APIs
+// that changed.
+func (r *Registry) update(change func() (changed map[string]bool)) {
+	r.mu.Lock()
+	changed := change()
+	var concerned []*observer
+	for watching, api := range r.observers {
+		if changed[api] {
+			watching.Add(r.snapshot(api))
+			concerned = append(concerned, watching)
 		}
+	}
+	r.mu.Unlock()
+	for _, watching := range concerned {
+		watching.Run()
 	}
 }
 
@@ -130,28 +139,28 @@ func (r *Registry) snapshot(api string) discovery.Snapshot {
 	return snapshot
 }
 
-// change applies to each entry of an owner what edit makes of it, and tells
-// the observers concerned.
+// change applies edit to each entry of an owner, and notifies the observers
+// concerned.
 func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (keep bool)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	changed := make(map[string]bool)
-	for api, entries := range r.apis {
-		kept := make([]entry, 0, len(entries))
-		for _, e := range entries {
-			keep := true
-			if e.owner == owner {
-				changed[api] = true
-				r.seen[api] = time.Now()
-				keep = edit(&e.instance)
+	r.update(func() (changed map[string]bool) {
+		changed = make(map[string]bool)
+		for api, entries := range r.apis {
+			kept := make([]entry, 0, len(entries))
+			for _, e := range entries {
+				keep := true
+				if e.owner == owner {
+					changed[api] = true
+					r.seen[api] = time.Now()
+					keep = edit(&e.instance)
+				}
+				if keep {
+					kept = append(kept, e)
+				}
 			}
-			if keep {
-				kept = append(kept, e)
-			}
+			r.apis[api] = kept
 		}
-		r.apis[api] = kept
-	}
-	r.tell(func(api string) bool { return changed[api] })
+		return changed
+	})
 }
 
 type registration struct {

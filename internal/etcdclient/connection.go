@@ -25,6 +25,11 @@ const (
 	pingTimeout    = 3 * time.Second
 )
 
+// MaxAnswer is the most bytes that an answer of etcd's may have: it is what a member
+// sends at most for one request of this module, unless somebody has filled etcd with
+// other things.
+const MaxAnswer = 32 << 20
+
 var errClosed = errors.New("the connection to etcd is closed")
 
 // Connection is one client of etcd, made at its first use because etcd's client
@@ -139,6 +144,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 		DialTimeout:          connectTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
+		MaxCallRecvMsgSize:   MaxAnswer,
 		TLS:                  c.config.TLS,
 		Username:             c.config.Username,
 		Password:             c.config.Password,
