@@ -68,7 +68,7 @@ func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
 		case connectivity.Ready:
 			return client, nil
 		case connectivity.TransientFailure:
-			return nil, whyNot(ctx, conn)
+			return nil, c.whyNot(ctx, conn)
 		case connectivity.Idle:
 			conn.Connect()
 		case connectivity.Shutdown:
@@ -76,19 +76,28 @@ func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
 		case connectivity.Connecting:
 		}
 		if !conn.WaitForStateChange(ctx, state) {
-			return nil, fmt.Errorf("no answer yet, the connection is %s: %w", state, ctx.Err())
+			return nil, c.explain(fmt.Errorf("no connection yet: %w", ctx.Err()))
 		}
 	}
 }
 
 // whyNot gives the reason why a connection is broken: that of a call which
 // does not wait for it.
-func whyNot(ctx context.Context, conn *grpc.ClientConn) error {
+func (c *Connection) whyNot(ctx context.Context, conn *grpc.ClientConn) error {
 	_, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(false))
 	if err == nil {
 		return errors.New("the connection has just come back")
 	}
-	return err
+	return c.explain(err)
+}
+
+// explain adds to why there is no connection what to look at, unless its owner has
+// ended it.
+func (c *Connection) explain(err error) error {
+	if c.life.Err() != nil {
+		return err
+	}
+	return c.config.explain(err)
 }
 
 // Get gives the client, and makes it if there is none, within ctx.
@@ -119,7 +128,7 @@ func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 	case err := <-made:
 		return client, err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("no answer yet, still connecting: %w", ctx.Err())
+		return nil, c.explain(fmt.Errorf("no connection yet: %w", ctx.Err()))
 	}
 }
 
@@ -152,7 +161,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 		DialOptions:          options,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("connecting: %w", err)
+		return nil, c.explain(fmt.Errorf("connecting: %w", err))
 	}
 	c.client.Store(client)
 	return client, nil
