@@ -45,6 +45,7 @@ type channel struct {
 	*grpc.ClientConn
 
 	finding finding
+	links   *links
 	calls   *atmostonce.Channel
 }
 
@@ -70,13 +71,14 @@ func newConnection(bus *Bus, to connectionKey) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{calls: c.bus.caller.NewChannel()}
+	ch := &channel{calls: c.bus.caller.NewChannel(), links: newLinks(c.api, c.bus.options.credentials)}
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
 	options, err := dialOptions(c.bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{
-		Observe: ch.finding.observe,
-		Zone:    c.bus.options.zone,
-		Accept:  func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
-		Logger:  c.bus.options.log,
+		Observe:    ch.finding.observe,
+		Connection: ch.links.observe,
+		Zone:       c.bus.options.zone,
+		Accept:     func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
+		Logger:     c.bus.options.log,
 	})))
 	if err != nil {
 		return nil, err
@@ -124,12 +126,13 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 		}
 		failed := newFailure(route, record, again.outcome(record), err)
 		failed.problem = ch.finding.throughout(before)
+		failed = failed.locate(ch.links, record, again.first)
 		limited, cancel := call.Context(ctx)
 		waited := again.wait(limited, record, failed)
 		cancel()
 		if !waited {
 			if failed.outcome != Executed {
-				failed.err = call.Explain(ctx, route.rpc, err)
+				failed = failed.late(call.Explain(ctx, route.rpc, err))
 			}
 			return c.explain(ctx, failed)
 		}
@@ -164,6 +167,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 		}
 		failed := newFailure(route, record, again.outcome(record), err)
 		failed.problem = c.held.finding.throughout(before)
+		failed = failed.locate(c.held.links, record, again.first)
 		if !again.wait(ctx, record, failed) {
 			return nil, c.explain(ctx, failed)
 		}

@@ -26,6 +26,15 @@ type failure struct {
 	// ended is the error of the caller's own context, if that ended the call.
 	ended error
 	err   error
+
+	// address is that of the instance that the call was sent to, "" of none.
+	address string
+	// broken says that the connection to it ended.
+	broken bool
+	// unconnected is why there was no connection to any instance; nil otherwise.
+	unconnected *ConnectionError
+	// first is the failure of the first issue, of a call that was issued again.
+	first *failure
 }
 
 // newFailure returns the failure of an issue. outcome is that of the whole call,
@@ -40,6 +49,28 @@ func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err er
 		failed.written = own == Executed
 	}
 	return failed
+}
+
+// locate returns the failure with where the issue that record stands for failed, of
+// a call whose first issue failed with first; nil if that is this one.
+func (f failure) locate(links *links, record *atmostonce.Record, first *failure) failure {
+	f.address, f.first = record.Address(), first
+	own := record.Outcome()
+	f.broken = f.address != "" && own == Unknown && !f.written && !record.Answered(f.err) && status.Code(f.err) == codes.Unavailable
+	if f.address == "" && own == NotSent && f.problem == nil {
+		f.unconnected = links.err()
+	}
+	return f
+}
+
+// late returns the failure with the error of a call in which an error of time says
+// which limit passed.
+func (f failure) late(err error) failure {
+	if late, ok := err.(*timeout.Error); ok && late != f.err { //nolint:errorlint // only of itself: it was made for this call
+		late.Instance, late.Unconnected = f.address, f.unconnected != nil
+	}
+	f.err = err
+	return f
 }
 
 // endOf returns the error of a caller's context if it is what ended a call whose
@@ -73,22 +104,54 @@ func (f failure) told() error {
 	case *callError, *timeout.Error, *validate.Error:
 	default:
 		text = f.route.rpc + ": " + st.Message()
-	}
-	if f.problem != nil {
-		switch st.Code() {
-		case codes.DeadlineExceeded:
-			text += ": " + f.problem.err.Error()
-			causes = append(causes, f.problem.err)
-		case codes.Unavailable:
-			text = f.route.rpc + ": " + f.problem.err.Error()
-			st = briefly(st, f.problem.code(), f.route.rpc)
-			causes = append([]error{f.problem.err}, causes...)
-		default:
+		if f.broken {
+			text = f.route.rpc + ": the connection to " + f.address + " broke: " + st.Message()
 		}
+	}
+	st, text, causes = f.explain(st, text, causes)
+	if f.first != nil && f.first.err.Error() != f.err.Error() {
+		text += "; at first " + f.first.short()
+		causes = append(causes, f.first.err)
 	}
 	_, timed := f.err.(*timeout.Error) //nolint:errorlint // only of itself: its words are its own
 	if code := st.Code(); f.outcome != Refused && (code == codes.Unavailable || code == codes.DeadlineExceeded && !timed) {
 		st = briefly(st, code, f.route.rpc) // grpc-go's words have addresses
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
+}
+
+// explain adds why there was no instance, or no connection to one.
+func (f failure) explain(st *status.Status, text string, causes []error) (*status.Status, string, []error) {
+	code := st.Code()
+	if code != codes.DeadlineExceeded && code != codes.Unavailable {
+		return st, text, causes
+	}
+	switch {
+	case f.problem != nil && code == codes.Unavailable:
+		text = f.route.rpc + ": " + f.problem.err.Error()
+		return briefly(st, f.problem.code(), f.route.rpc), text, append([]error{f.problem.err}, causes...)
+	case f.problem != nil:
+		return st, text + ": " + f.problem.err.Error(), append(causes, f.problem.err)
+	case f.unconnected != nil && code == codes.Unavailable:
+		return st, f.route.rpc + ": " + f.unconnected.Error(), append([]error{f.unconnected}, causes...)
+	case f.unconnected != nil:
+		return st, text + ": " + f.unconnected.Error(), append(causes, f.unconnected)
+	default:
+		return st, text, causes
+	}
+}
+
+// short says in a few words how an issue failed.
+func (f failure) short() string {
+	text := status.Convert(f.err).Message()
+	switch {
+	case f.broken:
+		return "the connection to " + f.address + " broke: " + text
+	case f.unconnected != nil:
+		return f.unconnected.Error()
+	case f.address != "":
+		return f.address + " answered: " + text
+	default:
+		return text
+	}
 }

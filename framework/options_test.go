@@ -21,7 +21,6 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -70,12 +69,10 @@ func TestWithTLSTheNameInTheCertificateIsTheAPIs(t *testing.T) {
 		t.Errorf("Ping of an API that the certificate does not name = %v", err)
 	}
 	plaintext := newBus(t, registry)
-	eventually.True(t, "Ready without TLS asks for it", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
-		err := plaintext.Ready(ctx, "test.echo")
-		return err != nil && strings.Contains(err.Error(), "is TLS set on both sides or on neither?")
-	})
+	const want = "services do that speak TLS, which this bus does not"
+	if err := unready(t, plaintext, want); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Ready without TLS = %v, want %q", err, want)
+	}
 }
 
 func TestAServicesOwnInterceptorsRunInsideTheFrameworks(t *testing.T) {

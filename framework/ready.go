@@ -81,17 +81,9 @@ func (c *connection) ready(ctx context.Context) error {
 		if problem := c.held.finding.now(); problem != nil {
 			return problem.err
 		}
-		return &unconnectedError{api: c.api, state: state}
+		if unconnected := c.held.links.err(); unconnected != nil {
+			return unconnected
+		}
+		return &ConnectionError{API: c.api}
 	}
-}
-
-// unconnectedError says that there are instances but none is connected.
-type unconnectedError struct {
-	api   string
-	state connectivity.State
-}
-
-// Error implements error.
-func (e *unconnectedError) Error() string {
-	return "API \"" + e.api + "\" has instances, but no connection to one (" + e.state.String() + "): is their address reachable from here, and is TLS set on both sides or on neither?"
 }

@@ -31,6 +31,8 @@ type reissue struct {
 	// tried counts issues after the first; repeated those of them after which
 	// it may have run.
 	tried, repeated int
+	// first is the failure of the first issue that was followed by another.
+	first *failure
 }
 
 // succeeded tells that the call had a reply.
@@ -57,6 +59,9 @@ func (r *reissue) wait(ctx context.Context, record *atmostonce.Record, failed fa
 		return false
 	}
 	r.tried++
+	if r.first == nil {
+		r.first = &failed
+	}
 	return reissueBackoff.Wait(ctx, r.tried) == nil
 }
 

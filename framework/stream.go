@@ -30,5 +30,7 @@ func (s *stream) told(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return s.conn.explain(s.record.Context, newFailure(s.route, s.record, s.again.outcome(s.record), err))
+	failed := newFailure(s.route, s.record, s.again.outcome(s.record), err)
+	failed = failed.locate(s.conn.held.links, s.record, s.again.first)
+	return s.conn.explain(s.record.Context, failed)
 }

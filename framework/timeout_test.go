@@ -54,16 +54,16 @@ func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 		source timeout.Source
 		says   string
 	}{
-		"the default":       {ping, nil, 0, 5 * time.Second, timeout.FromDefault, "onecall.test.v1.PlainService.ping: no reply within 5s, the default timeout"},
-		"the API's":         {viaEcho, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply within 2s, the API's timeout"},
-		"the RPC's":         {soon, nil, 0, 100 * time.Millisecond, timeout.FromRPC, "test.echo.echo_soon: no reply within 100ms, the RPC's timeout"},
-		"an earlier option": {viaEcho, []grpc.CallOption{framework.Timeout(time.Second)}, 0, time.Second, timeout.FromOption, "test.echo.echo: no reply within 1s, the call's Timeout option"},
-		"a later option":    {soon, []grpc.CallOption{framework.Timeout(time.Hour)}, 0, time.Hour, timeout.FromOption, "test.echo.echo_soon: no reply within 1h0m0s, the call's Timeout option"},
+		"the default":       {ping, nil, 0, 5 * time.Second, timeout.FromDefault, "onecall.test.v1.PlainService.ping: no reply from 10.0.0.1:443 within 5s, the default timeout"},
+		"the API's":         {viaEcho, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2s, the API's timeout"},
+		"the RPC's":         {soon, nil, 0, 100 * time.Millisecond, timeout.FromRPC, "test.echo.echo_soon: no reply from 10.0.0.1:443 within 100ms, the RPC's timeout"},
+		"an earlier option": {viaEcho, []grpc.CallOption{framework.Timeout(time.Second)}, 0, time.Second, timeout.FromOption, "test.echo.echo: no reply from 10.0.0.1:443 within 1s, the call's Timeout option"},
+		"a later option":    {soon, []grpc.CallOption{framework.Timeout(time.Hour)}, 0, time.Hour, timeout.FromOption, "test.echo.echo_soon: no reply from 10.0.0.1:443 within 1h0m0s, the call's Timeout option"},
 		"the last option":   {viaEcho, []grpc.CallOption{framework.Timeout(time.Hour), framework.Timeout(time.Minute)}, 0, time.Minute, timeout.FromOption, "within 1m0s"},
-		"the caller's":      {viaEcho, nil, 300 * time.Millisecond, 300 * time.Millisecond, timeout.FromCaller, "test.echo.echo: no reply before the caller's own deadline (300ms) passed"},
+		"the caller's":      {viaEcho, nil, 300 * time.Millisecond, 300 * time.Millisecond, timeout.FromCaller, "test.echo.echo: no reply from 10.0.0.1:443 before the caller's own deadline (300ms) passed"},
 		"the RPC's, not a later one of the caller's": {soon, nil, time.Hour, 100 * time.Millisecond, timeout.FromRPC, "the RPC's timeout"},
 		"the caller's, not a later option":           {soon, []grpc.CallOption{framework.Timeout(time.Hour)}, time.Minute, time.Minute, timeout.FromCaller, "the caller's own deadline"},
-		"the API's, of an asynchronous call":         {async, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply within 2s, the API's timeout"},
+		"the API's, of an asynchronous call":         {async, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2s, the API's timeout"},
 		"a later option, of an asynchronous call":    {async, []grpc.CallOption{framework.Timeout(time.Hour)}, 0, time.Hour, timeout.FromOption, "within 1h0m0s"},
 		"the caller's, of an asynchronous call":      {async, nil, time.Second, time.Second, timeout.FromCaller, "the caller's own deadline (1s)"},
 	} {

@@ -302,7 +302,8 @@ func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
 		var s *story
 		asked := 0
 		s, built := build(t, onecall.Config{Accept: func(discovery.Instance, func()) error {
-			if asked++; asked == 2 { // it was just decided to keep it
+			asked++
+			if asked == 2 { // it was just decided to keep it
 				s.reach(0, connectivity.Idle)
 			}
 			return nil

@@ -1,0 +1,178 @@
+package framework
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/onecall-dev/onecall/discovery/resolver"
+)
+
+// ConnectionError says that an API has instances, and why there is no connection to
+// any of them.
+type ConnectionError struct {
+	// API is the bus name.
+	API string
+	// Instances are those that there was an attempt to connect to, by address.
+	Instances []InstanceError
+}
+
+// InstanceError says why there is no connection to an instance.
+type InstanceError struct {
+	// Address is the instance's.
+	Address string
+	// Cause is what the last attempt ended with; nil while the first is under way.
+	Cause error
+	// text says that in words.
+	text string
+}
+
+// Error implements error.
+func (e InstanceError) Error() string { return e.Address + ": " + e.text }
+
+// Unwrap returns the cause.
+func (e InstanceError) Unwrap() error { return e.Cause }
+
+// shownInstances is how many instances a text shows.
+const shownInstances = 5
+
+// Error implements error.
+func (e *ConnectionError) Error() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "no connection to any instance of API %q", e.API)
+	separator := ": "
+	for _, instance := range e.Instances[:min(len(e.Instances), shownInstances)] {
+		text.WriteString(separator + instance.Error())
+		separator = "; "
+	}
+	if more := len(e.Instances) - shownInstances; more > 0 {
+		fmt.Fprintf(&text, "; and %d more", more)
+	}
+	return text.String()
+}
+
+// Unwrap returns the errors of the instances.
+func (e *ConnectionError) Unwrap() []error {
+	errs := make([]error, len(e.Instances))
+	for i, instance := range e.Instances {
+		errs[i] = instance
+	}
+	return errs
+}
+
+// links are the connections of a channel, as they were last seen. Its methods are
+// safe for all goroutines.
+type links struct {
+	api string
+	// credentials is whether the program set any, so that a connection may speak
+	// TLS.
+	credentials bool
+
+	mu   sync.Mutex // guards the field below
+	seen map[any]resolver.Connection
+}
+
+func newLinks(api string, credentials bool) *links {
+	return &links{api: api, credentials: credentials, seen: make(map[any]resolver.Connection)}
+}
+
+// observe takes in the state of a connection. Why it failed is kept until it is
+// READY.
+func (l *links) observe(conn resolver.Connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if conn.State == connectivity.Shutdown {
+		delete(l.seen, conn.ID)
+		return
+	}
+	if conn.Err == nil && conn.State != connectivity.Ready {
+		conn.Err = l.seen[conn.ID].Err
+	}
+	l.seen[conn.ID] = conn
+}
+
+// err returns a *[ConnectionError] when there is no connection to any instance, and
+// nil when there is one, or was no attempt.
+func (l *links) err() *ConnectionError {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.seen) == 0 {
+		return nil
+	}
+	found := &ConnectionError{API: l.api}
+	for _, conn := range l.seen {
+		if conn.State == connectivity.Ready {
+			return nil
+		}
+		found.Instances = append(found.Instances, InstanceError{Address: conn.Address, Cause: conn.Err, text: l.explain(conn.Err)})
+	}
+	slices.SortFunc(found.Instances, func(a, b InstanceError) int { return cmp.Compare(a.Address, b.Address) })
+	return found
+}
+
+// explain says why there is no connection: the problem, its cause and what to do.
+func (l *links) explain(err error) string {
+	if err == nil {
+		return "it was not reached yet"
+	}
+	if text := explainCertificate(err, l.api); text != "" {
+		return text
+	}
+	var (
+		plain    tls.RecordHeaderError
+		refused  *net.OpError
+		unknown  *net.DNSError
+		deadline interface{ Timeout() bool }
+	)
+	switch {
+	case errors.As(err, &plain):
+		return "it answers in plain text, and this bus speaks TLS: serve it with grpc.Creds in framework.ServerOptions, or leave the credentials out of DialOptions"
+	case errors.As(err, &refused) && refused.Op == "remote error":
+		return fmt.Sprintf("it ended the TLS handshake: %v: if it demands a certificate of its clients, give one in the tls.Config of the bus", refused.Err)
+	case errors.As(err, &unknown):
+		return fmt.Sprintf("its host is not known here: %v: have the instance register an address that callers can resolve (AdvertiseAs)", unknown)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: the instance has ended, or it registered an address that is not its own (AdvertiseAs): connection refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &deadline) && deadline.Timeout():
+		return "there was no answer in time: it is frozen or overloaded, a firewall drops what is sent to it, or something that speaks no gRPC listens there"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		if l.credentials {
+			return fmt.Sprintf("it ended the connection before it said anything: does it speak TLS, and gRPC? (%v)", err)
+		}
+		return fmt.Sprintf("it ended the connection before it said anything, as services do that speak TLS, which this bus does not: "+
+			"set grpc.WithTransportCredentials in DialOptions (%v)", err)
+	default:
+		return err.Error()
+	}
+}
+
+// explainCertificate says what is wrong with an instance's certificate; "" when it
+// is something else.
+func explainCertificate(err error, api string) string {
+	var (
+		name      x509.HostnameError
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &name):
+		return fmt.Sprintf("its certificate has another name: %v: issue one for the API's name, %s, or say with grpc.WithAuthority in DialOptions which name it has", name, api)
+	case errors.As(err, &authority):
+		return fmt.Sprintf("its certificate is not trusted: %v: put the authority that signed it into RootCAs of the bus's tls.Config", authority)
+	case errors.As(err, &invalid):
+		return fmt.Sprintf("its certificate is not valid: %v: renew it, and compare the clocks of both machines", invalid)
+	default:
+		return ""
+	}
+}
