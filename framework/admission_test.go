@@ -213,6 +213,7 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 	call := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: "slow"}, patient)
 	<-begun
 	serve(t, registry, slow)
+	serving(t, registry, 2)
 	if err := first.stop(); err == nil {
 		t.Error("a server that cut off a call returned no error")
 	}

@@ -214,7 +214,7 @@ func TestALogLineOfAnIncompatibleSchemaIsShort(t *testing.T) {
 	}
 	lines := new(logged)
 	bus := newBus(t, registry, nowhere, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))), framework.StrictSchema())
-	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
+	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
 	if refused, ok := errors.AsType[*framework.SchemaError](err); !ok || len(refused.Differences) > 100 {
 		t.Errorf("the call = %.300v", err)
 	}

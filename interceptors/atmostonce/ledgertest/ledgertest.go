@@ -17,7 +17,7 @@ import (
 
 // patience is how long a ledger may take to answer, or to see that a context
 // has ended.
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 // Run runs the suite. Each test asks open for two ledgers that share one
 // store, as two processes would; open closes them when the test ends.

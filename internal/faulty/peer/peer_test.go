@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what must happen at all.
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 var hello = &testv1.EchoResponse{Text: "hello"}
 
