@@ -135,6 +135,9 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 		if found, digest, err = b.publishedSchema(ctx, api, name, options); err != nil {
 			return nil, nil, err
 		}
+		if found, err = found.WithoutExpressions(); err != nil {
+			return nil, nil, notSent(codes.Internal, fmt.Sprintf("%s: the schema that its instances publish cannot be read: %v", name, err), err)
+		}
 		options = append(slices.Clip(options), timeout.Since(start))
 	}
 	added, err := b.newNamed(found, api, name, rpc)

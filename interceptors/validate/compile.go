@@ -49,19 +49,28 @@ func shared() (protovalidate.Validator, error) { return protovalidate.GlobalVali
 // the methods it gave. It is safe for all goroutines.
 type Compiler struct {
 	made func() (protovalidate.Validator, error)
+	// most is how many parts of a message may have rules; 0 is any number.
+	most int
 }
+
+// mostForeign is how many parts, such as fields, of a message and of all that it
+// may hold may have rules, in a schema that is no part of the program: each takes
+// up to a millisecond to compile. A message with more is not checked, but by the
+// service.
+const mostForeign = 500
 
 // NewCompiler makes the compiler of a schema. types finds the schema's
 // predefined rules, which are extensions, such as dynamicpb.NewTypes of its
 // files; nil when those of the program will do. The first rule that it compiles
 // costs a millisecond and some 400 KiB more than another one does in a compiler
-// that exists.
+// that exists. A message with rules in more than 500 parts, such as fields, has
+// none here.
 func NewCompiler(types protoregistry.ExtensionTypeResolver) *Compiler {
 	var options []protovalidate.ValidatorOption
 	if types != nil {
 		options = append(options, protovalidate.WithExtensionTypeResolver(types))
 	}
-	return &Compiler{made: sync.OnceValues(func() (protovalidate.Validator, error) { return protovalidate.New(options...) })}
+	return &Compiler{made: sync.OnceValues(func() (protovalidate.Validator, error) { return protovalidate.New(options...) }), most: mostForeign}
 }
 
 // Compile compiles the rules of a method: see the function [Compile].
@@ -80,7 +89,7 @@ func (c *Compiler) Compile(rpc string, method protoreflect.MethodDescriptor) (Me
 // checker gives the checker of a type; nil for one without rules.
 func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker, error) {
 	ruled, err := reach(descriptor)
-	if err != nil || len(ruled.messages) == 0 {
+	if err != nil || len(ruled.messages) == 0 || c.most > 0 && ruled.rules > c.most {
 		return nil, err
 	}
 	validator, err := c.made()

@@ -9,8 +9,10 @@ import (
 
 // reached is what can be reached from a type of message through its fields.
 type reached struct {
-	// messages are the types with rules of their own.
+	// messages are the types with rules of their own, and rules is how many of
+	// their parts have some.
 	messages []protoreflect.MessageDescriptor
+	rules    int
 	// unbounded says that one message may have any number of parts: it holds
 	// lists, maps or itself.
 	unbounded bool
@@ -36,20 +38,29 @@ func (r *reached) add(descriptor protoreflect.MessageDescriptor) error {
 	if err != nil {
 		return unreadable(descriptor, err)
 	}
-	ruled := rules != nil && proto.Size(rules) > 0
+	before := r.rules
+	if rules != nil && proto.Size(rules) > 0 {
+		r.rules++
+	}
 	for i := range descriptor.Oneofs().Len() {
 		rules, err := protovalidate.ResolveOneofRules(descriptor.Oneofs().Get(i))
 		if err != nil {
 			return unreadable(descriptor.Oneofs().Get(i), err)
 		}
-		ruled = ruled || rules.GetRequired()
+		if rules.GetRequired() {
+			r.rules++
+		}
 	}
+	ruled := r.rules > before
 	for i := range descriptor.Fields().Len() {
 		own, err := r.addField(descriptor.Fields().Get(i))
 		if err != nil {
 			return err
 		}
-		ruled = ruled || own
+		if own {
+			ruled = true
+			r.rules++
+		}
 	}
 	if ruled {
 		r.messages = append(r.messages, descriptor)

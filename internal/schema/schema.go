@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
@@ -44,6 +45,9 @@ type Schema struct {
 
 	comments func(path string) *descriptorpb.SourceCodeInfo
 	digest   string
+	// bare makes the schema without expressions, once; nil of one that is linked
+	// into the program.
+	bare func() (*Schema, error)
 }
 
 // PublishedDigest returns the digest of the descriptors that the schema was
@@ -266,6 +270,16 @@ func unpack(packed, service string) (*Schema, error) {
 	if err := checkSize(data); err != nil {
 		return nil, err
 	}
+	unpacked, err := read(data, service, func(*descriptorpb.FileDescriptorSet) {})
+	if err != nil {
+		return nil, err
+	}
+	unpacked.bare = sync.OnceValues(func() (*Schema, error) { return read(data, service, dropExpressions) })
+	return unpacked, nil
+}
+
+// read makes the schema of descriptors, as bytes, which change may change before.
+func read(data []byte, service string, change func(*descriptorpb.FileDescriptorSet)) (*Schema, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
 		return nil, err
@@ -273,6 +287,7 @@ func unpack(packed, service string) (*Schema, error) {
 	if err := checkNames(set); err != nil {
 		return nil, err
 	}
+	change(set)
 	files, comments, err := build(set)
 	if err != nil {
 		return nil, err
