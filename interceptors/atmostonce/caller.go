@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"maps"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,17 +13,17 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// maxCounters is how many incarnations one session counts for. Incarnations
-// that have ended never come back, but nobody says when; a new session starts
-// with none.
-const maxCounters = 4096
+// maxLanes is how many incarnations one session counts for. Incarnations that
+// have ended never come back, but no event says when; a new session starts with
+// none.
+const maxLanes = 4096
 
-// Caller is a bus's half of all identities: its session, and a counter for
-// each incarnation. It outlives connections and balancers, which grpc-go throws
-// away when they are idle. Its methods are safe for all goroutines.
+// Caller is a bus's half of all identities: its session, and a lane for each
+// incarnation. It outlives connections and balancers, which grpc-go throws away
+// when they are idle. Its methods are safe for all goroutines.
 type Caller struct {
 	now     func() time.Time
-	mu      sync.Mutex // held while session is replaced, or its counters are
+	mu      sync.Mutex // held while session is replaced, or its lanes are
 	session atomic.Pointer[callerSession]
 }
 
@@ -52,19 +51,11 @@ func (c *Channel) NewRecord(ctx context.Context, method string) *Record {
 	return &Record{Context: ctx, channel: c, method: method, made: c.caller.now()}
 }
 
-// callerSession is a session and its counters, which are never changed but
+// callerSession is a session and its lanes, which are never changed but
 // replaced.
 type callerSession struct {
-	id       Session
-	counters atomic.Pointer[map[discovery.Incarnation]*counter]
-}
-
-// counter numbers the calls of a session to an incarnation.
-type counter struct {
-	session Session
-	// prefix is what the values of all its identities begin with.
-	prefix string
-	last   atomic.Uint64
+	id    Session
+	lanes atomic.Pointer[map[discovery.Incarnation]*lane]
 }
 
 // NewCaller returns a caller with a session of its own.
@@ -78,51 +69,55 @@ func newCaller(now func() time.Time) *Caller {
 
 func (c *Caller) newSession() *callerSession {
 	session := &callerSession{id: NewSession(c.now())}
-	session.counters.Store(&map[discovery.Incarnation]*counter{})
+	session.lanes.Store(&map[discovery.Incarnation]*lane{})
 	return session
 }
 
-// identify gives the next identity of a call to an incarnation, and its value
-// on the wire.
-func (c *Caller) identify(incarnation discovery.Incarnation) (Identity, string) {
-	found, ok := (*c.session.Load().counters.Load())[incarnation]
+// identify returns the next identity of a call to an incarnation, the counter
+// that must know when the call has ended, and the value on the wire.
+func (c *Caller) identify(incarnation discovery.Incarnation) (Identity, *counter, string) {
+	found, ok := (*c.session.Load().lanes.Load())[incarnation]
 	if !ok {
-		found = c.addCounter(incarnation)
+		found = c.addLane(incarnation)
 	}
-	identity := Identity{Incarnation: incarnation, Session: found.session, Seq: found.last.Add(1)}
-	value := append(make([]byte, 0, maxValue), found.prefix...)
-	return identity, string(strconv.AppendUint(value, identity.Seq, 10))
+	drawn, seq := found.draw()
+	value := append(make([]byte, 0, maxValue), drawn.prefix...)
+	return Identity{Incarnation: incarnation, Session: drawn.session, Seq: seq}, drawn, string(strconv.AppendUint(value, seq, 10))
 }
 
-// addCounter makes the counter of an incarnation, in a new session when the
-// present one has as many as it may.
-func (c *Caller) addCounter(incarnation discovery.Incarnation) *counter {
+// addLane makes the lane of an incarnation, in a new session when the present one
+// has as many as it may.
+func (c *Caller) addLane(incarnation discovery.Incarnation) *lane {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	session := c.session.Load()
-	counters := *session.counters.Load()
-	if found, ok := counters[incarnation]; ok {
+	lanes := *session.lanes.Load()
+	if found, ok := lanes[incarnation]; ok {
 		return found
 	}
-	if len(counters) >= maxCounters {
+	if len(lanes) >= maxLanes {
 		session = c.newSession()
 		c.session.Store(session)
-		counters = *session.counters.Load()
+		lanes = *session.lanes.Load()
 	}
-	counters = maps.Clone(counters)
-	first := Identity{Incarnation: incarnation, Session: session.id}.Value()
-	added := &counter{session: session.id, prefix: strings.TrimSuffix(first, "0")}
-	counters[incarnation] = added
-	session.counters.Store(&counters)
+	lanes = maps.Clone(lanes)
+	added := newLane(incarnation, session.id, c.now)
+	lanes[incarnation] = added
+	session.lanes.Store(&lanes)
 	return added
 }
 
-// renew opens a new session, unless another call has done so since expired
-// was used.
-func (c *Caller) renew(expired Session) {
+// renew opens a new session in place of the one of an identity, unless another
+// call has done so since.
+func (c *Caller) renew(expired Identity) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session.Load().id == expired {
+	session := c.session.Load()
+	if session.id == expired.Session {
 		c.session.Store(c.newSession())
+		return
+	}
+	if found, ok := (*session.lanes.Load())[expired.Incarnation]; ok {
+		found.drop(expired.Session)
 	}
 }

@@ -33,12 +33,12 @@ func TestNoTwoCallsHaveOneIdentity(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for i := range 2000 {
-				identity, value := caller.identify(incarnations[i%2])
+				identity, _, value := caller.identify(incarnations[i%2])
 				if parsed, err := ParseIdentity(value); err != nil || parsed != identity {
 					t.Errorf("%v stands on the wire as %v (%v)", identity, parsed, err)
 				}
 				if i == 1000 {
-					caller.renew(identity.Session)
+					caller.renew(identity)
 				}
 				mu.Lock()
 				if seen[identity] {
@@ -58,20 +58,20 @@ func TestNumbersCountFromOneForEachIncarnation(t *testing.T) {
 	first, second := discovery.NewIncarnation(), discovery.NewIncarnation()
 	for _, want := range []uint64{1, 2, 3} {
 		for _, incarnation := range []discovery.Incarnation{first, second} {
-			if got, _ := caller.identify(incarnation); got.Seq != want || got.Incarnation != incarnation {
+			if got, _, _ := caller.identify(incarnation); got.Seq != want || got.Incarnation != incarnation {
 				t.Errorf("the identity is %v, want number %d", got, want)
 			}
 		}
 	}
-	before, _ := caller.identify(first)
+	before, _, _ := caller.identify(first)
 	old := before.Session
-	caller.renew(old)
-	renewed, _ := caller.identify(first)
+	caller.renew(before)
+	renewed, _, _ := caller.identify(first)
 	if renewed.Session == old || renewed.Seq != 1 {
 		t.Errorf("after a renewal the identity is %v", renewed)
 	}
-	caller.renew(old) // by a call that was slow to learn
-	if again, _ := caller.identify(first); again.Session != renewed.Session {
+	caller.renew(before) // by a call that was slow to learn
+	if again, _, _ := caller.identify(first); again.Session != renewed.Session {
 		t.Error("a session was renewed for the sake of the one before it")
 	}
 }
@@ -80,16 +80,16 @@ func TestIncarnationsThatEndedAreNotCountedForEver(t *testing.T) {
 	t.Parallel()
 	caller := NewCaller()
 	session := caller.session.Load().id
-	for range maxCounters {
-		if got, _ := caller.identify(discovery.NewIncarnation()); got.Session != session {
-			t.Fatal("a session was replaced before it had as many counters as it may")
+	for range maxLanes {
+		if got, _, _ := caller.identify(discovery.NewIncarnation()); got.Session != session {
+			t.Fatal("a session was replaced before it had as many lanes as it may")
 		}
 	}
-	if got, _ := caller.identify(discovery.NewIncarnation()); got.Session == session || got.Seq != 1 {
+	if got, _, _ := caller.identify(discovery.NewIncarnation()); got.Session == session || got.Seq != 1 {
 		t.Errorf("with one incarnation too many the identity is %v, want a new session's", got)
 	}
-	if counters := len(*caller.session.Load().counters.Load()); counters != 1 {
-		t.Errorf("the new session has %d counters, want one", counters)
+	if lanes := len(*caller.session.Load().lanes.Load()); lanes != 1 {
+		t.Errorf("the new session has %d lanes, want one", lanes)
 	}
 }
 

@@ -41,7 +41,8 @@ type Record struct {
 	answer   error         // what the peer sent as the status of the call
 	bound    *boundSubConn // the connection of the last pick
 	identity Identity
-	stamp    *stamp // what carries identity, until the pick ends
+	counter  *counter // of identity, until it knows that the call has ended
+	stamp    *stamp   // what carries identity, until the pick ends
 	outcome  Outcome
 	inner    func(balancer.DoneInfo) // the wrapped policy's, of this pick
 	err      error                   // what grpc-go returned, inside of all interceptors
@@ -127,6 +128,16 @@ func (r *Record) received() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.replied = true
+	r.arrived()
+}
+
+// arrived notes that the server has seen the number of the call, or need not see
+// it: from now on any number of calls may overtake it. r.mu is held.
+func (r *Record) arrived() {
+	if r.counter != nil {
+		r.counter.end(r.identity.Seq)
+		r.counter = nil
+	}
 }
 
 // unwritten notes that the request of a call could not be written.
@@ -154,7 +165,7 @@ func (r *Record) Renew() bool {
 	if r.picked || !r.expired {
 		return false
 	}
-	r.channel.caller.renew(r.identity.Session)
+	r.channel.caller.renew(r.identity)
 	return r.age() < forgottenAfter
 }
 
@@ -224,7 +235,7 @@ func (r *Record) bind(bound *boundSubConn, incarnation discovery.Incarnation, in
 		return nil, nil //nolint:nilnil // no metadata, and no fault
 	}
 	var value string
-	r.identity, value = r.channel.caller.identify(incarnation)
+	r.identity, r.counter, value = r.channel.caller.identify(incarnation)
 	r.stamp = newStamp(value)
 	return r.stamp.metadata, nil
 }
@@ -263,6 +274,7 @@ func (r *Record) done(info balancer.DoneInfo) {
 		stamps.Put(r.stamp)
 	}
 	r.inner, r.stamp, r.picked = nil, nil, false
+	r.arrived()
 	if info.BytesSent {
 		r.left = true
 		r.learn(info)

@@ -44,16 +44,22 @@ func binding() []mutant {
 			breaks: "counters outlive balancers, so that no identity is given twice",
 			edits: []edit{
 				{file: folder + "policy.go", old: "\tp := &policy{", new: "\trebuilt.Add(1)\n\tp := &policy{"},
-				{file: folder + "caller.go", old: "// identify gives", new: "var rebuilt atomic.Uint64\n\n// identify gives"},
+				{file: folder + "caller.go", old: "// identify returns", new: "var rebuilt atomic.Uint64\n\n// identify returns"},
 				{file: folder + "caller.go", old: "type callerSession struct {", new: "type callerSession struct {\n\tbuilt atomic.Uint64\n"},
 				{
 					file: folder + "caller.go",
 					old:  "\tfound, ok := (*c.session.Load()",
 					new: "\tsession := c.session.Load()\n\tif at := rebuilt.Load(); session.built.Swap(at) != at {\n" +
-						"\t\tsession.counters.Store(&map[discovery.Incarnation]*counter{})\n\t}\n\tfound, ok := (*c.session.Load()",
+						"\t\tsession.lanes.Store(&map[discovery.Incarnation]*lane{})\n\t}\n\tfound, ok := (*c.session.Load()",
 				},
 			},
 			suites: of(facade, "TestNumbersAreNotReusedAfterABusWasIdle"),
+		},
+		{
+			name:   "numbers are drawn however late others are",
+			breaks: "no call is overtaken by as many others as a server's window is wide",
+			edits:  []edit{{file: folder + "lane.go", old: "last+1 >= c.raise()+windowSize {", new: "last+1 >= c.raise()+8*windowSize {"}},
+			suites: of(interceptor, "TestNoCallIsSoLateThatItLooksLikeACopy"),
 		},
 		{
 			name:   "a caller for each issue",

@@ -1,0 +1,60 @@
+package framework_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/framework"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// lateEnv has TestCallsThatWaitForAStreamAreNotTakenForCopies make so many calls
+// at once, instead of some that the race detector can follow.
+const lateEnv = "ONECALL_TEST_CALLS_AT_ONCE"
+
+// TestCallsThatWaitForAStreamAreNotTakenForCopies makes far more calls than the
+// server takes streams, and as many as a server's window is wide: grpc-go lets
+// new calls overtake those that wait.
+func TestCallsThatWaitForAStreamAreNotTakenForCopies(t *testing.T) {
+	t.Parallel()
+	callers, each := 4000, 4
+	if value := os.Getenv(lateEnv); value != "" {
+		var err error
+		if callers, err = strconv.Atoi(value); err != nil {
+			t.Fatal(err)
+		}
+		each = 1
+	}
+	var runs atomic.Int64
+	bus, _, _ := inMemory(t, countingRuns(&runs, nil), framework.ServerOptions(grpc.MaxConcurrentStreams(50)))
+	client := testv1.NewEchoServiceClient(bus)
+	var (
+		all    sync.WaitGroup
+		failed atomic.Int64
+		sample atomic.Pointer[error]
+	)
+	ctx := context.WithoutCancel(t.Context())
+	for range callers {
+		all.Go(func() {
+			for range each {
+				if _, err := client.EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient); err != nil {
+					failed.Add(1)
+					sample.Store(&err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if failed.Load() > 0 {
+		t.Errorf("of %d calls %d failed, one of them with: %v", callers*each, failed.Load(), *sample.Load())
+	}
+	if runs.Load() != int64(callers*each) {
+		t.Errorf("%d calls ran %d times", callers*each, runs.Load())
+	}
+}
