@@ -242,9 +242,12 @@ func ExposeErrors() ServeOption {
 // DialOptions adds options of grpc-go's connections, such as
 // grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
 // text, and logs one warning once it connects to an instance that is not on
-// loopback: insecure.NewCredentials() says that plain text is meant. With TLS the name in an instance's certificate is the API's, unless the
-// credentials or grpc.WithAuthority say otherwise. Resolver, service config and
-// retries are the framework's; options for them have no effect. A bus uses no
+// loopback: insecure.NewCredentials() says that plain text is meant. With TLS the
+// name in an instance's certificate is the API's, unless the credentials or
+// grpc.WithAuthority say otherwise. Resolver, service config, health checks and
+// retries are the framework's; options for them have no effect. The default of
+// grpc.WithKeepaliveParams is a ping every 6 minutes, which all servers bear, and
+// a timeout of 20 s; silent connections are found sooner without it. A bus uses no
 // proxy of the environment, such as HTTPS_PROXY names: a program that wants one
 // gives a grpc.WithContextDialer that connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
