@@ -1,6 +1,7 @@
 // Torture proves at most once where it is hardest to keep: instances that are
 // killed or stopped all the time and come back at the same addresses, news of
-// them that is late, and calls that someone sends again.
+// them that is late or does not come for seconds, and calls that someone sends
+// again.
 //
 // The instances are processes of their own. Their handlers note each run before
 // they do anything else, callers note what they were told, and the ledger
@@ -27,6 +28,7 @@ func main() {
 	flag.IntVar(&settings.instances, "instances", 3, "instances")
 	flag.Float64Var(&settings.replayed, "replayed", 0.05, "share of the calls that are sent again, 0 to 1")
 	flag.Float64Var(&settings.repeatable, "repeatable", 0.1, "share of the calls whose RPC declares NO_SIDE_EFFECTS, 0 to 1")
+	flag.Float64Var(&settings.silent, "silent", 0.5, "share of the time in which the registry says nothing, 0 to 1")
 	flag.Parse()
 	if err := start(*serveAt, *book, settings); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
@@ -58,6 +60,7 @@ type settings struct {
 	instances  int
 	replayed   float64
 	repeatable float64
+	silent     float64
 }
 
 func (s settings) check() error {
@@ -65,8 +68,8 @@ func (s settings) check() error {
 	switch {
 	case s.length <= 0 || s.callers < 1 || s.instances < 1:
 		return errors.New("-for, -callers and -instances are more than zero")
-	case !share(s.replayed) || !share(s.repeatable):
-		return errors.New("-replayed and -repeatable are shares, from 0 to 1")
+	case !share(s.replayed) || !share(s.repeatable) || !share(s.silent):
+		return errors.New("-replayed, -repeatable and -silent are shares, from 0 to 1")
 	}
 	return nil
 }

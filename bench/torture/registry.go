@@ -9,20 +9,38 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 )
 
-// lateRegistry is a registry whose news are late, in their order.
+// lateRegistry is a registry whose news are late, in their order, and which is
+// silent a share of the time.
 type lateRegistry struct {
 	*memory.Registry
 
 	late    time.Duration
+	silent  float64
+	began   time.Time
 	end     chan struct{}
 	running sync.WaitGroup
 }
 
 var _ discovery.Registry = (*lateRegistry)(nil)
 
-// newLateRegistry gives a registry whose news are up to late behind.
-func newLateRegistry(late time.Duration) *lateRegistry {
-	return &lateRegistry{Registry: memory.New(), late: late, end: make(chan struct{})}
+// silencePeriod is how often the registry falls silent.
+const silencePeriod = 4 * time.Second
+
+// newLateRegistry returns a registry whose news are up to late behind, and wait for
+// the end of its silence, which is a share of each period.
+func newLateRegistry(late time.Duration, silent float64) *lateRegistry {
+	return &lateRegistry{Registry: memory.New(), late: late, silent: silent, began: time.Now(), end: make(chan struct{})}
+}
+
+// due returns when news of now are told.
+func (r *lateRegistry) due(now time.Time) time.Time {
+	silent := time.Duration(r.silent * float64(silencePeriod))
+	// It speaks at first, so that callers know all instances once.
+	into := now.Sub(r.began)%silencePeriod - (silencePeriod - silent)
+	if into >= 0 {
+		now = now.Add(silent - into)
+	}
+	return now.Add(rand.N(r.late + 1))
 }
 
 // close ends all watches and waits for them.
@@ -35,7 +53,7 @@ func (r *lateRegistry) close() {
 func (r *lateRegistry) Watch(api string, observer func(discovery.Snapshot)) func() {
 	w := &watch{observer: observer, end: make(chan struct{}), more: make(chan struct{}, 1)}
 	stop := r.Registry.Watch(api, func(snapshot discovery.Snapshot) {
-		w.queue(snapshot, time.Now().Add(rand.N(r.late+1)))
+		w.queue(snapshot, r.due(time.Now()))
 	})
 	r.running.Go(func() { w.run(r.end) })
 	return func() {

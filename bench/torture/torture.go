@@ -43,7 +43,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	if err != nil {
 		return result, err
 	}
-	registry := newLateRegistry(lateNews)
+	registry := newLateRegistry(lateNews, settings.silent)
 	defer registry.close()
 	fleet, err := startFleet(ctx, registry, addresses, folder)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
 	t.Parallel()
-	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1})
+	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1, silent: 0.5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,7 @@ func TestBadFlagsAreErrors(t *testing.T) {
 		{length: 1, callers: 1},
 		{length: 1, callers: 1, instances: 1, replayed: 1.1},
 		{length: 1, callers: 1, instances: 1, repeatable: -0.1},
+		{length: 1, callers: 1, instances: 1, silent: 2},
 	} {
 		if err := start("", "", bad); err == nil {
 			t.Errorf("%+v is no error", bad)
@@ -86,7 +87,7 @@ func TestBadFlagsAreErrors(t *testing.T) {
 func TestNewsAreLateAndInOrder(t *testing.T) {
 	t.Parallel()
 	const late, many = 5 * time.Millisecond, 20
-	registry := newLateRegistry(late)
+	registry := newLateRegistry(late, 0)
 	defer registry.close()
 	told := make(chan int, many+1)
 	stop := registry.Watch("a", func(snapshot discovery.Snapshot) { told <- len(snapshot.Instances) })
@@ -114,6 +115,20 @@ func TestNewsAreLateAndInOrder(t *testing.T) {
 	}
 	if len(told) > 0 {
 		t.Error("told after stop")
+	}
+}
+
+func TestNewsWaitForTheEndOfASilence(t *testing.T) {
+	t.Parallel()
+	registry := newLateRegistry(0, 0.5)
+	defer registry.close()
+	const half = silencePeriod / 2
+	for into, want := range map[time.Duration]time.Duration{
+		0: 0, half - 1: half - 1, half: 2 * half, half + 1: 2 * half, 2*half - 1: 2 * half, 2 * half: 2 * half, 3 * half: 4 * half,
+	} {
+		if due := registry.due(registry.began.Add(into)).Sub(registry.began); due != want {
+			t.Errorf("news after %v are due after %v, want %v", into, due, want)
+		}
 	}
 }
 
