@@ -287,6 +287,40 @@ func server() []mutant {
 			suites: of(interceptor, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
 		},
 		{
+			name:   "a method that calls no interceptor is served",
+			breaks: "no API is served without what runs around its handlers",
+			edits:  []edit{{file: folder + "methods.go", old: "if !call.entered.Load() {", new: "if false {"}},
+			suites: of(facade, "TestNoAPIIsServedWithoutAdmission"),
+		},
+		{
+			name:   "a request that was refused is told as executed",
+			breaks: "of a stream with one request the method starts when that was read",
+			edits:  []edit{{file: folder + "methods.go", old: "if !desc.ClientStreams {", new: "if false {"}},
+			suites: of(facade, "TestARequestThatIsRefusedBeforeItsMethodRanIsToldSo"),
+		},
+		{
+			name:   "handlers see identities",
+			breaks: "an identity is a secret that no handler passes on",
+			edits:  []edit{{file: folder + "started.go", old: "return s.incoming()", new: "return s.Context.Value(key)"}},
+			suites: of(facade, "TestHandlersAndInterceptorsSeeNoReservedMetadata"),
+		},
+		{
+			name:   "what an inner instance says is passed on",
+			breaks: "a handler cannot speak in its server's name by passing on an inner call's trailer",
+			edits:  []edit{{file: folder + "hidden.go", old: "*opt.TrailerAddr = withoutReserved(*opt.TrailerAddr)", new: ""}},
+			suites: of(facade, "TestATrailerThatAHandlerPassesOnIsNotBelievedAsItsServers"),
+		},
+		{
+			name:   "calls are admitted before they are authenticated",
+			breaks: "who is not authenticated takes no session",
+			edits: []edit{{
+				file: folder + "methods.go",
+				old:  "\tif ctx, err = m.server.authenticate(call); err != nil {\n\t\treturn nil, err\n\t}\n\tidentified, err := m.server.admit(ctx, call)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n",
+				new:  "\tidentified, err := m.server.admit(ctx, call)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tif ctx, err = m.server.authenticate(call); err != nil {\n\t\treturn nil, err\n\t}\n",
+			}},
+			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule"),
+		},
+		{
 			name:   "more than one identity is read",
 			breaks: "a call with two identities is malformed",
 			edits:  []edit{{file: folder + "admission.go", old: "if len(values) != 1 {", new: "if false {"}},
@@ -324,6 +358,18 @@ func sessions() []mutant {
 			breaks: "a call that was told as refused for its age is refused for good",
 			edits:  []edit{{file: file, old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
 			suites: of(interceptor, "TestASessionThatIsOutdatedIsNeverBegun"),
+		},
+		{
+			name:   "sessions of the future are begun",
+			breaks: "no session fills a cap for good",
+			edits:  []edit{{file: file, old: "if created > s.now().Add(horizon).UnixMilli() {", new: "if false {"}},
+			suites: of(interceptor, "TestASessionOfTheFutureIsRefusedUntilClocksAreRight"),
+		},
+		{
+			name:   "a session is forgotten within a day near a cap",
+			breaks: "a session is kept for a day after its last call, as callers reckon",
+			edits:  []edit{{file: file, old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.pressed(e.principal) || left == 0 {"}},
+			suites: of(interceptor, "TestASessionIsKeptForADayThoughACapIsReached"),
 		},
 		{
 			name:   "admission not atomic",
