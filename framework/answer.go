@@ -8,7 +8,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/recovery"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
+
+// maxLoggedBytes is the most that the log shows of a handler's error.
+const maxLoggedBytes = 4 << 10
 
 // answer returns the error with which a call at the server ends: what err, a
 // panic's cause or runtime.Goexit (the call has not returned) become.
@@ -33,7 +37,7 @@ func (c *chain) answer(ctx context.Context, err error, returned bool, cause any)
 			return status.FromContextError(ended).Err()
 		}
 	}
-	return recovery.Incident(ctx, c.log, "a handler's error has no gRPC status: its text is not sent to the caller", "error", err.Error())
+	return recovery.Incident(ctx, c.log, "a handler's error has no gRPC status: its text is not sent to the caller", "error", quote.Line(err.Error(), maxLoggedBytes))
 }
 
 // passedOn returns a handler's error without what the error of a call on a bus

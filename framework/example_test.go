@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -338,6 +340,50 @@ func ExampleAdmission() {
 	// Output:
 	// <nil>
 	// onecall: Serve: option Admission: MaxSessions is 10 for all and MaxSessionsPerPrincipal 1000 for one: give at least as many for all
+}
+
+func ExampleAuthenticate() {
+	registry := memory.New()
+	ctx, stop := context.WithCancel(context.Background())
+	returned := make(chan error, 1)
+	go func() {
+		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+			authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+		}, quiet, framework.Authenticate(func(ctx context.Context) (context.Context, error) {
+			token := metadata.ValueFromIncomingContext(ctx, "authorization")
+			if len(token) != 1 || token[0] != "Bearer swordfish" {
+				return nil, status.Error(codes.Unauthenticated, "a token is missing or wrong")
+			}
+			return framework.WithPrincipal(ctx, "the-shop"), nil
+		}))
+	}()
+	bus, err := framework.NewBus(registry, quiet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := bus.Ready(ctx, "auth"); err != nil {
+		log.Fatal(err)
+	}
+	_, err = bus.Call(ctx, "auth.check_password", framework.Args{"username": "adam", "password": "?"})
+	fmt.Println(err)
+	if err := bus.Close(); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+	fmt.Println(<-returned)
+	// Output:
+	// rpc error: code = Unauthenticated desc = a token is missing or wrong
+	// <nil>
+}
+
+func ExampleExposeErrors() {
+	registry := memory.New()
+	ctx, stop := context.WithCancel(context.Background())
+	stop() // as when the program is told to end
+	fmt.Println(framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
+	}, quiet, framework.ExposeErrors()))
+	// Output: <nil>
 }
 
 func ExampleLoadBalancing() {

@@ -137,9 +137,14 @@ func StopWithin(budget time.Duration) ServeOption {
 // ServerOptions adds options of grpc-go's server, such as
 // grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
 // service speaks plain text, and logs a warning unless it listens on loopback:
-// grpc.Creds(insecure.NewCredentials()) says that plain text is meant. The framework's own interceptors run before
-// chained ones; grpc.UnaryInterceptor and grpc.StreamInterceptor are the
-// framework's and an error here.
+// grpc.Creds(insecure.NewCredentials()) says that plain text is meant.
+//
+// Chained interceptors run after authentication and admission, within the call's
+// deadline, and before the rules of the messages are checked: they see requests
+// that break rules, panics of handlers and replies of nil as errors.
+// grpc.UnaryInterceptor and grpc.StreamInterceptor are the framework's and an
+// error here. A grpc.InTapHandle must return a context with the call's metadata:
+// without them the call has no identity.
 //
 // They replace the framework's defaults: a connection may have 1,000 calls under
 // way (grpc.MaxConcurrentStreams) and a call 64 KiB of metadata

@@ -47,6 +47,7 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 			return listener
 		}
 	)
+	nobody := func(ctx context.Context) (context.Context, error) { return ctx, nil }
 	serve := func(register func(grpc.ServiceRegistrar), options ...framework.ServeOption) func() error {
 		return func() error { return framework.Serve(t.Context(), memories, register, options...) }
 	}
@@ -78,6 +79,8 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 		`option AdvertiseAs: "host:x" has the port "x"`:                                                          serve(good, framework.AdvertiseAs("host:x")),
 		"option AdvertiseAs: is needed, for callers cannot dial":                                                 serve(good, framework.ListenWith(unix())),
 		"option StopWithin: 0s is not more than zero":                                                            serve(good, framework.StopWithin(0)),
+		"option Authenticate: the function is nil":                                                               serve(good, framework.Authenticate(nil)),
+		"option Authenticate: is given twice":                                                                    serve(good, framework.Authenticate(nobody), framework.Authenticate(nobody)),
 		"option Logger: is nil":                                                                                  serve(good, framework.Logger(nil)),
 		"option 1 is nil":                                                                                        serve(good, nil),
 		"option ServerOptions: The unary server interceptor was already set": serve(good, framework.ServerOptions(grpc.UnaryInterceptor(
