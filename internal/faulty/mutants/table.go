@@ -15,7 +15,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants are all that there are.
 func mutants() []mutant {
-	return slices.Concat(binding(), told(), layers(), reissues(), server(), sessions(), windows())
+	return slices.Concat(binding(), told(), layers(), reissues(), server(), places(), sessions(), windows())
 }
 
 // binding breaks how the caller's half gives identities.
@@ -287,6 +287,19 @@ func server() []mutant {
 			suites: of(interceptor, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
 		},
 		{
+			name:   "more than one identity is read",
+			breaks: "a call with two identities is malformed",
+			edits:  []edit{{file: folder + "admission.go", old: "if len(values) != 1 {", new: "if false {"}},
+			suites: of(interceptor, "TestMalformedIdentitiesAreRefusedBeforeAnyState"),
+		},
+	}
+}
+
+// places breaks what runs before admission and after it, and what programs see of
+// the metadata.
+func places() []mutant {
+	return []mutant{
+		{
 			name:   "a method that calls no interceptor is served",
 			breaks: "no API is served without what runs around its handlers",
 			edits:  []edit{{file: folder + "methods.go", old: "if !call.entered.Load() {", new: "if false {"}},
@@ -319,12 +332,6 @@ func server() []mutant {
 				new:  "\tidentified, err := m.server.admit(ctx, call)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tif ctx, err = m.server.authenticate(call); err != nil {\n\t\treturn nil, err\n\t}\n",
 			}},
 			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule"),
-		},
-		{
-			name:   "more than one identity is read",
-			breaks: "a call with two identities is malformed",
-			edits:  []edit{{file: folder + "admission.go", old: "if len(values) != 1 {", new: "if false {"}},
-			suites: of(interceptor, "TestMalformedIdentitiesAreRefusedBeforeAnyState"),
 		},
 	}
 }
