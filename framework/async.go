@@ -2,9 +2,16 @@ package framework
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
@@ -19,7 +26,9 @@ type Call[Reply any] struct {
 
 // CallAsync makes a call without waiting for its reply: rpc is a generated
 // client's method, such as auth.CheckPassword. The call's time counts from
-// here. Ending ctx cancels the call; nobody needs to await it.
+// here. Ending ctx cancels the call; it need not be awaited. If it panics, as an
+// interceptor may, the call ends with INTERNAL and an incident, under which
+// [slog.Default] has the stack: the process goes on.
 //
 //	call := framework.CallAsync(ctx, auth.CheckPassword, &authv1.CheckPasswordRequest{…})
 //	reply, err := call.Await(ctx)
@@ -45,9 +54,33 @@ func CallAsync[Request, Reply any](
 	all := append([]grpc.CallOption{timeout.Since(time.Now())}, opts...)
 	go func() {
 		defer close(call.done)
+		returned := false
+		defer func() {
+			if !returned {
+				call.reply, call.err = nil, abandoned(ctx, recover())
+			}
+		}()
 		call.reply, call.err = rpc(ctx, request, all...)
+		returned = true
 	}()
 	return call
+}
+
+// abandoned returns the error of a call whose goroutine did not come to its end: it
+// panicked, or was ended with [runtime.Goexit], of which cause is nil. What it did
+// before, such as an interceptor's part, may have sent the call. The panic's value
+// may hold a message, so the log has its type alone.
+func abandoned(ctx context.Context, cause any) error {
+	incident, what := rand.Text(), "ended its goroutine with runtime.Goexit, as t.FailNow does: it must return instead"
+	if cause != nil {
+		what = fmt.Sprintf("panicked with a value of type %T", cause)
+		if fault, ok := cause.(runtime.Error); ok {
+			what = "panicked: " + fault.Error()
+		}
+	}
+	slog.Default().ErrorContext(ctx, "a call of CallAsync "+what, "incident", incident, "stack", string(debug.Stack()))
+	text := "onecall: the call did not return, because an interceptor or a wrapper of the client failed; the log has the cause under incident " + incident
+	return &callError{status: status.New(codes.Internal, text), text: text + " (" + Unknown.String() + ")"}
 }
 
 // Done is closed when the call has ended: Await returns at once then.

@@ -28,7 +28,9 @@ type connection struct {
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
 	held   *channel // holds calls to limits
-	drift  *drift
+	// anonymous logs that calls have no identity.
+	anonymous sync.Once
+	drift     *drift
 
 	// patient has no limits, for the rare call whose Timeout is longer than
 	// what its .proto declares: grpc-go would take the earlier of the two. It
@@ -72,13 +74,19 @@ func newConnection(bus *Bus, to connectionKey) (*connection, error) {
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 	ch := &channel{calls: c.bus.caller.NewChannel(), links: newLinks(c.api, c.bus.options.credentials)}
+	ch.calls.WithoutIdentity = c.logAnonymous
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
 	options, err := dialOptions(c.bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{
 		Observe:    ch.finding.observe,
 		Connection: ch.links.observe,
 		Zone:       c.bus.options.zone,
-		Accept:     func(instance discovery.Instance, again func()) error { return c.drift.accept(ch, instance, again) },
-		Logger:     c.bus.options.log,
+		Accept: func(instance discovery.Instance, again func()) error {
+			if err := c.requireIdentity(instance); err != nil {
+				return err
+			}
+			return c.drift.accept(ch, instance, again)
+		},
+		Logger: c.bus.options.log,
 	})))
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ func (p *problem) code() codes.Code {
 	if other, ok := errors.AsType[*ServiceError](p.err); ok && !other.Served {
 		return codes.Unimplemented
 	}
+	if _, anonymous := errors.AsType[*IdentityError](p.err); anonymous {
+		return codes.FailedPrecondition
+	}
 	if _, incompatible := errors.AsType[*SchemaError](p.err); incompatible {
 		return codes.FailedPrecondition
 	}

@@ -62,6 +62,8 @@ type busOptions struct {
 	balancing map[string]json.RawMessage
 	zone      string
 	strict    bool
+	// identified is what RequireIdentity sets.
+	identified bool
 	// reissueUnsent and reissueRepeatable are what Reissue sets.
 	reissueUnsent, reissueRepeatable bool
 }
@@ -258,6 +260,19 @@ func ExposeErrors() ServeOption {
 func DialOptions(options ...grpc.DialOption) BusOption {
 	return busOption(func(o *busOptions) error {
 		o.dial = append(o.dial, options...)
+		return nil
+	})
+}
+
+// RequireIdentity has a bus call no instance that has no incarnation, such as a
+// plain gRPC server's entry in the registry: calls to it carry no identity, so they
+// may run more than once when a proxy or the network repeats them. Without the
+// option a bus calls such instances, and logs that once for each API. A call that
+// finds no other instance is not sent, and fails with FAILED_PRECONDITION and
+// *[IdentityError]. The service's half is [AdmissionConfig].RequireIdentity.
+func RequireIdentity() BusOption {
+	return busOption(func(o *busOptions) error {
+		o.identified = true
 		return nil
 	})
 }

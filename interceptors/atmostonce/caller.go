@@ -30,8 +30,22 @@ type Caller struct {
 // Channel is the calls that one grpc.ClientConn makes for a caller. Its methods
 // are safe for all goroutines.
 type Channel struct {
+	// WithoutIdentity, if it is set before the first call, is called once, with the
+	// address of the first instance that a call is sent to without an identity,
+	// because the instance has no incarnation. It holds that call up.
+	WithoutIdentity func(address string)
+
 	caller *Caller
 	id     uint64
+	// anonymous is whether WithoutIdentity was called.
+	anonymous atomic.Bool
+}
+
+// noteAnonymous notes that a call is sent to an address without an identity.
+func (c *Channel) noteAnonymous(address string) {
+	if c.WithoutIdentity != nil && !c.anonymous.Load() && !c.anonymous.Swap(true) {
+		c.WithoutIdentity(address)
+	}
 }
 
 // NewChannel returns a channel. The connection's policy is configured with its

@@ -307,6 +307,9 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		giveBack(result)
 		return balancer.PickResult{}, err
 	}
+	if incarnation.IsZero() {
+		record.channel.noteAnonymous(bound.address)
+	}
 	result.Done = record.done
 	if result.Metadata == nil {
 		result.Metadata = identity

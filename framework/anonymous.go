@@ -1,0 +1,39 @@
+package framework
+
+import (
+	"fmt"
+
+	"github.com/onecall-dev/onecall/discovery"
+)
+
+// IdentityError says that an API has no instance but ones without an incarnation,
+// which [RequireIdentity] has a bus not call.
+type IdentityError struct {
+	// API is the bus name.
+	API string
+	// Address is that of such an instance.
+	Address string
+}
+
+// Error implements error.
+func (e *IdentityError) Error() string {
+	return fmt.Sprintf("API %q: the instance at %s has no incarnation, so a call to it could run more than once, and option RequireIdentity has the bus not call it: "+
+		"serve the API with framework.Serve, or leave the option out", e.API, e.Address)
+}
+
+// requireIdentity returns why RequireIdentity forbids to call an instance, nil when
+// it does not.
+func (c *connection) requireIdentity(instance discovery.Instance) error {
+	if !c.bus.options.identified || !instance.Incarnation.IsZero() {
+		return nil
+	}
+	return &IdentityError{API: c.api, Address: instance.Address}
+}
+
+// logAnonymous logs once that calls of the API have no identity.
+func (c *connection) logAnonymous(address string) {
+	c.anonymous.Do(func() {
+		c.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+
+			"Serve the API with framework.Serve, or have option RequireIdentity refuse such instances", "api", c.api, "address", address)
+	})
+}
