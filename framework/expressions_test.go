@@ -35,7 +35,7 @@ func TestExpressionsOfARegistrysSchemaAreNotRun(t *testing.T) {
 	for name, change := range map[string]func(message *descriptorpb.DescriptorProto, field *validate.FieldRules){
 		"of a message": func(message *descriptorpb.DescriptorProto, _ *validate.FieldRules) {
 			message.Options = &descriptorpb.MessageOptions{}
-			proto.SetExtension(message.Options, validate.E_Message, &validate.MessageRules{Cel: cel, CelExpression: []string{slowExpression()}})
+			proto.SetExtension(message.GetOptions(), validate.E_Message, &validate.MessageRules{Cel: cel, CelExpression: []string{slowExpression()}})
 		},
 		"of a field": func(_ *descriptorpb.DescriptorProto, field *validate.FieldRules) { field.Cel = cel },
 		"of a field, in short": func(_ *descriptorpb.DescriptorProto, field *validate.FieldRules) {
@@ -49,10 +49,10 @@ func TestExpressionsOfARegistrysSchemaAreNotRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file := shopFile()
-			message := file.MessageType[0]
-			field := proto.GetExtension(message.Field[0].Options, validate.E_Field).(*validate.FieldRules)
+			message := file.GetMessageType()[0]
+			field := proto.GetExtension(message.GetField()[0].GetOptions(), validate.E_Field).(*validate.FieldRules)
 			change(message, field)
-			proto.SetExtension(message.Field[0].Options, validate.E_Field, field)
+			proto.SetExtension(message.GetField()[0].GetOptions(), validate.E_Field, field)
 			service, digest, packed := publish(t, file)
 			registry := memory.New()
 			if _, err := registry.Register(discovery.Instance{

@@ -7,7 +7,6 @@ import (
 	rules "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -45,7 +44,7 @@ func TestTheRulesOfAForeignSchemaAreBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var method protoreflect.MethodDescriptor = file.Services().Get(0).Methods().Get(0)
+			method := file.Services().Get(0).Methods().Get(0)
 			compiled, err := validate.NewCompiler(nil).Compile("foreign.do", method)
 			if err != nil || compiled.Checks() != test.checked {
 				t.Errorf("with %d fields that have a rule: checked is %v (%v), want %v", test.fields, compiled.Checks(), err, test.checked)

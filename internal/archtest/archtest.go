@@ -90,12 +90,12 @@ var Rules = []Rule{
 		InTests:   kit,
 	},
 	{
-		Name:      "interceptors/<concern> imports of this module discovery at most",
+		Name:      "interceptors/<concern> imports of this module discovery and backoff at most",
 		Reason:    "a concern that knows its siblings or the facade can't be used, tested or left out alone",
 		Importers: []string{"./interceptors/..."},
 		Except:    plugIns,
 		Forbidden: []string{"./..."},
-		Allowed:   []string{"./discovery"},
+		Allowed:   []string{"./discovery", "./internal/backoff"},
 		InTests:   append([]string{"./interceptors/atmostonce/ledgertest"}, kit...),
 	},
 	{
