@@ -171,9 +171,11 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 			return err
 		}, codes.Canceled, framework.NotSent},
 	} {
-		if err := test.call(); status.Code(err) != test.code || framework.OutcomeOf(err) != test.want {
-			t.Errorf("%s = %v, whose outcome is %v, want %v", name, err, framework.OutcomeOf(err), test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := test.call(); status.Code(err) != test.code || framework.OutcomeOf(err) != test.want {
+				t.Errorf("%s = %v, whose outcome is %v, want %v", name, err, framework.OutcomeOf(err), test.want)
+			}
+		})
 	}
 
 	// What is too large was executed, if anything is said of it at all.

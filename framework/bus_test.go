@@ -367,10 +367,12 @@ func TestMisuseOfABusIsAnErrorThatNamesIt(t *testing.T) {
 			return err
 		},
 	} {
-		err := call()
-		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v (%v), want INVALID_ARGUMENT that says %q", err, status.Code(err), want)
-		}
+		t.Run(want, func(t *testing.T) {
+			err := call()
+			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v (%v), want INVALID_ARGUMENT that says %q", err, status.Code(err), want)
+			}
+		})
 	}
 }
 
@@ -407,9 +409,11 @@ func TestBadParametersOfABusAreErrors(t *testing.T) {
 			return err
 		},
 	} {
-		if err := open(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want an error that says %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if err := open(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want an error that says %q", err, want)
+			}
+		})
 	}
 }
 

@@ -69,26 +69,28 @@ func TestACallByNameIsTheTypedCall(t *testing.T) {
 	bus := newBus(t, registry)
 	ready(t, bus, "test.kinds")
 	for password, want := range map[string]bool{"secr3t": true, "guess": false} {
-		reply, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": password}, patient)
-		if err != nil {
-			t.Fatal(err)
-		}
-		typed, err := testv1.NewKindsServiceClient(bus).SignIn(t.Context(), &testv1.SignInRequest{Username: "adam", Password: password})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var valid bool
-		var into struct{ Valid bool }
-		message := new(testv1.SignInResponse)
-		if err := errors.Join(reply.Into(&valid), reply.Into(&into), reply.Into(message)); err != nil {
-			t.Error(err)
-		}
-		if valid != want || into.Valid != want || message.GetValid() != typed.GetValid() || reply.Map()["valid"] != want || reply.Message().(*testv1.SignInResponse).GetValid() != want {
-			t.Errorf("of %q the reply is %v, %v, %v, %v, want %v", password, valid, into, message, reply.Map(), want)
-		}
-		if err := reply.Into(new(int)); err == nil || !strings.Contains(err.Error(), "valid") {
-			t.Errorf("into an int = %v", err)
-		}
+		t.Run(password, func(t *testing.T) {
+			reply, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": password}, patient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			typed, err := testv1.NewKindsServiceClient(bus).SignIn(t.Context(), &testv1.SignInRequest{Username: "adam", Password: password})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var valid bool
+			var into struct{ Valid bool }
+			message := new(testv1.SignInResponse)
+			if err := errors.Join(reply.Into(&valid), reply.Into(&into), reply.Into(message)); err != nil {
+				t.Error(err)
+			}
+			if valid != want || into.Valid != want || message.GetValid() != typed.GetValid() || reply.Map()["valid"] != want || reply.Message().(*testv1.SignInResponse).GetValid() != want {
+				t.Errorf("of %q the reply is %v, %v, %v, %v, want %v", password, valid, into, message, reply.Map(), want)
+			}
+			if err := reply.Into(new(int)); err == nil || !strings.Contains(err.Error(), "valid") {
+				t.Errorf("into an int = %v", err)
+			}
+		})
 	}
 }
 
@@ -126,19 +128,21 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 		"breaks a rule":       {"test.echo.echo", []any{framework.Args{"text": tooLong}}, []string{"text", "65536"}},
 		"a NaN, where a rule": {"test.rules.give", []any{framework.Args{"plain": "", "ruled": "x", "must": "", "number": math.NaN()}}, []string{"number", "finite"}},
 	} {
-		_, err := bus.Call(t.Context(), test.name, test.args...)
-		if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("%s: %v, %v", title, code, err)
-			continue
-		}
-		for _, want := range test.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q does not say %q", title, err, want)
+		t.Run(title, func(t *testing.T) {
+			_, err := bus.Call(t.Context(), test.name, test.args...)
+			if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s: %v, %v", title, code, err)
+				return
 			}
-		}
-		if strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %q shows a password", title, err)
-		}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %q does not say %q", title, err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: %q shows a password", title, err)
+			}
+		})
 	}
 	_, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"usrname": "adam"})
 	found := 0
@@ -185,13 +189,15 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 		"the parameters twice":        {"test.kinds.sign_in", []any{right, right}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: framework.Args and framework.Args." + signIn},
 		"the option first, a foreign": {"shop.items.find_item", []any{patient, right}, `shop.items.find_item: the parameters come before the options. Write bus.Call(ctx, "shop.items.find_item", framework.Args{"name": value, …})`},
 	} {
-		_, err := bus.Call(t.Context(), test.name, test.args...)
-		if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("%s: %v, %v", title, code, framework.OutcomeOf(err))
-		}
-		if !strings.HasPrefix(err.Error(), test.want) {
-			t.Errorf("%s:\n%s\nwant\n%s", title, err, test.want)
-		}
+		t.Run(title, func(t *testing.T) {
+			_, err := bus.Call(t.Context(), test.name, test.args...)
+			if code := status.Code(err); code != codes.InvalidArgument && code != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s: %v, %v", title, code, framework.OutcomeOf(err))
+			}
+			if !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("%s:\n%s\nwant\n%s", title, err, test.want)
+			}
+		})
 	}
 }
 
@@ -209,9 +215,11 @@ func TestASchemaThatWasReadSpellsOutTheRightCall(t *testing.T) {
 		"shop.items.find_itme":  "did you mean shop.items.find_item?",
 		"shop.others.find_item": `framework.Args{"name": value, …}`,
 	} {
-		if _, err := bus.Call(t.Context(), name, "lamp", 1); err == nil || !strings.Contains(err.Error(), want) || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("a positional call of %s = %v, want %q", name, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := bus.Call(t.Context(), name, "lamp", 1); err == nil || !strings.Contains(err.Error(), want) || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("a positional call of %s = %v, want %q", name, err, want)
+			}
+		})
 	}
 	if again := counting.asked.Load() - asked; again != 0 {
 		t.Errorf("the registry was asked %d times for it", again)
@@ -246,24 +254,26 @@ func TestWhatMustBeGivenIsAsDocumented(t *testing.T) {
 		"typed, optional and required, left out":         {typed: &testv1.GiveRequest{Ruled: "x"}, refused: "must: value is required"},
 		"typed, optional and required, present and zero": {typed: &testv1.GiveRequest{Ruled: "x", Must: new("")}, given: []string{"must", "ruled"}},
 	} {
-		reply := new(testv1.GiveResponse)
-		var err error
-		if test.typed != nil {
-			reply, err = testv1.NewRulesServiceClient(bus).Give(t.Context(), test.typed)
-		} else {
-			args := framework.Args{"plain": "x", "ruled": "x", "must": "x", "number": 0.0}
-			test.change(args)
-			var byName *framework.Reply
-			if byName, err = bus.Call(t.Context(), "test.rules.give", args); err == nil {
-				err = byName.Into(reply)
+		t.Run(title, func(t *testing.T) {
+			reply := new(testv1.GiveResponse)
+			var err error
+			if test.typed != nil {
+				reply, err = testv1.NewRulesServiceClient(bus).Give(t.Context(), test.typed)
+			} else {
+				args := framework.Args{"plain": "x", "ruled": "x", "must": "x", "number": 0.0}
+				test.change(args)
+				var byName *framework.Reply
+				if byName, err = bus.Call(t.Context(), "test.rules.give", args); err == nil {
+					err = byName.Into(reply)
+				}
 			}
-		}
-		switch {
-		case test.refused == "" && (err != nil || !slices.Equal(reply.GetGiven(), test.given)):
-			t.Errorf("%s: %v, %v, want %v", title, reply.GetGiven(), err, test.given)
-		case test.refused != "" && (status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), test.refused)):
-			t.Errorf("%s: %v, want %q", title, err, test.refused)
-		}
+			switch {
+			case test.refused == "" && (err != nil || !slices.Equal(reply.GetGiven(), test.given)):
+				t.Errorf("%s: %v, %v, want %v", title, reply.GetGiven(), err, test.given)
+			case test.refused != "" && (status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), test.refused)):
+				t.Errorf("%s: %v, want %q", title, err, test.refused)
+			}
+		})
 	}
 }
 

@@ -438,10 +438,12 @@ func TestTheProgramsInterceptorsSeeWhatBecomesOfEachCall(t *testing.T) {
 		"a panic":                      {"unary", "panic", codes.Internal},
 		"a panic of a stream":          {"server streaming", "", codes.Internal},
 	} {
-		seen.Store(codes.OK)
-		if err := everyShape[test.shape](t.Context(), conn, &testv1.EchoRequest{Text: test.text}); status.Code(err) != test.want || seen.Load() != test.want {
-			t.Errorf("%s: the caller has %v, the interceptor %v", title, err, seen.Load())
-		}
+		t.Run(title, func(t *testing.T) {
+			seen.Store(codes.OK)
+			if err := everyShape[test.shape](t.Context(), conn, &testv1.EchoRequest{Text: test.text}); status.Code(err) != test.want || seen.Load() != test.want {
+				t.Errorf("%s: the caller has %v, the interceptor %v", title, err, seen.Load())
+			}
+		})
 	}
 	// A bad request of a stranger is refused by the interceptor, not by the rules.
 	if err := everyShape["unary"](t.Context(), conn, &testv1.EchoRequest{}); status.Code(err) != codes.Unauthenticated {

@@ -54,14 +54,16 @@ func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
 		"a registry that says nothing":         newBus(t, mute{}),
 		"a schema that can't be read, held to": newBus(t, garbage, framework.StrictSchema()),
 	} {
-		ended := make(chan error, 1)
-		go func() {
-			_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{})
-			ended <- err
-		}()
-		if err := eventually.Receive(t, "the end of a call of 100 ms", ended); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 1)
+			go func() {
+				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{})
+				ended <- err
+			}()
+			if err := eventually.Receive(t, "the end of a call of 100 ms", ended); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
 	}
 }
 
@@ -73,16 +75,18 @@ func TestReadingASchemaIsHeldToTheCallsTime(t *testing.T) {
 	}}
 	serveForeign(t, hanging.Registry)
 	for name, bus := range map[string]*framework.Bus{"that says nothing": newBus(t, mute{}), "that does not give the schema": newBus(t, hanging)} {
-		began := time.Now()
-		_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{}, framework.Timeout(50*time.Millisecond))
-		if took := time.Since(began); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent || took > eventually.AtOnce {
-			t.Errorf("a registry %s: after %v %v", name, took, err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := bus.Call(ctx, "shop.items.find_item", framework.Args{}); status.Code(err) != codes.Canceled {
-			t.Errorf("a registry %s, with a context that has ended: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{}, framework.Timeout(50*time.Millisecond))
+			if took := time.Since(began); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent || took > eventually.AtOnce {
+				t.Errorf("a registry %s: after %v %v", name, took, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := bus.Call(ctx, "shop.items.find_item", framework.Args{}); status.Code(err) != codes.Canceled {
+				t.Errorf("a registry %s, with a context that has ended: %v", name, err)
+			}
+		})
 	}
 }
 
@@ -132,30 +136,32 @@ func TestCloseEndsWhoeverWaitsForTheRegistry(t *testing.T) {
 func TestASchemaIsTakenFromAnInstanceThatHasIt(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]string{"none": "", "garbage": "garbage"} {
-		registry := &answering{Registry: memory.New()}
-		registry.descriptors = func(_ context.Context, instance discovery.Instance, its func() (string, error)) (string, error) {
-			if instance.Address == "1.0.0.1:1" { // the first by address
-				return bad, nil
-			}
-			return its()
-		}
-		serveForeign(t, registry.Registry)
-		if _, err := registry.Register(discovery.Instance{API: "shop.items", Address: "1.0.0.1:1", Service: "shop.v1.ItemService", Schema: "BBBBBBBBBBBBBBBBBBBBBB"}); err != nil {
-			t.Fatal(err)
-		}
-		bus := newBus(t, registry)
-		var describing sync.WaitGroup
-		for range 50 {
-			describing.Go(func() {
-				if description, err := bus.Describe(t.Context(), "shop.items"); err != nil || len(description.RPCs) != 1 {
-					t.Errorf("%s: %v, %v", name, description, err)
+		t.Run(name, func(t *testing.T) {
+			registry := &answering{Registry: memory.New()}
+			registry.descriptors = func(_ context.Context, instance discovery.Instance, its func() (string, error)) (string, error) {
+				if instance.Address == "1.0.0.1:1" { // the first by address
+					return bad, nil
 				}
-			})
-		}
-		describing.Wait()
-		if asked := registry.asked.Load(); asked > 20 {
-			t.Errorf("%s: 50 who asked at once had the registry asked %d times", name, asked)
-		}
+				return its()
+			}
+			serveForeign(t, registry.Registry)
+			if _, err := registry.Register(discovery.Instance{API: "shop.items", Address: "1.0.0.1:1", Service: "shop.v1.ItemService", Schema: "BBBBBBBBBBBBBBBBBBBBBB"}); err != nil {
+				t.Fatal(err)
+			}
+			bus := newBus(t, registry)
+			var describing sync.WaitGroup
+			for range 50 {
+				describing.Go(func() {
+					if description, err := bus.Describe(t.Context(), "shop.items"); err != nil || len(description.RPCs) != 1 {
+						t.Errorf("%s: %v, %v", name, description, err)
+					}
+				})
+			}
+			describing.Wait()
+			if asked := registry.asked.Load(); asked > 20 {
+				t.Errorf("%s: 50 who asked at once had the registry asked %d times", name, asked)
+			}
+		})
 	}
 }
 

@@ -148,16 +148,18 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 		"panics":      {func() (*testv1.CheckResponse, error) { panic("on purpose") }, codes.Internal, "a value of type string"},
 		"fails":       {func() (*testv1.CheckResponse, error) { return nil, status.Error(codes.NotFound, "nobody") }, codes.NotFound, ""},
 	} {
-		for range 2 {
-			handler.check = test.check
-			_, err := client.Check(t.Context(), request)
-			if status.Code(err) != test.code || framework.OutcomeOf(err) != framework.Executed {
-				t.Errorf("a handler that %s = %v (%v), want %v of a call that ran", name, err, framework.OutcomeOf(err), test.code)
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				handler.check = test.check
+				_, err := client.Check(t.Context(), request)
+				if status.Code(err) != test.code || framework.OutcomeOf(err) != framework.Executed {
+					t.Errorf("a handler that %s = %v (%v), want %v of a call that ran", name, err, framework.OutcomeOf(err), test.code)
+				}
+				if lines.count(test.line) == 0 {
+					t.Errorf("a handler that %s: the log does not say %q", name, test.line)
+				}
 			}
-			if lines.count(test.line) == 0 {
-				t.Errorf("a handler that %s: the log does not say %q", name, test.line)
-			}
-		}
+		})
 	}
 	handler.check = func() (*testv1.CheckResponse, error) { return &testv1.CheckResponse{Valid: true}, nil }
 	if reply, err := client.Check(t.Context(), request); err != nil || !reply.GetValid() {
@@ -231,10 +233,12 @@ func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 		"a bad reply of the handler's":            {plain, []int64{1, -2}, 1, codes.Internal, "reply"},
 		"a bad reply of the handler's, for a bus": {onBus, []int64{1, -2}, 1, codes.Internal, "reply"},
 	} {
-		replies, err := haggle(t, test.client, test.prices...)
-		if replies != test.replies || status.Code(err) != test.code || !strings.Contains(err.Error(), "the "+test.whose+" breaks") || !strings.Contains(err.Error(), "price") {
-			t.Errorf("%s: after %d replies %v, want %v after %d", name, replies, err, test.code, test.replies)
-		}
+		t.Run(name, func(t *testing.T) {
+			replies, err := haggle(t, test.client, test.prices...)
+			if replies != test.replies || status.Code(err) != test.code || !strings.Contains(err.Error(), "the "+test.whose+" breaks") || !strings.Contains(err.Error(), "price") {
+				t.Errorf("%s: after %d replies %v, want %v after %d", name, replies, err, test.code, test.replies)
+			}
+		})
 	}
 	if lines.count("price") == 0 {
 		t.Error("the log tells of no bad reply")
@@ -294,10 +298,12 @@ func TestABadReplyOfAStreamProvesThatItsHandlerRan(t *testing.T) {
 	}
 	_, received := stream.Recv()
 	for what, err := range map[string]error{"that receives it": received, "after it": stream.Send(&testv1.HaggleRequest{Price: 1})} {
-		var bad *validate.Error
-		if !errors.As(err, &bad) || !bad.Reply || status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.Executed {
-			t.Errorf("the call %s = %v (%v), want INTERNAL of a handler that ran", what, err, framework.OutcomeOf(err))
-		}
+		t.Run(what, func(t *testing.T) {
+			var bad *validate.Error
+			if !errors.As(err, &bad) || !bad.Reply || status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.Executed {
+				t.Errorf("the call %s = %v (%v), want INTERNAL of a handler that ran", what, err, framework.OutcomeOf(err))
+			}
+		})
 	}
 
 	// That a request is bad proves nothing of the kind.

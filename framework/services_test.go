@@ -129,10 +129,12 @@ func TestAnAPIOfWhichOnlyAnotherServiceIsServed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	for from, err := range map[string]error{"a call": call(), "Ready": bus.Ready(ctx, "test.echo")} {
-		found, ok := errors.AsType[*framework.ServiceError](err)
-		if !ok || found.Other != "onecall.test.v2.EchoService" || !strings.Contains(err.Error(), "build the caller from the .proto of the instances") {
-			t.Errorf("%s = %v", from, err)
-		}
+		t.Run(from, func(t *testing.T) {
+			found, ok := errors.AsType[*framework.ServiceError](err)
+			if !ok || found.Other != "onecall.test.v2.EchoService" || !strings.Contains(err.Error(), "build the caller from the .proto of the instances") {
+				t.Errorf("%s = %v", from, err)
+			}
+		})
 	}
 	if err := call(); status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent {
 		t.Errorf("a call = %v", err)

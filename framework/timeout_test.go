@@ -117,13 +117,15 @@ func TestACallWhoseTimeoutOptionIsRefusedWasNotSent(t *testing.T) {
 			return err
 		},
 	} {
-		err := call()
-		if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("%s = %v (%v, %v), want INVALID_ARGUMENT of a call that was not sent", rpc, err, status.Code(err), framework.OutcomeOf(err))
-		}
-		if !strings.HasPrefix(err.Error(), rpc) || !strings.Contains(err.Error(), "option Timeout") {
-			t.Errorf("%q does not begin with %q and name the option", err, rpc)
-		}
+		t.Run(rpc, func(t *testing.T) {
+			err := call()
+			if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s = %v (%v, %v), want INVALID_ARGUMENT of a call that was not sent", rpc, err, status.Code(err), framework.OutcomeOf(err))
+			}
+			if !strings.HasPrefix(err.Error(), rpc) || !strings.Contains(err.Error(), "option Timeout") {
+				t.Errorf("%q does not begin with %q and name the option", err, rpc)
+			}
+		})
 	}
 }
 

@@ -173,9 +173,11 @@ func TestARequestThatCannotBeWrittenIsNotSent(t *testing.T) {
 			return err
 		},
 	} {
-		if err := call(); status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent {
-			t.Errorf("%s = %v, want INTERNAL, not sent", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := call(); status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%s = %v, want INTERNAL, not sent", name, err)
+			}
+		})
 	}
 	// The handler of a stream of requests starts before the first of them.
 	stream, err := client.Chat(t.Context())

@@ -55,11 +55,13 @@ func TestAResultIsJudged(t *testing.T) {
 		"calls that succeed":     func(r *result) { r.report.Outcomes = nil },
 		"and replays":            func(r *result) { r.replays.sent = 0 },
 	} {
-		spoilt := sound()
-		spoil(&spoilt)
-		if err := spoilt.err(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("err = %v, want %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			spoilt := sound()
+			spoil(&spoilt)
+			if err := spoilt.err(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("err = %v, want %q", err, want)
+			}
+		})
 	}
 	for _, want := range []string{"calls                    100\n", "refused calls            5 (5.00 %)\n", "calls a second           100\n", "replays                  1: "} {
 		if !strings.Contains(sound().String(), want) {

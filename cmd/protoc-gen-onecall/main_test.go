@@ -61,9 +61,11 @@ var _ = sourceinfo.Register("shop/v1/shop.proto", ""+
 		"what is said is of all": file("shop.v1", &descriptorpb.SourceCodeInfo_Location{Path: []int32{12}, Span: []int32{0, 0, 3}, LeadingComments: new("Syntax.")}),
 		"the options":            file("onecall.v1", said),
 	} {
-		if got := generated(t, none); len(got) != 0 {
-			t.Errorf("%s: generated is %v", name, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := generated(t, none); len(got) != 0 {
+				t.Errorf("%s: generated is %v", name, got)
+			}
+		})
 	}
 	long := file("shop.v1", &descriptorpb.SourceCodeInfo_Location{Path: []int32{4, 0}, Span: []int32{1, 2, 3}, LeadingComments: new(strings.Repeat("ü", 1000))})
 	if got := generated(t, long); len(got) != 1 {

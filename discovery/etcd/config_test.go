@@ -41,14 +41,16 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 		"a user alone":          {etcd.Config{Endpoints: good, Username: "u"}, "Password"},
 		"a password alone":      {etcd.Config{Endpoints: good, Password: "p"}, "Username"},
 	} {
-		registry, err := etcd.Open(test.config)
-		var configError *etcd.ConfigError
-		if !errors.As(err, &configError) || configError.Field != test.field {
-			t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
-		}
-		if registry != nil {
-			_ = registry.Close()
-		}
+		t.Run(name, func(t *testing.T) {
+			registry, err := etcd.Open(test.config)
+			var configError *etcd.ConfigError
+			if !errors.As(err, &configError) || configError.Field != test.field {
+				t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
+			}
+			if registry != nil {
+				_ = registry.Close()
+			}
+		})
 	}
 }
 

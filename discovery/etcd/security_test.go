@@ -255,17 +255,19 @@ func TestBadCertificateFilesAreErrorsThatNameTheField(t *testing.T) {
 		"files and configuration": {etcd.Config{CAFile: good.CAFile, TLS: &tls.Config{MinVersion: tls.VersionTLS13}}, "TLS"},
 		"files for http":          {etcd.Config{CAFile: good.CAFile, Endpoints: []string{"http://127.0.0.1:2379"}}, "CAFile"},
 	} {
-		if test.config.Endpoints == nil {
-			test.config.Endpoints = []string{"https://127.0.0.1:2379"}
-		}
-		registry, err := etcd.Open(test.config)
-		var configError *etcd.ConfigError
-		if !errors.As(err, &configError) || configError.Field != test.field {
-			t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
-		}
-		if registry != nil {
-			_ = registry.Close()
-		}
+		t.Run(name, func(t *testing.T) {
+			if test.config.Endpoints == nil {
+				test.config.Endpoints = []string{"https://127.0.0.1:2379"}
+			}
+			registry, err := etcd.Open(test.config)
+			var configError *etcd.ConfigError
+			if !errors.As(err, &configError) || configError.Field != test.field {
+				t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
+			}
+			if registry != nil {
+				_ = registry.Close()
+			}
+		})
 	}
 }
 

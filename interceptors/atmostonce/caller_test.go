@@ -146,14 +146,16 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 		"nobody":           {metadata.MD{OutcomeKey: {"refused"}}, Unknown},
 		"two instances":    {metadata.MD{OutcomeKey: {"refused"}, IncarnationKey: {from[0], from[0]}}, Unknown},
 	} {
-		record := NewCaller().NewChannel().NewRecord(t.Context(), "/a.B/C")
-		if _, err := record.bind(nil, incarnation, nil); err != nil {
-			t.Fatal(err)
-		}
-		record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: test.trailer})
-		if got := record.Outcome(); got != test.want {
-			t.Errorf("when the trailer says %s the outcome is %v, want %v", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			record := NewCaller().NewChannel().NewRecord(t.Context(), "/a.B/C")
+			if _, err := record.bind(nil, incarnation, nil); err != nil {
+				t.Fatal(err)
+			}
+			record.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: test.trailer})
+			if got := record.Outcome(); got != test.want {
+				t.Errorf("when the trailer says %s the outcome is %v, want %v", name, got, test.want)
+			}
+		})
 	}
 	// A server without identities cannot be believed.
 	record := NewCaller().NewChannel().NewRecord(t.Context(), "/a.B/C")
@@ -222,10 +224,12 @@ func TestThePolicyWrapsAnyOfGRPCs(t *testing.T) {
 		`{}`: "names no policy",
 		`[]`: "cannot unmarshal",
 	} {
-		parsed, err := parser.ParseConfig(json.RawMessage(config))
-		if want == "" && (err != nil || parsed == nil) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("of %s: %v, %v, want an error that says %q", config, parsed, err, want)
-		}
+		t.Run(config, func(t *testing.T) {
+			parsed, err := parser.ParseConfig(json.RawMessage(config))
+			if want == "" && (err != nil || parsed == nil) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("of %s: %v, %v, want an error that says %q", config, parsed, err, want)
+			}
+		})
 	}
 	if roundrobin.Name != "round_robin" {
 		t.Error("grpc-go renamed its policy")

@@ -162,19 +162,21 @@ func TestACallHasEndedForItsLaneOnce(t *testing.T) {
 		"no stream":        func(r *Record) { r.done(balancer.DoneInfo{}) },
 		"messages, an end": func(r *Record) { r.received(); r.received(); r.done(balancer.DoneInfo{BytesSent: true}) },
 	} {
-		caller := NewCaller()
-		record := caller.NewChannel().NewRecord(t.Context(), "/a.B/C")
-		if _, err := record.bind(nil, discovery.NewIncarnation(), nil); err != nil {
-			t.Fatal(err)
-		}
-		counter := record.counter
-		if counter.raise() != 1 {
-			t.Error("a call that is under way has ended for its lane")
-		}
-		end(record)
-		if got := counter.raise(); got != 2 {
-			t.Errorf("after %s the lowest number that has not ended is %d, want 2", name, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			caller := NewCaller()
+			record := caller.NewChannel().NewRecord(t.Context(), "/a.B/C")
+			if _, err := record.bind(nil, discovery.NewIncarnation(), nil); err != nil {
+				t.Fatal(err)
+			}
+			counter := record.counter
+			if counter.raise() != 1 {
+				t.Error("a call that is under way has ended for its lane")
+			}
+			end(record)
+			if got := counter.raise(); got != 2 {
+				t.Errorf("after %s the lowest number that has not ended is %d, want 2", name, got)
+			}
+		})
 	}
 }
 

@@ -42,13 +42,15 @@ func TestDifferentCallsHaveDifferentKeysInALedger(t *testing.T) {
 		"the ids exchanged":             func(i *atmostonce.Identity) { i.Incarnation[0], i.Session[0] = 2, 3 },
 		"the ids exchanged again":       func(i *atmostonce.Identity) { i.Incarnation[0], i.Session[0] = 3, 2 },
 	} {
-		identity := base
-		change(&identity)
-		key := atmostonce.LedgerKey(identity)
-		if other, taken := keys[key]; taken {
-			t.Errorf("%s has the key of %s", name, other)
-		}
-		keys[key] = name
+		t.Run(name, func(t *testing.T) {
+			identity := base
+			change(&identity)
+			key := atmostonce.LedgerKey(identity)
+			if other, taken := keys[key]; taken {
+				t.Errorf("%s has the key of %s", name, other)
+			}
+			keys[key] = name
+		})
 	}
 }
 
@@ -83,8 +85,10 @@ func TestBadKeysOfALedgerAreToldApart(t *testing.T) {
 		"not ASCII":  "ä",
 		"line break": "a\n",
 	} {
-		if err := atmostonce.CheckLedgerKey(key); err == nil || (key != "" && strings.Contains(err.Error(), key)) {
-			t.Errorf("CheckLedgerKey with %s = %v, want an error that does not repeat the key", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := atmostonce.CheckLedgerKey(key); err == nil || (key != "" && strings.Contains(err.Error(), key)) {
+				t.Errorf("CheckLedgerKey with %s = %v, want an error that does not repeat the key", name, err)
+			}
+		})
 	}
 }

@@ -126,11 +126,13 @@ func TestAPickWithoutItsRecordIsRefused(t *testing.T) {
 		"a stripped address":       {balancer.PickInfo{Ctx: record, FullMethodName: "/a.B/C"}, channel.ID(), stripped, "the call is not sent to proxy.test:3128"},
 		"a connection of nobody's": {balancer.PickInfo{Ctx: record, FullMethodName: "/a.B/C"}, channel.ID(), nil, "whose instance is not known"},
 	} {
-		picker := &binding{child: onePicker{test.conn}, channel: test.channel}
-		_, err := picker.Pick(test.info)
-		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), test.says) || !record.mayBind() {
-			t.Errorf("with %s the pick = %v, want INTERNAL that says %q", name, err, test.says)
-		}
+		t.Run(name, func(t *testing.T) {
+			picker := &binding{child: onePicker{test.conn}, channel: test.channel}
+			_, err := picker.Pick(test.info)
+			if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), test.says) || !record.mayBind() {
+				t.Errorf("with %s the pick = %v, want INTERNAL that says %q", name, err, test.says)
+			}
+		})
 	}
 	picker := &binding{child: onePicker{good}, channel: channel.ID()}
 	if picked, err := picker.Pick(balancer.PickInfo{Ctx: record, FullMethodName: "/a.B/C"}); err != nil || len(picked.Metadata[CallKey]) != 1 {

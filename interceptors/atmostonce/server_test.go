@@ -682,9 +682,11 @@ func TestABadServerConfigIsAnErrorThatNamesTheField(t *testing.T) {
 		"MaxSessionsPerPrincipal": {Incarnation: discovery.NewIncarnation(), MaxSessionsPerPrincipal: -1},
 		"MaxSessions":             {Incarnation: discovery.NewIncarnation(), MaxSessions: -1},
 	} {
-		if server, err := atmostonce.NewServer(config); err == nil || server != nil || !strings.Contains(err.Error(), "ServerConfig."+field+" is") {
-			t.Errorf("NewServer without a good %s: %v", field, err)
-		}
+		t.Run(field, func(t *testing.T) {
+			if server, err := atmostonce.NewServer(config); err == nil || server != nil || !strings.Contains(err.Error(), "ServerConfig."+field+" is") {
+				t.Errorf("NewServer without a good %s: %v", field, err)
+			}
+		})
 	}
 }
 

@@ -396,9 +396,11 @@ func TestNilMessagesAreCheckedAsTheEmptyOnesTheyAreSentAs(t *testing.T) {
 	t.Parallel()
 	want := []string{"password string.min_len", "username string.min_len"}
 	for title, msg := range map[string]any{"nil": nil, "a nil pointer": (*testv1.CheckRequest)(nil), "an empty message": &testv1.CheckRequest{}} {
-		if got := broken(compiled(t, "Check").CheckRequest(msg)); !slices.Equal(got, want) {
-			t.Errorf("%s: violations = %q, want %q", title, got, want)
-		}
+		t.Run(title, func(t *testing.T) {
+			if got := broken(compiled(t, "Check").CheckRequest(msg)); !slices.Equal(got, want) {
+				t.Errorf("%s: violations = %q, want %q", title, got, want)
+			}
+		})
 	}
 	for _, msg := range []*testv1.OrderRequest{nil, order(func(r *testv1.OrderRequest) { r.Payment = (*testv1.OrderRequest_Barter)(nil) }), order(func(r *testv1.OrderRequest) {
 		r.Payment = &testv1.OrderRequest_Barter{}
@@ -459,13 +461,15 @@ func TestMessagesWithoutRulesHaveNoChecker(t *testing.T) {
 		"Haggle": {true, true},
 	}
 	for name, test := range tests {
-		method := compiled(t, name)
-		if method.RPC != "test.rules."+strings.ToLower(name) || (method.Request != nil) != test.request || (method.Reply != nil) != test.reply {
-			t.Errorf("%s: %+v, want a checker of requests %v, of replies %v", name, method, test.request, test.reply)
-		}
-		if method.Checks() != (test.request || test.reply) {
-			t.Errorf("%s: Checks = %v", name, method.Checks())
-		}
+		t.Run(name, func(t *testing.T) {
+			method := compiled(t, name)
+			if method.RPC != "test.rules."+strings.ToLower(name) || (method.Request != nil) != test.request || (method.Reply != nil) != test.reply {
+				t.Errorf("%s: %+v, want a checker of requests %v, of replies %v", name, method, test.request, test.reply)
+			}
+			if method.Checks() != (test.request || test.reply) {
+				t.Errorf("%s: Checks = %v", name, method.Checks())
+			}
+		})
 	}
 	if len(tests) != service().Len() {
 		t.Errorf("%d of %d methods are tested", len(tests), service().Len())

@@ -253,11 +253,13 @@ func TestRulesThatCannotBeReadAreAnError(t *testing.T) {
 		"a.Root.word": message("Root", nil, inField),
 		"a.Root":      inMessage,
 	} {
-		_, err := validate.NewCompiler(nil).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
-		fault, ok := errors.AsType[*validate.RuleError](err)
-		if !ok || fault.Subject != subject || !strings.Contains(err.Error(), "its validation rules cannot be read: ") {
-			t.Errorf("error = %v, want a RuleError of %s", err, subject)
-		}
+		t.Run(subject, func(t *testing.T) {
+			_, err := validate.NewCompiler(nil).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
+			fault, ok := errors.AsType[*validate.RuleError](err)
+			if !ok || fault.Subject != subject || !strings.Contains(err.Error(), "its validation rules cannot be read: ") {
+				t.Errorf("error = %v, want a RuleError of %s", err, subject)
+			}
+		})
 	}
 }
 

@@ -331,12 +331,14 @@ func TestWhatHasNoRulesCostsNoAllocation(t *testing.T) {
 			return nil
 		},
 	} {
-		if err := run(); err != nil {
-			t.Errorf("%s: %v", title, err)
-		}
-		if allocs := testing.AllocsPerRun(100, func() { _ = run() }); allocs != 0 {
-			t.Errorf("%s: %v allocations", title, allocs)
-		}
+		t.Run(title, func(t *testing.T) {
+			if err := run(); err != nil {
+				t.Errorf("%s: %v", title, err)
+			}
+			if allocs := testing.AllocsPerRun(100, func() { _ = run() }); allocs != 0 {
+				t.Errorf("%s: %v allocations", title, allocs)
+			}
+		})
 	}
 }
 

@@ -546,8 +546,10 @@ func TestAServiceDescAloneGivesNamesAndShapes(t *testing.T) {
 		wantFault(t, err, reserved, "reserved")
 	}
 	for name, subject := range map[string]string{"": `API ""`, "a/b": `API "a/b"`} {
-		_, err := contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: name})
-		wantFault(t, err, subject, "name")
+		t.Run(name, func(t *testing.T) {
+			_, err := contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: name})
+			wantFault(t, err, subject, "name")
+		})
 	}
 }
 

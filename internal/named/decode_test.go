@@ -90,9 +90,11 @@ func TestToMap(t *testing.T) {
 		},
 		"a well-known reply is its fields": {wrapperspb.String("x"), map[string]any{"value": "x"}},
 	} {
-		if got := named.ToMap(test.message, nil); !reflect.DeepEqual(got, test.want) {
-			t.Errorf("%s:\ngot  %#v\nwant %#v", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := named.ToMap(test.message, nil); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("%s:\ngot  %#v\nwant %#v", name, got, test.want)
+			}
+		})
 	}
 }
 

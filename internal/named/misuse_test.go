@@ -514,12 +514,14 @@ func TestProblemsAreInOrder(t *testing.T) {
 		"wrong keys": {&testv1.Maps{}, anyArgs{"int64_keys": wrong}, func(int) string { return "int64_keys" }, func(i int) string { return fmt.Sprintf(`"%02d"`, i) }},
 		"objects":    {&testv1.Choice{}, anyArgs{"object": map[string]any{"a": 1i, "b": 1i, "c": 1i, "d": 1i, "e": 1i, "f": 1i, "g": 1i}}, func(i int) string { return fmt.Sprintf(`object[%q]`, string(rune('a'+i))) }, nil},
 	} {
-		bad := refusal(t, test.request, test.args)
-		for i, problem := range bad.Problems {
-			if problem.Path != test.paths(i) || test.texts != nil && !strings.Contains(problem.Text, test.texts(i)) {
-				t.Errorf("%s: problem %d is %+v", name, i, problem)
+		t.Run(name, func(t *testing.T) {
+			bad := refusal(t, test.request, test.args)
+			for i, problem := range bad.Problems {
+				if problem.Path != test.paths(i) || test.texts != nil && !strings.Contains(problem.Text, test.texts(i)) {
+					t.Errorf("%s: problem %d is %+v", name, i, problem)
+				}
 			}
-		}
+		})
 	}
 	first := refusal(t, &testv1.Maps{}, anyArgs{"int64_keys": mixed}).Error()
 	for range 10 {
@@ -557,12 +559,14 @@ func TestPositional(t *testing.T) {
 		"an unknown schema": {nil, []any{"admin"}, `Write bus.Call(ctx, "auth.sign_in", framework.Args{"name": value, …})`},
 		"a million":         {request, make([]any, 1<<20), `1048576 values without names were given: nil, nil`},
 	} {
-		err := named.Positional("auth.sign_in", named.Usage("auth.sign_in", test.desc), test.values)
-		var bad *named.ArgumentError
-		if !errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "admin") {
-			t.Errorf("%s: %v\nwant %s", name, err, test.want)
-			continue
-		}
-		fitToPrint(t, bad)
+		t.Run(name, func(t *testing.T) {
+			err := named.Positional("auth.sign_in", named.Usage("auth.sign_in", test.desc), test.values)
+			var bad *named.ArgumentError
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "admin") {
+				t.Errorf("%s: %v\nwant %s", name, err, test.want)
+				return
+			}
+			fitToPrint(t, bad)
+		})
 	}
 }

@@ -21,9 +21,11 @@ func TestSplitName(t *testing.T) {
 		"auth.check_password.x":              {"auth.check_password", "x"},
 		"a.get_http2_status":                 {"a", "get_http2_status"},
 	} {
-		if api, rpc, err := named.SplitName(name); err != nil || api != want[0] || rpc != want[1] {
-			t.Errorf("%s is %q and %q, %v", name, api, rpc, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if api, rpc, err := named.SplitName(name); err != nil || api != want[0] || rpc != want[1] {
+				t.Errorf("%s is %q and %q, %v", name, api, rpc, err)
+			}
+		})
 	}
 }
 
@@ -59,15 +61,17 @@ func TestSplitNameRefuses(t *testing.T) {
 		"auth." + strings.Repeat("a", 252):                "it has 257 bytes, and a name has at most 256",
 		strings.Repeat("é.", 1<<20):                       "bytes, and a name has at most 256",
 	} {
-		_, _, err := named.SplitName(name)
-		var bad *named.NameError
-		if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.40q: %v, want %q", name, err, want)
-			continue
-		}
-		if status.Code(err) != codes.InvalidArgument || len(err.Error()) > 500 || len(bad.Name) > 200 {
-			t.Errorf("%.40q: code %v, %d bytes: %v", name, status.Code(err), len(err.Error()), err)
-		}
+		t.Run(name, func(t *testing.T) {
+			_, _, err := named.SplitName(name)
+			var bad *named.NameError
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%.40q: %v, want %q", name, err, want)
+				return
+			}
+			if status.Code(err) != codes.InvalidArgument || len(err.Error()) > 500 || len(bad.Name) > 200 {
+				t.Errorf("%.40q: code %v, %d bytes: %v", name, status.Code(err), len(err.Error()), err)
+			}
+		})
 	}
 }
 

@@ -70,45 +70,47 @@ func TestRequired(t *testing.T) {
 		"a circle that can end":  {circle.Messages().ByName("C"), ""},
 		"optional and in oneofs": {(&testv1.Choice{}).ProtoReflect().Descriptor(), ""},
 	} {
-		var got []string
-		for i := range test.desc.Fields().Len() {
-			if field := test.desc.Fields().Get(i); named.Required(field) {
-				got = append(got, string(field.Name()))
-			}
-		}
-		if strings.Join(got, " ") != test.want {
-			t.Errorf("%s: %q are required, want %q", name, got, test.want)
-		}
-		// What must be given is what suffices.
-		given := make(map[string]any)
-		for _, name := range got {
-			switch field := test.desc.Fields().ByName(protoreflect.Name(name)); field.Kind() {
-			case protoreflect.StringKind:
-				given[name] = "x"
-			case protoreflect.MessageKind:
-				given[name] = field.Message().FullName()
-				given[name] = map[string]any{"street": "x", "code": "y"}
-				if name == "leaf" {
-					given[name] = map[string]any{}
-				}
-			default:
-				given[name] = 0
-			}
-		}
-		if _, err := named.Encode("a.b", test.desc, nil, given); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		for name := range given {
-			less := map[string]any{}
-			for other, v := range given {
-				if other != name {
-					less[other] = v
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for i := range test.desc.Fields().Len() {
+				if field := test.desc.Fields().Get(i); named.Required(field) {
+					got = append(got, string(field.Name()))
 				}
 			}
-			if _, err := named.Encode("a.b", test.desc, nil, less); err == nil {
-				t.Errorf("without %s it was taken all the same", name)
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("%s: %q are required, want %q", name, got, test.want)
 			}
-		}
+			// What must be given is what suffices.
+			given := make(map[string]any)
+			for _, name := range got {
+				switch field := test.desc.Fields().ByName(protoreflect.Name(name)); field.Kind() {
+				case protoreflect.StringKind:
+					given[name] = "x"
+				case protoreflect.MessageKind:
+					given[name] = field.Message().FullName()
+					given[name] = map[string]any{"street": "x", "code": "y"}
+					if name == "leaf" {
+						given[name] = map[string]any{}
+					}
+				default:
+					given[name] = 0
+				}
+			}
+			if _, err := named.Encode("a.b", test.desc, nil, given); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			for name := range given {
+				less := map[string]any{}
+				for other, v := range given {
+					if other != name {
+						less[other] = v
+					}
+				}
+				if _, err := named.Encode("a.b", test.desc, nil, less); err == nil {
+					t.Errorf("without %s it was taken all the same", name)
+				}
+			}
+		})
 	}
 	closed := proto2.Messages().ByName("M")
 	for given, ok := range map[any]bool{1: true, 2: true, "ONE": true, 3: false, testv1.Mood(1): false} {
@@ -137,19 +139,21 @@ func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 	schema := parse(t, text)
 	older := parse(t, strings.Replace(text, "LABEL_REQUIRED", "LABEL_OPTIONAL", 1))
 	for name, version := range map[string]protoreflect.FileDescriptor{"of the schema": schema, "of another version": older} {
-		outer := dynamicpb.NewMessage(version.Messages().ByName("Outer"))
-		if err := (prototext.UnmarshalOptions{AllowPartial: true}).Unmarshal([]byte(`inners {must: "x"} inners {may: "y"}`), outer); err != nil {
-			t.Fatal(err)
-		}
-		got, err := named.Encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
-		var bad *named.ArgumentError
-		if !errors.As(err, &bad) || len(bad.Problems) != 1 {
-			t.Errorf("%s: %v, %v", name, got, err)
-			continue
-		}
-		if want := (named.Problem{Path: "outer.inners[1].must", Text: "is missing: it takes a string", Kind: named.Missing}); bad.Problems[0] != want {
-			t.Errorf("%s: %+v, want %+v", name, bad.Problems[0], want)
-		}
+		t.Run(name, func(t *testing.T) {
+			outer := dynamicpb.NewMessage(version.Messages().ByName("Outer"))
+			if err := (prototext.UnmarshalOptions{AllowPartial: true}).Unmarshal([]byte(`inners {must: "x"} inners {may: "y"}`), outer); err != nil {
+				t.Fatal(err)
+			}
+			got, err := named.Encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
+			var bad *named.ArgumentError
+			if !errors.As(err, &bad) || len(bad.Problems) != 1 {
+				t.Errorf("%s: %v, %v", name, got, err)
+				return
+			}
+			if want := (named.Problem{Path: "outer.inners[1].must", Text: "is missing: it takes a string", Kind: named.Missing}); bad.Problems[0] != want {
+				t.Errorf("%s: %+v, want %+v", name, bad.Problems[0], want)
+			}
+		})
 	}
 	packed, err := named.Encode("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
 	if err == nil || !strings.Contains(err.Error(), "anything.must is missing") {
@@ -232,10 +236,12 @@ func TestUsage(t *testing.T) {
 		"maps":               {&testv1.Maps{}, `"int32_keys": map[int32]any{0: []byte{…}}, "int64_keys": map[int64]any{0: true}, "uint32_keys": map[uint32]any{0: 0.0}`},
 		"oneofs":             {&testv1.Choice{}, `{}) // optional: "number": 0.0, "count": 0, "flag": true, "text": "…", "data": []byte{…}, "mood": "MOOD_CALM", "item": framework.Args{…}, `},
 	} {
-		got := named.Usage("test.kinds.mirror", test.request.ProtoReflect().Descriptor())
-		if !strings.HasPrefix(got, `bus.Call(ctx, "test.kinds.mirror", framework.Args{`) || !strings.Contains(got, test.want) {
-			t.Errorf("%s:\n%s\nwant %s", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			got := named.Usage("test.kinds.mirror", test.request.ProtoReflect().Descriptor())
+			if !strings.HasPrefix(got, `bus.Call(ctx, "test.kinds.mirror", framework.Args{`) || !strings.Contains(got, test.want) {
+				t.Errorf("%s:\n%s\nwant %s", name, got, test.want)
+			}
+		})
 	}
 	many := &descriptorpb.FileDescriptorProto{Name: new("many.proto"), Syntax: new("proto3"), MessageType: []*descriptorpb.DescriptorProto{{Name: new("Many")}}}
 	for i := range 1000 {

@@ -23,9 +23,11 @@ func TestNames(t *testing.T) {
 
 		strings.Repeat("a", 1<<20): {}, // no work for what nobody meant
 	} {
-		if got := nearest.Names(name, known, 3); !slices.Equal(got, want) {
-			t.Errorf("nearest to %.20q are %q, want %q", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := nearest.Names(name, known, 3); !slices.Equal(got, want) {
+				t.Errorf("nearest to %.20q are %q, want %q", name, got, want)
+			}
+		})
 	}
 	if got := nearest.Names("x1", []string{"x4", "x3", "x2"}, 2); !slices.Equal(got, []string{}) {
 		t.Errorf("nearest of short names are %q, want none", got)

@@ -114,13 +114,15 @@ func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
 			nil, nil,
 		},
 	} {
-		other := edited(t, test.change)
-		if got := texts(schema.Compare("test.echo", base, other)); !slices.Equal(got, test.there) {
-			t.Errorf("%s changed there: %q, want %q", name, got, test.there)
-		}
-		if got := texts(schema.Compare("test.echo", other, base)); !slices.Equal(got, test.here) {
-			t.Errorf("%s changed here: %q, want %q", name, got, test.here)
-		}
+		t.Run(name, func(t *testing.T) {
+			other := edited(t, test.change)
+			if got := texts(schema.Compare("test.echo", base, other)); !slices.Equal(got, test.there) {
+				t.Errorf("%s changed there: %q, want %q", name, got, test.there)
+			}
+			if got := texts(schema.Compare("test.echo", other, base)); !slices.Equal(got, test.here) {
+				t.Errorf("%s changed here: %q, want %q", name, got, test.here)
+			}
+		})
 	}
 }
 
@@ -218,12 +220,14 @@ func TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference(t *testing.T) {
 		"parted":  {joined, apart, []string{"test.echo.echo: request.c is in the oneof of a here and not in the oneof of a there"}},
 		"renamed": {apart, named, nil},
 	} {
-		var got []string
-		for _, difference := range schema.Compare("test.echo", test.built, test.served) {
-			got = append(got, difference.String())
-		}
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, difference := range schema.Compare("test.echo", test.built, test.served) {
+				got = append(got, difference.String())
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%s: %q, want %q", name, got, test.want)
+			}
+		})
 	}
 }

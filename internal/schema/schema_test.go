@@ -103,10 +103,12 @@ func TestADigestIsThatOfTheDefinition(t *testing.T) {
 		"nothing": func(*descriptorpb.FileDescriptorProto) {},
 		"a field": func(file *descriptorpb.FileDescriptorProto) { file.MessageType[0].Field[0].Name = new("other") },
 	} {
-		after, err := schema.Digest(edited(t, change))
-		if err != nil || (after == before) != (name == "nothing") {
-			t.Errorf("when %s changed the digest went from %s to %s (%v)", name, before, after, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			after, err := schema.Digest(edited(t, change))
+			if err != nil || (after == before) != (name == "nothing") {
+				t.Errorf("when %s changed the digest went from %s to %s (%v)", name, before, after, err)
+			}
+		})
 	}
 }
 
@@ -189,16 +191,18 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		"a file without a name":           set(file("")),
 		"an import of this program's own": set(file("a.proto", "onecall/test/v1/echo.proto")),
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		unpacked, err := schema.Unpack(packed, "a.Service")
-		runtime.ReadMemStats(&after)
-		if err == nil || unpacked != nil {
-			t.Errorf("%s: %v, %v, want an error", name, unpacked, err)
-		}
-		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 200 {
-			t.Errorf("%s: took %d MB", name, took)
-		}
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			unpacked, err := schema.Unpack(packed, "a.Service")
+			runtime.ReadMemStats(&after)
+			if err == nil || unpacked != nil {
+				t.Errorf("%s: %v, %v, want an error", name, unpacked, err)
+			}
+			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 200 {
+				t.Errorf("%s: took %d MB", name, took)
+			}
+		})
 	}
 	if _, err := schema.Unpack(good, "another.Service"); err == nil {
 		t.Error("a service that is not among the descriptors is no error")
@@ -254,9 +258,11 @@ func TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema(t *testing.T) {
 	for url, want := range map[string]bool{
 		"type.googleapis.com/google.protobuf.Duration": true, "x/onecall.test.v1.EchoRequest": true, "x/onecall.test.v1.Kinds": false,
 	} {
-		if _, err := unpacked.Types.FindMessageByURL(url); (err == nil) != want {
-			t.Errorf("%s: %v", url, err)
-		}
+		t.Run(url, func(t *testing.T) {
+			if _, err := unpacked.Types.FindMessageByURL(url); (err == nil) != want {
+				t.Errorf("%s: %v", url, err)
+			}
+		})
 	}
 }
 

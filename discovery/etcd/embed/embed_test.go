@@ -91,12 +91,14 @@ func TestBadConfigurationsAreErrors(t *testing.T) {
 		"Config.ListenPeers":     {ListenPeers: "x:y:z"},
 		"address already in use": {Listen: taken},
 	} {
-		server, err := embed.Start(t.Context(), config)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Start(%+v) = %v, want an error that says %q", config, err, want)
-		}
-		if server != nil {
-			server.Close()
-		}
+		t.Run(want, func(t *testing.T) {
+			server, err := embed.Start(t.Context(), config)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Start(%+v) = %v, want an error that says %q", config, err, want)
+			}
+			if server != nil {
+				server.Close()
+			}
+		})
 	}
 }

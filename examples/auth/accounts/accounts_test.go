@@ -111,9 +111,11 @@ func TestBadStoresAreErrors(t *testing.T) {
 		"the file does not hold accounts": func() (*accounts.Store, error) { return accounts.Open(broken, bcrypt.MinCost) },
 		"no such file or directory":       func() (*accounts.Store, error) { return accounts.Open(filepath.Join(dir, "no", "4"), bcrypt.MinCost) },
 	} {
-		if _, err := open(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Open = %v, want an error that says %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if _, err := open(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Open = %v, want an error that says %q", err, want)
+			}
+		})
 	}
 }
 

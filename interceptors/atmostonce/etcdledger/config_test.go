@@ -34,13 +34,15 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 		"a user alone":            {etcdledger.Config{Endpoints: good, Username: "u"}, "Password"},
 		"a password alone":        {etcdledger.Config{Endpoints: good, Password: "p"}, "Username"},
 	} {
-		ledger, err := etcdledger.Open(test.config)
-		var configError *etcdledger.ConfigError
-		if !errors.As(err, &configError) || configError.Field != test.field || !strings.HasPrefix(err.Error(), "etcdledger: Config."+test.field+": ") {
-			t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
-		}
-		if ledger != nil {
-			_ = ledger.Close()
-		}
+		t.Run(name, func(t *testing.T) {
+			ledger, err := etcdledger.Open(test.config)
+			var configError *etcdledger.ConfigError
+			if !errors.As(err, &configError) || configError.Field != test.field || !strings.HasPrefix(err.Error(), "etcdledger: Config."+test.field+": ") {
+				t.Errorf("with %s Open = %v, want a ConfigError that names %s", name, err, test.field)
+			}
+			if ledger != nil {
+				_ = ledger.Close()
+			}
+		})
 	}
 }

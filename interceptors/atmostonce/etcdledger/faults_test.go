@@ -321,10 +321,12 @@ func TestAUserNeedsTheLedgersKeysAlone(t *testing.T) {
 		"user name is empty":    func(c *etcdledger.Config) { c.Username, c.Password = "", "" },
 		"permission denied":     func(c *etcdledger.Config) { c.Namespace = "shop" },
 	} {
-		config := config
-		change(&config)
-		if err := ledgertest.WantError(ctx, t, open(t, config), key); err == nil || !strings.Contains(err.Error(), reason) {
-			t.Errorf("Begin = %v, want an error that says %q", err, reason)
-		}
+		t.Run(reason, func(t *testing.T) {
+			config := config
+			change(&config)
+			if err := ledgertest.WantError(ctx, t, open(t, config), key); err == nil || !strings.Contains(err.Error(), reason) {
+				t.Errorf("Begin = %v, want an error that says %q", err, reason)
+			}
+		})
 	}
 }

@@ -29,16 +29,18 @@ func TestALeaseTakesKeysForItsShareAndUpToItsNumber(t *testing.T) {
 		"of a clock put back, but new":  {wallAge: -time.Hour, usable: true},
 		"of a clock put ahead, but new": {wallAge: time.Hour, late: true},
 	} {
-		now := time.Now()
-		it := &lease{id: 1, asked: now.Add(-test.age), wall: now.Round(0).Add(-test.wallAge)}
-		it.keys.Store(test.keys)
-		leases.current.Store(it)
-		if got := leases.usable(); (got != nil) != test.usable {
-			t.Errorf("a lease %s is usable: %t, want %t", name, got != nil, test.usable)
-		}
-		if err := leases.check(it); (err != nil) != test.late {
-			t.Errorf("a key put under a lease %s: %v, want an error: %t", name, err, test.late)
-		}
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			it := &lease{id: 1, asked: now.Add(-test.age), wall: now.Round(0).Add(-test.wallAge)}
+			it.keys.Store(test.keys)
+			leases.current.Store(it)
+			if got := leases.usable(); (got != nil) != test.usable {
+				t.Errorf("a lease %s is usable: %t, want %t", name, got != nil, test.usable)
+			}
+			if err := leases.check(it); (err != nil) != test.late {
+				t.Errorf("a key put under a lease %s: %v, want an error: %t", name, err, test.late)
+			}
+		})
 	}
 }
 

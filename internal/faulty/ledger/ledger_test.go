@@ -229,9 +229,11 @@ func TestALineCutShortIsNoRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, want := range map[string]int{"a": 1, "b": 0, "c": 1, "d": 0} {
-		if got := book.Runs(id); got != want {
-			t.Errorf("%s has %d runs, want %d", id, got, want)
-		}
+		t.Run(id, func(t *testing.T) {
+			if got := book.Runs(id); got != want {
+				t.Errorf("%s has %d runs, want %d", id, got, want)
+			}
+		})
 	}
 	if torn := book.Check().Torn; torn != 2 {
 		t.Errorf("Torn = %d, want 2", torn)

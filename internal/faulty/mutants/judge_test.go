@@ -80,17 +80,19 @@ func TestVerdictsAreToldApart(t *testing.T) {
 		"DOES NOT COMPILE  m: go test -c ./kept: ":                 {edits: []edit{change("return first()", "return third()")}},
 		"UNDECIDED  m: failed: ":                                   {edits: []edit{change("func Kept() bool {", "func init() { panic(0) }\n\nfunc Kept() bool {")}},
 	} {
-		m.name, m.breaks, m.suites = "m", "it is kept", both
-		var out bytes.Buffer
-		err := judgeAll(t.Context(), &out, root, []mutant{m})
-		_, line, _ := strings.Cut(out.String(), "\n")
-		if !strings.HasPrefix(line, want) {
-			t.Errorf("the line is %q, want one that begins with %q", line, want)
-		}
-		good := strings.HasPrefix(want, "killed") || strings.HasPrefix(want, "harmless")
-		if (err == nil) != good {
-			t.Errorf("after %q the error is %v", want, err)
-		}
+		t.Run(want, func(t *testing.T) {
+			m.name, m.breaks, m.suites = "m", "it is kept", both
+			var out bytes.Buffer
+			err := judgeAll(t.Context(), &out, root, []mutant{m})
+			_, line, _ := strings.Cut(out.String(), "\n")
+			if !strings.HasPrefix(line, want) {
+				t.Errorf("the line is %q, want one that begins with %q", line, want)
+			}
+			good := strings.HasPrefix(want, "killed") || strings.HasPrefix(want, "harmless")
+			if (err == nil) != good {
+				t.Errorf("after %q the error is %v", want, err)
+			}
+		})
 	}
 	if text, err := os.ReadFile(filepath.Join(root, "kept", "kept.go")); err != nil || string(text) != tiny["kept/kept.go"] {
 		t.Errorf("the module was changed to %s (%v)", text, err)
