@@ -93,11 +93,12 @@ func withUsers(t *testing.T, users map[string][]string) (server *embed.Server, r
 	return server, root
 }
 
-// openAs opens a registry as one of these users, for the length of the test.
+// openAs opens a registry as one of these users, for the length of the test. Its leases
+// last longer than those of others, since no busy machine may lose one.
 func openAs(t *testing.T, server *embed.Server, user string) *etcd.Registry {
 	t.Helper()
 	registry, err := etcd.Open(etcd.Config{
-		Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: openedTTL, Logger: slog.New(slog.DiscardHandler),
+		Endpoints: server.Endpoints(), Username: user, Password: "pw", TTL: 3 * openedTTL, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -308,7 +309,7 @@ func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	if descriptors, err := caller.Descriptors(t.Context(), found); descriptors != "compressed" || err != nil {
 		t.Errorf("the descriptors are %q, %v", descriptors, err)
 	}
-	untilKeptFor(t, registration, openedTTL) // and its keys are compared meanwhile
+	untilKeptFor(t, registration, 3*openedTTL) // and its keys are compared meanwhile
 	untilRegistered(t, registration)
 	watched.UntilAddresses(t, "10.0.0.1:1")
 	discoverytest.Watch(t, service, "auth").UntilAddresses(t, "10.0.0.1:1") // it may call itself
