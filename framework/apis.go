@@ -86,6 +86,9 @@ func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 	if contract.Infrastructure(desc.ServiceName) {
 		return service{desc: desc, impl: impl}, nil
 	}
+	if err := streaming(desc); err != nil {
+		return service{}, err
+	}
 	api, err := contract.Find(protoregistry.GlobalFiles, desc.ServiceName)
 	if err == nil && api == nil {
 		api, err = contract.FromServiceDesc(desc)
@@ -99,6 +102,18 @@ func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 		}
 	}
 	return service{desc: desc, impl: impl, api: api}, nil
+}
+
+// streaming returns what is wrong with a description's streams: for one that
+// streams in neither direction grpc-go calls no interceptor.
+func streaming(desc *grpc.ServiceDesc) error {
+	for _, stream := range desc.Streams {
+		if !stream.ClientStreams && !stream.ServerStreams {
+			return fmt.Errorf("%s: its StreamDesc %s streams in neither direction, and for such a stream grpc-go calls no interceptor: list the RPC among the Methods of the description",
+				desc.ServiceName, stream.StreamName)
+		}
+	}
+	return nil
 }
 
 // check gives what the program got wrong.

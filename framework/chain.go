@@ -99,11 +99,6 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i := range marked.Methods {
 		marked.Methods[i].Handler = c.answerUnary(marked.Methods[i].Handler)
 	}
-	for i := range marked.Streams {
-		if stream := &marked.Streams[i]; !stream.ClientStreams && !stream.ServerStreams {
-			stream.Handler = c.answerSingle(stream.Handler) // for which grpc-go calls no interceptor
-		}
-	}
 	return marked
 }
 
@@ -115,18 +110,6 @@ func (c *chain) answerUnary(method grpc.MethodHandler) grpc.MethodHandler {
 		reply, err = method(srv, ctx, decode, interceptor)
 		returned = true
 		return reply, err
-	}
-}
-
-// answerSingle is the outermost of a method that is registered as a stream and
-// streams in neither direction.
-func (c *chain) answerSingle(method grpc.StreamHandler) grpc.StreamHandler {
-	return func(srv any, stream grpc.ServerStream) (err error) {
-		returned := false
-		defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
-		err = method(srv, stream)
-		returned = true
-		return err
 	}
 }
 

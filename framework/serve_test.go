@@ -70,6 +70,9 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 			testv1.RegisterEchoServiceServer(apis, &echo{})
 			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "test.echo"}, &echo{})
 		}),
+		"test.Hidden: its StreamDesc Look streams in neither direction": serve(func(apis grpc.ServiceRegistrar) {
+			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Hidden", Streams: []grpc.StreamDesc{{StreamName: "Look"}}}, &echo{})
+		}),
 		`default.Service: the API name "default.Service" is reserved`: serve(func(apis grpc.ServiceRegistrar) {
 			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "default.Service"}, &echo{})
 		}),
