@@ -142,6 +142,9 @@ func checkDialOptions(read *busOptions, caller *atmostonce.Caller) error {
 // *discovery.UnknownAPIError, UNAVAILABLE with *discovery.NoInstanceError or
 // *discovery.UnreachableError, DEADLINE_EXCEEDED with *timeout.Error, CANCELED
 // with [ErrClosed].
+//
+// errors.Is finds [context.DeadlineExceeded] or [context.Canceled] in the error if
+// ctx itself had ended, and neither if a declared timeout passed.
 func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	route, err := b.route(ctx, method, opts)
 	if err != nil {
