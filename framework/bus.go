@@ -169,16 +169,19 @@ func (b *Bus) Close() error {
 	b.closed.Store(true)
 	b.fetching.close()
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	connections, followed := maps.Clone(b.connections), maps.Clone(b.published)
+	clear(b.connections)
+	clear(b.published)
+	b.mu.Unlock()
+	// Without the lock: a goroutine that is waited for may be in a log's handler,
+	// which may call the bus.
 	var errs []error
-	for _, conn := range b.connections {
+	for _, conn := range connections {
 		errs = append(errs, conn.close())
 	}
-	clear(b.connections)
-	for _, p := range b.published {
+	for _, p := range followed {
 		p.stop()
 	}
-	clear(b.published)
 	return errors.Join(errs...)
 }
 

@@ -233,12 +233,13 @@ func (c *connection) patientChannel() (*channel, error) {
 // close ends the connections.
 func (c *connection) close() error {
 	c.patient.mu.Lock()
-	defer c.patient.mu.Unlock()
 	c.patient.closed = true
+	patient := c.patient.channel
+	c.patient.channel = nil
+	c.patient.mu.Unlock()
 	err := c.held.Close()
-	if c.patient.channel != nil {
-		err = errors.Join(err, c.patient.channel.Close())
-		c.patient.channel = nil
+	if patient != nil {
+		err = errors.Join(err, patient.Close())
 	}
 	c.registry.close()
 	c.drift.close()
