@@ -32,8 +32,8 @@ type Args map[string]any
 //
 //	reply, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": "adam", "password": "secr3t"})
 //
-// The schema is the program's own where the API's generated code is linked in,
-// else what an instance published in the registry. After the parameters there
+// The schema is the program's own where the API's generated code is linked in and
+// has the RPC, else what an instance published in the registry. After the parameters there
 // may be options of the call, such as [Timeout]. Parameters go by name only, and
 // all that are not optional must be given.
 //
@@ -129,16 +129,9 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 	if positional != nil {
 		return nil, nil, b.misused(api, name, rpc, own, positional)
 	}
-	found, digest := own, ""
-	if own == nil {
-		start := time.Now()
-		if found, digest, err = b.publishedSchema(ctx, api, name, options); err != nil {
-			return nil, nil, err
-		}
-		if found, err = found.WithoutExpressions(); err != nil {
-			return nil, nil, notSent(codes.Internal, fmt.Sprintf("%s: the schema that its instances publish cannot be read: %v", name, err), err)
-		}
-		options = append(slices.Clip(options), timeout.Since(start))
+	found, digest, options, err := b.schemaOf(ctx, api, name, rpc, own, options)
+	if err != nil {
+		return nil, nil, err
 	}
 	added, err := b.newNamed(found, api, name, rpc)
 	if err != nil {
@@ -147,6 +140,27 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 	added.digest = digest
 	b.byName.Store(name, added)
 	return added, options, nil
+}
+
+// schemaOf returns the schema for an RPC, its digest if it is from the registry, and
+// the call's options with the time that it took. own is the program's own schema of
+// the API; instances may be newer, and have an RPC that it does not have.
+func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.Schema, options []grpc.CallOption) (*schema.Schema, string, []grpc.CallOption, error) {
+	if own != nil && methodNamed(own.Service, api, rpc) != nil {
+		return own, "", options, nil
+	}
+	start := time.Now()
+	found, digest, err := b.publishedSchema(ctx, api, name, rpc, options)
+	if err != nil && own != nil && ctx.Err() == nil && !b.closed.Load() {
+		err = unlisted(own.Service, api, rpc, err)
+	}
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if found, err = found.WithoutExpressions(); err != nil {
+		return nil, "", nil, notSent(codes.Internal, fmt.Sprintf("%s: the schema that its instances publish cannot be read: %v", name, err), err)
+	}
+	return found, digest, append(slices.Clip(options), timeout.Since(start)), nil
 }
 
 // knownByName gives an RPC that was called by name before.
@@ -227,6 +241,13 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	}
 	out.route = newRoute(described, path, conn, rules)
 	return out, nil
+}
+
+// unlisted is of an RPC that the program's own .proto does not have, when why keeps it
+// from finding out whether instances have it.
+func unlisted(own protoreflect.ServiceDescriptor, api, rpc string, why error) error {
+	text := noSuchRPC(own, api, rpc).Error() + " (so says this program's own .proto; what the instances have is not known: " + status.Convert(why).Message() + ")"
+	return notSent(codes.Unimplemented, text, why)
 }
 
 // noSuchRPC says that an API does not have an RPC.

@@ -73,7 +73,7 @@ func newConnection(bus *Bus, to connectionKey) (*connection, error) {
 }
 
 func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
-	ch := &channel{calls: c.bus.caller.NewChannel(), links: newLinks(c.api, c.bus.options.credentials)}
+	ch := &channel{calls: c.bus.caller.NewChannel(), links: newLinks(c.api, c.bus.options.plainText.spoken)}
 	ch.calls.WithoutIdentity = c.logAnonymous
 	ch.finding.observe(resolver.NewNoAnswerError(c.api))
 	options, err := dialOptions(c.bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.registry, resolver.Config{

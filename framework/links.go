@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"google.golang.org/grpc/connectivity"
@@ -75,16 +76,15 @@ func (e *ConnectionError) Unwrap() []error {
 // safe for all goroutines.
 type links struct {
 	api string
-	// credentials is whether the program set any, so that a connection may speak
-	// TLS.
-	credentials bool
+	// plain is whether the bus speaks plain text because it has no credentials.
+	plain *atomic.Bool
 
 	mu   sync.Mutex // guards the field below
 	seen map[any]resolver.Connection
 }
 
-func newLinks(api string, credentials bool) *links {
-	return &links{api: api, credentials: credentials, seen: make(map[any]resolver.Connection)}
+func newLinks(api string, plain *atomic.Bool) *links {
+	return &links{api: api, plain: plain, seen: make(map[any]resolver.Connection)}
 }
 
 // observe takes in the state of a connection. Why it failed is kept until it is
@@ -147,8 +147,8 @@ func (l *links) explain(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &deadline) && deadline.Timeout():
 		return "there was no answer in time: it is frozen or overloaded, a firewall drops what is sent to it, or something that speaks no gRPC listens there"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		if l.credentials {
-			return fmt.Sprintf("it ended the connection before it said anything: does it speak TLS, and gRPC? (%v)", err)
+		if !l.plain.Load() {
+			return fmt.Sprintf("it ended the connection before it said anything: does it speak TLS, demand a certificate of its clients, or speak no gRPC at all? (%v)", err)
 		}
 		return fmt.Sprintf("it ended the connection before it said anything, as services do that speak TLS, which this bus does not: "+
 			"set grpc.WithTransportCredentials in DialOptions (%v)", err)

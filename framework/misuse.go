@@ -65,8 +65,8 @@ func (b *Bus) schemaRead(api string) *schema.Schema {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.fetched == nil || !p.stands(p.digest) {
+	if p.fetched[p.digest] == nil || !p.stands(p.digest) {
 		return nil
 	}
-	return p.fetched
+	return p.fetched[p.digest]
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -47,15 +48,18 @@ type plainText struct {
 	credentials.TransportCredentials
 
 	warn *sync.Once
-	log  *slog.Logger
+	// spoken is whether a connection was made with them.
+	spoken *atomic.Bool
+	log    *slog.Logger
 }
 
 func newPlainText(log *slog.Logger) plainText {
-	return plainText{TransportCredentials: insecure.NewCredentials(), warn: new(sync.Once), log: log}
+	return plainText{TransportCredentials: insecure.NewCredentials(), warn: new(sync.Once), spoken: new(atomic.Bool), log: log}
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
 func (p plainText) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	p.spoken.Store(true)
 	if exposed(conn.RemoteAddr()) {
 		p.warn.Do(func() {
 			p.log.Warn("the bus speaks plain text with instances that are not on loopback: others on the network can read and change its calls; "+

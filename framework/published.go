@@ -29,8 +29,9 @@ type published struct {
 	mu       sync.Mutex
 	snapshot *discovery.Snapshot // nil before the registry has answered
 	changed  chan struct{}
-	// fetched is the schema that is in use, and digest its own.
-	fetched *schema.Schema
+	// fetched are the schemas of instances that were read, by digest, mostTried at
+	// most; digest is that of the one in use.
+	fetched map[string]*schema.Schema
 	digest  string
 }
 
@@ -58,7 +59,7 @@ func (b *Bus) release(api string, p *published) {
 	defer b.mu.Unlock()
 	p.users--
 	p.mu.Lock()
-	useless := p.fetched == nil
+	useless := len(p.fetched) == 0
 	p.mu.Unlock()
 	if p.users == 0 && useless && b.published[api] == p {
 		delete(b.published, api)
@@ -107,8 +108,9 @@ func (p *published) stands(digest string) bool {
 }
 
 // publishedSchema gives the schema that an API's instances publish, within the
-// time of a call with such options, and its digest. name is what it is for.
-func (b *Bus) publishedSchema(ctx context.Context, api, name string, options []grpc.CallOption) (*schema.Schema, string, error) {
+// time of a call with such options, and its digest: one that has the RPC of a name,
+// if any has; rpc is "" when any will do. name is what it is for.
+func (b *Bus) publishedSchema(ctx context.Context, api, name, rpc string, options []grpc.CallOption) (*schema.Schema, string, error) {
 	call, err := timeout.Begin(timeout.Declared(0, 0), options)
 	if err != nil {
 		return nil, "", failure{route: &route{rpc: name}, outcome: NotSent, err: err}.told()
@@ -124,7 +126,7 @@ func (b *Bus) publishedSchema(ctx context.Context, api, name string, options []g
 	limited, cancel := call.Context(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.fetching.life, cancel)()
-	found, digest, err := p.get(limited, b.fetching, api)
+	found, digest, err := p.get(limited, b.fetching, api, rpc)
 	if err != nil {
 		return nil, "", b.unread(ctx, limited, name, err)
 	}
@@ -148,41 +150,95 @@ func (b *Bus) unread(ctx, limited context.Context, name string, err error) error
 	return &callError{status: briefly(nil, code, name), text: name + ": " + err.Error() + " (the call was not sent)", outcome: NotSent, causes: causes}
 }
 
-// get gives the schema of an instance: of the first whose can be had.
-func (p *published) get(ctx context.Context, from *fetching, api string) (*schema.Schema, string, error) {
+// get returns the schema of an instance that has an RPC; when none has, and all
+// schemas could be read, that of the first.
+func (p *published) get(ctx context.Context, from *fetching, api, rpc string) (*schema.Schema, string, error) {
 	instances, err := p.instances(ctx, api)
 	if err != nil {
 		return nil, "", err
 	}
-	p.mu.Lock()
-	fetched, digest := p.fetched, p.digest
-	p.mu.Unlock()
-	if fetched != nil && slices.ContainsFunc(instances, func(i discovery.Instance) bool { return i.Schema == digest }) {
-		return fetched, digest, nil
+	has := func(found *schema.Schema) bool { return rpc == "" || methodNamed(found.Service, api, rpc) != nil }
+	if found, digest := p.read(instances, has); found != nil {
+		return found, digest, nil
 	}
+	var first discovery.Instance
 	var errs []error
 	for _, instance := range instances {
-		fetched, err = from.get(ctx, instance)
-		if err == nil {
-			p.keep(fetched, instance.Schema)
-			return fetched, instance.Schema, nil
+		found := p.readOf(instance.Schema)
+		if found == nil {
+			if found, err = from.get(ctx, instance); err == nil {
+				p.keep(found, instance.Schema)
+			}
 		}
-		errs = append(errs, fmt.Errorf("the schema of API %q at %s: %w", api, instance.Address, err))
+		switch {
+		case found == nil:
+			errs = append(errs, fmt.Errorf("the schema of API %q at %s: %w", api, instance.Address, err))
+		case has(found):
+			p.use(instance.Schema)
+			return found, instance.Schema, nil
+		case first.Schema == "":
+			first = instance
+		}
 		if ctx.Err() != nil || len(errs) == mostTried {
 			break
 		}
 	}
+	if found := p.readOf(first.Schema); found != nil && len(errs) == 0 {
+		return found, first.Schema, nil
+	}
 	return nil, "", errors.Join(errs...)
 }
 
-// keep keeps a schema for who asks next.
+// read returns a schema that was read, of an instance, and that has what is wanted:
+// the one in use if it does.
+func (p *published) read(instances []discovery.Instance, has func(*schema.Schema) bool) (*schema.Schema, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found *schema.Schema
+	var digest string
+	for _, instance := range instances {
+		read := p.fetched[instance.Schema]
+		if read != nil && has(read) && (found == nil || instance.Schema == p.digest) {
+			found, digest = read, instance.Schema
+		}
+	}
+	return found, digest
+}
+
+// readOf returns the schema of a digest if it was read.
+func (p *published) readOf(digest string) *schema.Schema {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fetched[digest]
+}
+
+// keep keeps a schema for who asks next, and drops those that no instance has.
 func (p *published) keep(fetched *schema.Schema, digest string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fetched, p.digest = fetched, digest
+	for other := range p.fetched {
+		if !p.stands(other) || len(p.fetched) >= mostTried {
+			delete(p.fetched, other)
+		}
+	}
+	if p.fetched == nil {
+		p.fetched = make(map[string]*schema.Schema)
+	}
+	p.fetched[digest] = fetched
+	if p.fetched[p.digest] == nil {
+		p.digest = digest
+	}
 }
 
-// mostTried is how many instances are asked for their schema for one call.
+// use has the schema of a digest be the one in use.
+func (p *published) use(digest string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.digest = digest
+}
+
+// mostTried is how many instances may fail to give their schema for one call, and how
+// many schemas of an API are kept.
 const mostTried = 5
 
 // instances waits for instances that publish a schema.
