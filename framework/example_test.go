@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -94,6 +95,25 @@ func ExampleServe() {
 	err = framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(store))
 	}, framework.ListenOn("127.0.0.1:0"), framework.StopWithin(10*time.Second), quiet)
+	fmt.Println("Serve returned", err)
+	// Output: Serve returned <nil>
+}
+
+// With gRPC's reflection service, tools such as grpcurl list and describe what a
+// service has.
+func ExampleServe_reflection() {
+	users, err := accounts.Open(filepath.Join(os.TempDir(), "onecall-example-reflected.json"), bcrypt.MinCost, "adam")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(filepath.Join(os.TempDir(), "onecall-example-reflected.json"))
+	registry := memory.New()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err = framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
+		reflection.Register(apis.(reflection.GRPCServer)) // google.golang.org/grpc/reflection
+	})
 	fmt.Println("Serve returned", err)
 	// Output: Serve returned <nil>
 }
