@@ -99,7 +99,7 @@ func TestACallThatNobodyAwaitsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	// synctest fails when a goroutine is left.
 	synctest.Test(t, func(t *testing.T) {
-		bus, _, _ := inMemory(t, &echo{echo: obedient})
+		bus, _, _ := inMemory(t, &echo{echo: late})
 		for range 100 {
 			framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{})
 		}

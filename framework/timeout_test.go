@@ -27,6 +27,13 @@ func obedient(ctx context.Context, _ string) (string, error) {
 	return "", ctx.Err()
 }
 
+// late handlers end after their context, so that the caller's own timer is first.
+func late(ctx context.Context, _ string) (string, error) {
+	<-ctx.Done()
+	time.Sleep(time.Millisecond) // of fake time
+	return "", ctx.Err()
+}
+
 func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 	t.Parallel()
 	viaEcho := func(ctx context.Context, bus grpc.ClientConnInterface, opts ...grpc.CallOption) error {
@@ -70,7 +77,7 @@ func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				bus, _, _ := inMemory(t, &echo{echo: obedient, soon: obedient, ping: obedient})
+				bus, _, _ := inMemory(t, &echo{echo: late, soon: late, ping: late})
 				ready(t, bus, "onecall.test.v1.PlainService")
 				ctx, cancel := context.WithCancel(t.Context())
 				if test.own > 0 {
