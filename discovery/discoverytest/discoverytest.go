@@ -29,6 +29,9 @@ func Run(t *testing.T, open func(t *testing.T) (fromHere, fromElsewhere discover
 		"takes away only the registration that is closed":      takesAwayOnlyItsOwn,
 		"refuses an instance that nobody could call":           refusesBadInstances,
 		"tells an observer nothing after its stop":             tellsNothingAfterStop,
+		"returns the descriptors of an instance":               returnsDescriptors,
+		"says how a registration stands":                       saysHowARegistrationStands,
+		"says when an instance was last there":                 saysWhenLastSeen,
 		"tells every observer the last state":                  tellsEveryObserver,
 		"lets an observer call the registry":                   letsObserversCall,
 	}
@@ -165,6 +168,7 @@ func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 		State:       discovery.Serving,
 		Version:     "v1.2.3",
 		Zone:        "zone-a",
+		Weight:      7,
 		Schema:      "sha256:abc",
 		Started:     time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC),
 	}
@@ -298,6 +302,59 @@ func tellsNothingAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
 	}
 	other.Stop()
 	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1")
+}
+
+func returnsDescriptors(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
+	with, without := Instance("auth", "10.0.0.1:1"), Instance("billing", "10.0.0.1:1")
+	with.Schema, with.Descriptors = "sha256:abc", "compressed"
+	Register(t, here, with, without)
+	for api, want := range map[string]string{"auth": "compressed", "billing": ""} {
+		for name, registry := range map[string]discovery.Registry{"here": here, "elsewhere": elsewhere} {
+			found := Watch(t, registry, api).UntilAddresses(t, "10.0.0.1:1").Instances[0]
+			if got, err := registry.Descriptors(eventually.Context(t), found); got != want || err != nil {
+				t.Errorf("the descriptors of %s, asked for %s, are %q, %v; want %q", api, name, got, err, want)
+			}
+		}
+	}
+}
+
+func saysHowARegistrationStands(t *testing.T, here, _ discovery.Registry) {
+	t.Helper()
+	began := time.Now()
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	status := registration.Status()
+	if !status.Registered || status.Err != nil || status.Since.Before(began) || status.Since.After(time.Now()) {
+		t.Errorf("after registering the status is %+v, want registered since then", status)
+	}
+	if !status.Expires.IsZero() && !status.Expires.After(began) {
+		t.Errorf("it says that the instance ended at %v, before it was registered", status.Expires)
+	}
+	if status.Changed == nil {
+		t.Error("nothing would say that the status changes")
+	}
+	Close(t, registration)
+	if status := registration.Status(); status.Registered {
+		t.Errorf("after Close the status is %+v", status)
+	}
+}
+
+func saysWhenLastSeen(t *testing.T, here, elsewhere discovery.Registry) {
+	t.Helper()
+	began := time.Now().Truncate(time.Second)
+	watched := Watch(t, elsewhere, "auth")
+	if snapshot := watched.UntilAddresses(t); !snapshot.LastSeen.IsZero() {
+		t.Errorf("an API that was never served was last seen at %v", snapshot.LastSeen)
+	}
+	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
+	watched.UntilAddresses(t, "10.0.0.1:1")
+	Close(t, registration)
+	for _, watched := range []*Watched{watched, Watch(t, here, "auth")} {
+		snapshot := watched.UntilAddresses(t)
+		if snapshot.LastSeen.Before(began) || snapshot.LastSeen.After(time.Now()) {
+			t.Errorf("an instance was last seen at %v, want a time after %v", snapshot.LastSeen, began)
+		}
+	}
 }
 
 func tellsEveryObserver(t *testing.T, here, elsewhere discovery.Registry) {
