@@ -58,7 +58,9 @@ func serveOn(t *testing.T, registry discovery.Registry) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
-	go func() { returned <- framework.Serve(ctx, registry, (&echo{}).register, quiet) }()
+	go func() {
+		returned <- framework.Serve(ctx, registry, (&echo{}).register, quiet, framework.StopWithin(eventually.Limit))
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-returned; err != nil {

@@ -235,12 +235,16 @@ func TestASchemaThatCannotBeReadIsWaitedForUnderStrictSchemaAndSaid(t *testing.T
 	serveAny(t, registry, (&echo{}).register)
 	lax := newBus(t, registry)
 	ready(t, lax, "test.echo")
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	_, err := testv1.NewEchoServiceClient(newBus(t, registry, framework.StrictSchema())).Echo(ctx, &testv1.EchoRequest{})
-	if status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "option StrictSchema: its schema can't be read") {
-		t.Errorf("Echo = %v", err)
-	}
+	strict := testv1.NewEchoServiceClient(newBus(t, registry, framework.StrictSchema()))
+	eventually.True(t, "a call that says that the schema can't be read", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := strict.Echo(ctx, &testv1.EchoRequest{})
+		if status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent {
+			t.Fatalf("Echo = %v", err)
+		}
+		return strings.Contains(err.Error(), "option StrictSchema: its schema can't be read")
+	})
 	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 		t.Errorf("without StrictSchema Echo = %v", err)
 	}

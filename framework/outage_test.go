@@ -100,7 +100,7 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = service.Close() })
-	serveAny(t, service, (&echo{}).register)
+	serveAny(t, service, (&echo{}).register, framework.StopWithin(eventually.Limit))
 	registry := &counted{Registry: openEtcd(t, c.Endpoints()...)}
 	bus := newBus(t, registry, framework.DialOptions(grpc.WithIdleTimeout(100*time.Millisecond)))
 	ready(t, bus, "test.echo")
