@@ -102,13 +102,17 @@ func (c *boundSubConn) report(from *watch, incarnation discovery.Incarnation, he
 		c.mu.Unlock()
 		return // the connection ended
 	}
+	before := c.incarnation.Load()
+	if incarnation.IsZero() && before != nil { // what this connection said before is still so
+		incarnation = *before
+	}
 	if incarnation.IsZero() {
 		incarnation = c.learned
 	}
 	if incarnation.IsZero() {
 		incarnation = c.registered
 	}
-	before := c.incarnation.Swap(&incarnation)
+	c.incarnation.Store(&incarnation)
 	same := c.announced && before != nil && c.health.ConnectivityState == health.ConnectivityState
 	c.health = health
 	c.mu.Unlock()
