@@ -80,7 +80,7 @@ func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 	}
 	for _, other := range a.services {
 		if other.desc.ServiceName == desc.ServiceName {
-			return service{}, fmt.Errorf("%s: is registered twice", desc.ServiceName)
+			return service{}, fmt.Errorf("%s: is registered twice: a server has one implementation of a service: remove one of the two calls that register it", desc.ServiceName)
 		}
 	}
 	if contract.Infrastructure(desc.ServiceName) {

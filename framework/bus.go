@@ -241,7 +241,7 @@ func (b *Bus) addRoute(ctx context.Context, method string, opts []grpc.CallOptio
 	} else if err := b.everServed(ctx, api.Name, contract.RPCName(api.Name, name), opts); err != nil {
 		return nil, err
 	}
-	conn, err := b.connect(connectionKey{api.Name, api.Service})
+	conn, err := b.connect(connectionKey{api.Name, api.Service}, contract.RPCName(api.Name, name))
 	if err != nil {
 		return nil, err
 	}
@@ -355,12 +355,12 @@ func (b *Bus) rulesOf(api *contract.API) (map[string]validate.Method, error) {
 }
 
 // connect returns the connections to a service of an API, and makes them if there
-// are none.
-func (b *Bus) connect(to connectionKey) (*connection, error) {
+// are none. Its error names what they are for, an RPC or an API.
+func (b *Bus) connect(to connectionKey, name string) (*connection, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
-		return nil, ErrClosed
+		return nil, closedError(name)
 	}
 	if conn, ok := b.connections[to]; ok {
 		return conn, nil

@@ -123,7 +123,7 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 		return nil, nil, notSentBecause(err)
 	}
 	if b.closed.Load() {
-		return nil, nil, ErrClosed
+		return nil, nil, closedError(name)
 	}
 	own := ownSchema(api, rpc)
 	if positional != nil {
@@ -235,7 +235,7 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	if err != nil {
 		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
 	}
-	conn, err := b.connect(connectionKey{api, described.Service})
+	conn, err := b.connect(connectionKey{api, described.Service}, name)
 	if err != nil {
 		return nil, err
 	}

@@ -104,6 +104,9 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 //
 // and on the way back the reply's rules, or an error is told in words.
 func (c *connection) invoke(ctx context.Context, route *route, method string, args, reply any, opts []grpc.CallOption) error {
+	if isNil(args) {
+		return nilRequest(route.rpc)
+	}
 	call, err := timeout.Begin(route.limit, opts)
 	if err != nil {
 		return failure{route: route, outcome: NotSent, err: err}.told()
@@ -113,7 +116,7 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 	}
 	ch := c.held
 	if route.configured && call.Longer(route.limit) {
-		if ch, err = c.patientChannel(); err != nil {
+		if ch, err = c.patientChannel(route.rpc); err != nil {
 			return err
 		}
 	}
@@ -213,12 +216,12 @@ func (c *connection) explain(ctx context.Context, failed failure) error {
 	return failed.told()
 }
 
-// patientChannel gives the channel without limits.
-func (c *connection) patientChannel() (*channel, error) {
+// patientChannel returns the channel without limits, for a call of an RPC.
+func (c *connection) patientChannel(rpc string) (*channel, error) {
 	c.patient.mu.Lock()
 	defer c.patient.mu.Unlock()
 	if c.patient.closed {
-		return nil, ErrClosed
+		return nil, closedError(rpc)
 	}
 	if c.patient.channel == nil {
 		ch, err := c.dial(nil)

@@ -82,7 +82,7 @@ func (c *Conn) infrastructure(method string) (*route, error) {
 	if services := linkedServices(c.api); len(services) == 1 {
 		to.service = services[0]
 	}
-	conn, err := c.bus.connect(to)
+	conn, err := c.bus.connect(to, method)
 	if err != nil {
 		return nil, err
 	}

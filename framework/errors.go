@@ -7,10 +7,17 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // ErrClosed is met by calls on a bus that was closed. Its code is CANCELED.
 var ErrClosed error = &callError{status: status.New(codes.Canceled, "the bus is closed"), text: "the bus is closed", outcome: NotSent}
+
+// closedError returns the error of a call of an RPC, or of a question about an
+// API, on a bus that was closed.
+func closedError(name string, causes ...error) error {
+	return notSent(codes.Canceled, name+": "+ErrClosed.Error()+": make calls before Close, or on another bus (the call was not sent)", append([]error{ErrClosed}, causes...)...)
+}
 
 // callError is one coded error at the edge: a status for programs, a text for
 // people, what is known of the call, and the causes for errors.Is and
@@ -65,6 +72,21 @@ func briefly(st *status.Status, code codes.Code, rpc string) *status.Status {
 // notSent is the error of a call that was not even tried.
 func notSent(code codes.Code, text string, causes ...error) error {
 	return &callError{status: status.New(code, text), text: text, outcome: NotSent, causes: causes}
+}
+
+// isNil reports whether a request is nil, or a nil pointer to a message. grpc-go
+// would send it as an empty one.
+func isNil(request any) bool {
+	if request == nil {
+		return true
+	}
+	message, ok := request.(proto.Message)
+	return ok && !message.ProtoReflect().IsValid()
+}
+
+// nilRequest is the error of a call without a request.
+func nilRequest(rpc string) error {
+	return notSent(codes.InvalidArgument, rpc+": the request is nil: pass a message, an empty one if there is nothing to say (the call was not sent)")
 }
 
 // invalid is an INVALID_ARGUMENT error.

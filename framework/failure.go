@@ -3,6 +3,7 @@ package framework
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,9 @@ type failure struct {
 	// written says that a handler may have written the error, or an interceptor
 	// of the program's: it stays in its own words.
 	written bool
+	// oversize says that the instance's grpc-go refused the request, which is larger
+	// than it takes.
+	oversize bool
 	// ended is the error of the caller's own context, if that ended the call.
 	ended error
 	err   error
@@ -45,6 +49,11 @@ func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err er
 	switch {
 	case record.Answered(err):
 		failed.written = own == Executed || own == Unknown && atmostonce.ReasonOf(err) == ""
+		// grpc-go's server has this error of the size of a request, and a plain
+		// server's handler may have it too.
+		if status.Code(err) == codes.ResourceExhausted && record.Foreign(err) && strings.Contains(status.Convert(err).Message(), "larger than max") {
+			failed.written, failed.oversize = false, true
+		}
 	case !record.Settled(err):
 		failed.written = own == Executed
 	}
@@ -107,6 +116,9 @@ func (f failure) told() error {
 		if f.broken {
 			text = f.route.rpc + ": the connection to " + f.address + " broke: " + st.Message()
 		}
+	}
+	if f.oversize {
+		text += ": the service takes no request of that size; send less, or raise grpc.MaxRecvMsgSize in the service's ServerOptions"
 	}
 	st, text, causes = f.explain(st, text, causes)
 	if f.first != nil && f.first.err.Error() != f.err.Error() {

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -40,7 +39,7 @@ func (b *Bus) follow(api string) (*published, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed.Load() {
-		return nil, ErrClosed
+		return nil, closedError(api)
 	}
 	p, ok := b.published[api]
 	if !ok {
@@ -141,7 +140,7 @@ func (b *Bus) unread(ctx, limited context.Context, name string, err error) error
 		code = status.FromContextError(limited.Err()).Code()
 	}
 	if b.ended(ctx, code) {
-		return notSent(codes.Canceled, name+": "+ErrClosed.Error()+" (the call was not sent)", ErrClosed, err)
+		return closedError(name, err)
 	}
 	causes := []error{err}
 	if ended := endOf(ctx, code); ended != nil {

@@ -100,7 +100,7 @@ func (b *Bus) reach(ctx context.Context, api string) ([]*connection, error) {
 	}
 	connections := make([]*connection, 0, len(services))
 	for _, service := range services {
-		conn, err := b.connect(connectionKey{api, service})
+		conn, err := b.connect(connectionKey{api, service}, api)
 		if err != nil {
 			return nil, err
 		}

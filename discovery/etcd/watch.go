@@ -231,7 +231,7 @@ func (w *watch) publish() {
 	}
 }
 
-var errClosed = errors.New("etcd: the registry is closed")
+var errClosed = errors.New("etcd: the registry is closed: close it after the buses and services that use it")
 
 // entries are the keys of an API. An event costs as much with a thousand as
 // with one, but for the copy of what observers share.

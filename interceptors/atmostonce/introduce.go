@@ -44,7 +44,7 @@ func (e *unknownMethodError) Error() string { return e.GRPCStatus().Message() }
 
 // GRPCStatus implements what grpc-go reads a status of.
 func (e *unknownMethodError) GRPCStatus() *status.Status {
-	return status.New(codes.Unimplemented, fmt.Sprintf("the instance has no method %.200q: it is older or newer than the caller's .proto, or serves another API", e.path))
+	return status.New(codes.Unimplemented, fmt.Sprintf("the instance has no method %.200q: it is older or newer than the caller's .proto, or serves another API: build both from the same .proto", e.path))
 }
 
 // neverBegan reports whether err says that there was no handler to begin.

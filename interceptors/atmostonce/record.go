@@ -109,6 +109,16 @@ func (r *Record) Settled(err error) bool {
 	return !r.picked && r.err != nil && errors.Is(err, r.err)
 }
 
+// Foreign reports whether err, with which the call returned, is a status that a
+// framework's instance sent without its trailers. Those are with every error of a
+// handler, so it is grpc-go's own at that instance, such as that of a request that
+// is too large.
+func (r *Record) Foreign(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answer != nil && errors.Is(err, r.answer) && !r.identity.Incarnation.IsZero() && !r.trusted && r.outcome == Unknown
+}
+
 // failed notes what grpc-go returned.
 func (r *Record) failed(err error) {
 	r.mu.Lock()

@@ -216,7 +216,7 @@ func (s *Schema) encode(comments bool) (data []byte, tooLarge, err error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, file := range closure(s.Service.ParentFile()) {
 		if file.IsPlaceholder() {
-			return nil, nil, fmt.Errorf("%s is imported and not linked into the program", file.Path())
+			return nil, nil, fmt.Errorf("%s is imported and not linked into the program%s", file.Path(), importRemedy(file.Path()))
 		}
 		described := protodesc.ToFileDescriptorProto(file)
 		if comments {
@@ -386,4 +386,16 @@ func (b both) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Des
 		return nil, protoregistry.NotFound
 	}
 	return found, nil
+}
+
+// optionsPath is the path that onecall's generated code is registered under.
+const optionsPath = "onecall/v1/options.proto"
+
+// importRemedy returns what to do about an imported file that is not linked in,
+// such as one that the .proto files import by another path than its Go code has.
+func importRemedy(path string) string {
+	if strings.HasSuffix(path, "/"+optionsPath) {
+		return ": import it as \"" + optionsPath + "\", with the folder above onecall/ as an import path"
+	}
+	return ": import it by the path that its Go code was generated with, and link that code in"
 }
