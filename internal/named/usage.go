@@ -1,13 +1,16 @@
 package named
 
 import (
+	"strconv"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Usage spells the right call of an RPC: with all that must be given, then as a
-// comment what may be. Placeholders stand for values. Desc is the request's; nil
+// comment what may be. Placeholders stand for values: they pass the API's rules,
+// or say what the rules demand. Desc is the request's; nil
 // when the schema is not known. It has some 700 bytes at most.
 func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 	if desc == nil {
@@ -18,7 +21,7 @@ func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 
 // Usage spells the right call of the plan's RPC: see [Usage].
 func (p *Plan) Usage() string {
-	var required, optional []string
+	var first, optional []string
 	room := maxUsage
 	add := func(to *[]string, text string) {
 		if room < 0 {
@@ -30,14 +33,14 @@ func (p *Plan) Usage() string {
 		*to = append(*to, text)
 	}
 	for _, f := range p.request.fields {
-		if f.required {
-			add(&required, f.example())
+		if f.required || demanded(f.desc) {
+			add(&first, f.example())
 		}
 	}
 	oneofs := make(map[int][]string)
 	for _, f := range p.request.fields {
 		switch {
-		case f.required:
+		case f.required, demanded(f.desc):
 		case f.oneof < 0:
 			add(&optional, f.example())
 		default:
@@ -45,15 +48,34 @@ func (p *Plan) Usage() string {
 		}
 	}
 	for i := range p.request.oneofs {
-		if members := oneofs[i]; len(members) > 0 {
-			add(&optional, listed(members, "or"))
+		required, others := members(p.request.desc.Oneofs().Get(i), oneofs[i])
+		if required != "" {
+			add(&first, required)
+		}
+		if others != "" {
+			add(&optional, others)
 		}
 	}
-	text := call(p.rpc, strings.Join(required, ", "))
+	text := call(p.rpc, strings.Join(first, ", "))
 	if len(optional) > 0 {
 		text += " // optional: " + strings.Join(optional, ", ")
 	}
+	if demands := messageDemands(p.request.desc); len(demands) > 0 {
+		text += " // rules: " + clip(strings.Join(demands, "; "), maxUsage/4)
+	}
 	return text
+}
+
+// members returns which of the members of a oneof a call must have, "" if it need
+// have none, and those that it may have, or have instead.
+func members(oneof protoreflect.OneofDescriptor, examples []string) (required, others string) {
+	if len(examples) == 0 || !oneofDemanded(oneof) {
+		return "", listed(examples, "or")
+	}
+	if len(examples) == 1 {
+		return examples[0], ""
+	}
+	return examples[0], "instead " + listed(examples[1:], "or")
 }
 
 func call(rpc, args string) string {
@@ -62,34 +84,51 @@ func call(rpc, args string) string {
 
 // example spells a field with a placeholder.
 func (f *field) example() string {
-	value := f.value.example()
+	rules := rulesOf(f.desc)
+	value := ""
 	switch f.shape {
 	case list:
-		value = "[]any{" + value + "}"
+		value = "[]any{" + f.value.example(rules.GetRepeated().GetItems()) + "}"
+		value = described(value, sizeDemands(rules, rules.GetRepeated().GetMinItems(), "items"))
 	case dict:
-		value = "map[" + keyType(f.key.kind) + "]any{" + f.key.example() + ": " + value + "}"
+		value = "map[" + keyType(f.key.kind) + "]any{" + f.key.example(rules.GetMap().GetKeys()) + ": " + f.value.example(rules.GetMap().GetValues()) + "}"
+		value = described(value, sizeDemands(rules, rules.GetMap().GetMinPairs(), "pairs"))
 	case single:
+		value = f.value.example(rules)
 	}
 	return `"` + clip(f.name, maxNameEcho) + `": ` + value
 }
 
-// example gives a placeholder for a value.
-func (t *valueType) example() string {
+// sizeDemands returns what the rules of a list or map demand beyond one element.
+func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string {
+	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	if least > 1 {
+		demands = append(demands, amount(&least, nil, unit))
+	}
+	return demands
+}
+
+// example returns a placeholder for a value with rules, which may be nil.
+func (t *valueType) example(rules *validate.FieldRules) string {
 	switch t.kind {
 	case protoreflect.StringKind:
-		return `"…"`
+		return textExample(rules)
 	case protoreflect.BytesKind:
-		return "[]byte{…}"
+		return described("[]byte{…}", otherDemands(rules))
 	case protoreflect.BoolKind:
-		return "true"
-	case protoreflect.FloatKind, protoreflect.DoubleKind:
-		return "0.0"
+		if rules.GetBool() != nil && rules.GetBool().Const != nil {
+			return strconv.FormatBool(rules.GetBool().GetConst())
+		}
+		return described("true", expressions(rules.GetCel(), rules.GetCelExpression()))
 	case protoreflect.EnumKind:
-		return `"` + anyName(t.enum) + `"`
+		return enumExample(rules, t.enum)
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return t.message.example()
+		if t.message.special == wrapper {
+			return t.message.fields[0].value.example(rules)
+		}
+		return described(t.message.example(), otherDemands(rules))
 	default:
-		return "0"
+		return numberExample(rules, t.kind)
 	}
 }
 
@@ -110,7 +149,7 @@ func (m *message) example() string {
 	case anything:
 		return "message"
 	case wrapper:
-		return m.fields[0].value.example()
+		return m.fields[0].value.example(nil)
 	default:
 		if len(m.fields) == 0 {
 			return "framework.Args{}"
