@@ -104,15 +104,12 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 //
 // and on the way back the reply's rules, or an error is told in words.
 func (c *connection) invoke(ctx context.Context, route *route, method string, args, reply any, opts []grpc.CallOption) error {
-	if isNil(args) {
-		return nilRequest(route.rpc)
-	}
 	call, err := timeout.Begin(route.limit, opts)
 	if err != nil {
 		return failure{route: route, outcome: NotSent, err: err}.told()
 	}
-	if err := route.rules.CheckRequest(args); err != nil {
-		return failure{route: route, outcome: NotSent, err: err}.told()
+	if err := route.checkRequest(args); err != nil {
+		return err
 	}
 	ch := c.held
 	if route.configured && call.Longer(route.limit) {
@@ -148,6 +145,17 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 			return c.explain(ctx, failed)
 		}
 	}
+}
+
+// checkRequest returns the error of a call with a request that must not be sent.
+func (r *route) checkRequest(request any) error {
+	if isNil(request) {
+		return nilRequest(r.rpc)
+	}
+	if err := r.rules.CheckRequest(request); err != nil {
+		return failure{route: r, outcome: NotSent, err: err}.told()
+	}
+	return nil
 }
 
 // issue sends a call, once; with its limit on its context, or else held to it
