@@ -33,6 +33,7 @@ func main() {
 func run(serveAs, callers string, turns int, length time.Duration) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if serveAs != "" {
 		return serve(ctx, serveAs)
 	}

@@ -50,6 +50,7 @@ func main() {
 func (b *bench) run(role, endpoint string, only []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if role != "" {
 		return play(ctx, role, endpoint)
 	}

@@ -39,6 +39,7 @@ func main() {
 func start(serveAt, book string, settings settings) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if serveAt != "" {
 		return serve(ctx, serveAt, book)
 	}

@@ -23,6 +23,7 @@ func main() {
 	pattern := flag.String("run", "", "judge only the mutants whose names match this regular expression")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, *pattern)
 	stop()
 	if err != nil {
