@@ -3,6 +3,7 @@ package etcdledger_test
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,38 @@ func TestBadConfigurationsAreErrorsThatNameTheField(t *testing.T) {
 			}
 			if ledger != nil {
 				_ = ledger.Close()
+			}
+		})
+	}
+}
+
+func TestAPasswordInPlainTextIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		endpoint, password string
+		want               int
+	}{
+		"http, elsewhere": {"http://192.0.2.1:2379", "hunter2", 1},
+		"http, loopback":  {"http://127.0.0.1:2379", "hunter2", 0},
+		"https":           {"https://192.0.2.1:2379", "hunter2", 0},
+		"no password":     {"http://192.0.2.1:2379", "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder // Open alone writes to it
+			config := etcdledger.Config{Endpoints: []string{test.endpoint}, Password: test.password, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			if test.password != "" {
+				config.Username = "instance"
+			}
+			ledger, err := etcdledger.Open(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ledger.Close(); err != nil {
+				t.Error(err)
+			}
+			if got := strings.Count(log.String(), "over the network in plain text"); got != test.want || strings.Contains(log.String(), "hunter2") {
+				t.Errorf("the log has %d warnings, want %d, and no password:\n%s", got, test.want, log.String())
 			}
 		})
 	}
