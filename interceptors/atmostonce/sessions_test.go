@@ -509,13 +509,13 @@ func heapBytes() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// TestAYearOfBusesThatComeAndGo has a million buses call in a year, copies of
+// TestBusesThatComeAndGoForMonths has 250,000 buses call in a quarter of a year, copies of
 // whose calls arrive up to its end.
-func TestAYearOfBusesThatComeAndGo(t *testing.T) {
+func TestBusesThatComeAndGoForMonths(t *testing.T) {
 	t.Parallel()
 	const (
-		buses  = 1_000_000
-		hours  = 365 * 24
+		buses  = 250_000
+		hours  = 91 * 24
 		hourly = buses/hours + 1
 		// Two days' worth: the horizon, and the sweep.
 		most = hourly * 48
@@ -544,14 +544,14 @@ func TestAYearOfBusesThatComeAndGo(t *testing.T) {
 				t.Fatalf("hour %d: a copy of %v ran", hour, copied)
 			}
 		}
-		if hour%4 == 3 {
+		if hour%4 == 3 { // there are the most now, before they are swept
+			if got, _, _ := w.count(); got > most {
+				t.Fatalf("hour %d: %d sessions", hour, got)
+			}
+			if took := w.footprint(); took > most*64+8*hourly*windowWords*wordBits/8 {
+				t.Fatalf("hour %d: %d bytes", hour, took)
+			}
 			w.pass(4 * time.Hour)
-		}
-		if got, _, _ := w.count(); got > most {
-			t.Fatalf("hour %d: %d sessions", hour, got)
-		}
-		if took := w.footprint(); took > most*64+8*hourly*windowWords*wordBits/8 {
-			t.Fatalf("hour %d: %d bytes", hour, took)
 		}
 		if hour == 48 {
 			w.want(forgotten, idle.session, 2)
