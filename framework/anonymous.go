@@ -32,8 +32,9 @@ func (c *connection) requireIdentity(instance discovery.Instance) error {
 
 // logAnonymous logs once that calls of the API have no identity.
 func (c *connection) logAnonymous(address string) {
-	c.anonymous.Do(func() {
-		c.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+
-			"Serve the API with framework.Serve, or have option RequireIdentity refuse such instances", "api", c.api, "address", address)
-	})
+	if c.anonymous.Swap(true) { // no lock: the program's logger may make such a call
+		return
+	}
+	c.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+
+		"Serve the API with framework.Serve, or have option RequireIdentity refuse such instances", "api", c.api, "address", address)
 }

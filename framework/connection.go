@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,8 +29,8 @@ type connection struct {
 	// limits are what grpc-go holds calls to, by gRPC's path.
 	limits map[string]timeout.Limit
 	held   *channel // holds calls to limits
-	// anonymous logs that calls have no identity.
-	anonymous sync.Once
+	// anonymous is whether it was logged that calls have no identity.
+	anonymous atomic.Bool
 	drift     *drift
 
 	// patient has no limits, for the rare call whose Timeout is longer than

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -106,12 +107,13 @@ func (l *links) observe(conn resolver.Connection) {
 // nil when there is one, or was no attempt.
 func (l *links) err() *ConnectionError {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.seen) == 0 {
+	seen := slices.Collect(maps.Values(l.seen))
+	l.mu.Unlock()
+	if len(seen) == 0 {
 		return nil
 	}
 	found := &ConnectionError{API: l.api}
-	for _, conn := range l.seen {
+	for _, conn := range seen { // without the lock: an error may be of the program's own type
 		if conn.State == connectivity.Ready {
 			return nil
 		}
