@@ -26,7 +26,7 @@ const (
 	// fetchesAtOnce is how many requests there are at once.
 	fetchesAtOnce = 8
 	// schemasAMinute is how many schemas of one API are read within a minute: one
-	// may take half a second of CPU time, and whoever may register an instance may
+	// may take 0.15 s of CPU time, and whoever may register an instance may
 	// publish any number.
 	schemasAMinute = 8
 	// readAgain is the pause after a schema that could not be read: it is that of a

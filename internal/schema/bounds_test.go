@@ -17,7 +17,7 @@ import (
 )
 
 // setOf packs files, the last of which declares the service a.Service.
-func setOf(t *testing.T, files ...*descriptorpb.FileDescriptorProto) string {
+func setOf(t testing.TB, files ...*descriptorpb.FileDescriptorProto) string {
 	t.Helper()
 	data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
 	if err != nil {

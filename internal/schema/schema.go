@@ -246,7 +246,7 @@ func compress(data []byte) (string, error) {
 }
 
 // Unpack reads what Pack gave of a service. What it is given may be anything: it
-// takes some 50 MB of memory and half a second of CPU time at most.
+// takes some 50 MB of memory and 0.15 s of CPU time: see BenchmarkUnpackTheLargest.
 func Unpack(packed, service string) (*Schema, error) {
 	if len(packed) > MaxBytes {
 		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", quote.Line(service, quote.TextLimit), len(packed), MaxBytes)
