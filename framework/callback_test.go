@@ -89,8 +89,7 @@ func TestTheErrorOfADialerMayMakeACall(t *testing.T) {
 	))))
 	_, _ = client.Echo(t.Context(), &testv1.EchoRequest{}, framework.Timeout(time.Second)) // by its end the dialer was asked
 	_, err := client.Echo(t.Context(), &testv1.EchoRequest{}, framework.Timeout(time.Second))
-	var connection *framework.ConnectionError
-	if !errors.As(err, &connection) {
+	if _, ok := errors.AsType[*framework.ConnectionError](err); !ok {
 		t.Errorf("the call = %v, want a ConnectionError", err)
 	}
 	if calls.Load() == 0 {

@@ -49,6 +49,8 @@ type fetching struct {
 	// asking has a place for each request, and reading is held while a schema is
 	// read.
 	asking, reading chan struct{}
+	// unpacked is [schema.Unpack], but in tests.
+	unpacked func(packed, service string) (*schema.Schema, error)
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
@@ -78,7 +80,7 @@ func newFetching(registry discovery.Registry) *fetching {
 	life, end := context.WithCancel(context.Background())
 	return &fetching{
 		registry: registry, life: life, end: end, asking: make(chan struct{}, fetchesAtOnce), reading: make(chan struct{}, 1),
-		fetches: make(map[fetchKey]*fetch), read: make(map[string][]time.Time),
+		unpacked: schema.Unpack, fetches: make(map[fetchKey]*fetch), read: make(map[string][]time.Time),
 	}
 }
 
@@ -189,7 +191,7 @@ func (f *fetching) unpack(packed string, instance discovery.Instance) (*schema.S
 	if !f.mayRead(instance.API, true) {
 		return nil, errManySchemas
 	}
-	found, err := schema.Unpack(packed, instance.Service)
+	found, err := f.unpacked(packed, instance.Service)
 	if err != nil {
 		return nil, err
 	}

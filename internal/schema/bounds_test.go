@@ -17,13 +17,13 @@ import (
 )
 
 // setOf packs files, the last of which declares the service a.Service.
-func setOf(t testing.TB, files ...*descriptorpb.FileDescriptorProto) string {
-	t.Helper()
+func setOf(tb testing.TB, files ...*descriptorpb.FileDescriptorProto) string {
+	tb.Helper()
 	data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return compress(t, data)
+	return compress(tb, data)
 }
 
 // message is an empty one, nested so deep under names of so many bytes.
