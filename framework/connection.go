@@ -32,6 +32,7 @@ type connection struct {
 	// anonymous is whether it was logged that calls have no identity.
 	anonymous atomic.Bool
 	drift     *drift
+	lines     resolver.Lines // what both channels log of instances
 
 	// patient has no limits, for the rare call whose Timeout is longer than
 	// what its .proto declares: grpc-go would take the earlier of the two. It
@@ -88,6 +89,7 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 			return c.drift.accept(ch, instance, again)
 		},
 		Logger: c.bus.options.log,
+		Lines:  &c.lines,
 	})))
 	if err != nil {
 		return nil, err

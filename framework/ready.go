@@ -26,7 +26,7 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		}
 	}
 	if b.closed.Load() {
-		return closedError("Ready of "+strings.Join(apis, ", "))
+		return closedError("Ready of " + strings.Join(apis, ", "))
 	}
 	errs := make([]error, len(apis))
 	var all sync.WaitGroup
@@ -46,7 +46,7 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		return nil
 	}
 	if b.closed.Load() {
-		return closedError("Ready of "+strings.Join(apis, ", "))
+		return closedError("Ready of " + strings.Join(apis, ", "))
 	}
 	return waitError(ctx, "not ready: "+strings.Join(problems, "; "), causes...)
 }

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
 // reach is whether an instance can be connected to. Its methods are safe for
@@ -175,46 +178,39 @@ type note struct {
 	attributes []any
 }
 
+// Lines keeps what resolvers log apart: those that share one, such as the
+// resolvers of several connections to one API, log each line of an instance once a
+// minute together. The zero value is ready to use.
+type Lines struct{ limiter lograte.Limiter }
+
 // notes are lines that wait to be logged: whoever has something to log may have
 // locks of the registry's or of grpc-go's, and a program's logger may call either.
 // Its methods are safe for all goroutines.
 type notes struct {
 	log   *slog.Logger
+	lines *Lines
 	api   string
 	timer *time.Timer // runs flush
 
-	mu      sync.Mutex // guards the fields below
+	mu      sync.Mutex // guards the field below
 	waiting []note
-	// began is when the present minute began, in which lines were taken and
-	// left out.
-	began          time.Time
-	taken, leftOut int
 }
 
-// mostNotes is how many lines an API gets a minute.
-const mostNotes = 20
-
-func newNotes(log *slog.Logger, api string) *notes {
-	n := &notes{log: log, api: api}
+func newNotes(config Config, api string) *notes {
+	n := &notes{log: config.Logger, lines: config.Lines, api: api}
 	n.timer = stoppedTimer(n.flush)
 	return n
 }
 
-// add has a line logged soon, unless there were too many.
+// add has a line logged soon, unless it was within the last minute. The first of
+// its attributes is the address of the instance that it is about, if it is about
+// one.
 func (n *notes) add(line note) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if now := time.Now(); now.Sub(n.began) >= time.Minute {
-		if n.leftOut > 0 {
-			line.attributes = append(line.attributes, "lines_left_out", n.leftOut)
-		}
-		n.began, n.taken, n.leftOut = now, 0, 0
-	}
-	if n.taken >= mostNotes {
-		n.leftOut++
+	if !n.lines.limiter.Allow(line.message+" "+fmt.Sprint(line.attributes[:2]...), 1) {
 		return
 	}
-	n.taken++
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.waiting = append(n.waiting, line)
 	n.timer.Reset(0)
 }

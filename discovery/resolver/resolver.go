@@ -64,6 +64,9 @@ type Config struct {
 	// instance is gone, is avoided, refuses calls, or is back; nil is
 	// [slog.Default].
 	Logger *slog.Logger
+	// Lines are those of the Logger, for builders of one API to share; nil has the
+	// builder's own.
+	Lines *Lines
 }
 
 // Builder builds resolvers for connections to APIs. Its methods are safe for
@@ -89,6 +92,9 @@ func NewBuilder(registry discovery.Registry, config Config) *Builder {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	if config.Lines == nil {
+		config.Lines = new(Lines)
+	}
 	return &Builder{registry: registry, config: config}
 }
 
@@ -101,7 +107,7 @@ func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 		config: b.config,
 		api:    target.Endpoint(),
 		conn:   conn,
-		notes:  newNotes(b.config.Logger, target.Endpoint()),
+		notes:  newNotes(b.config, target.Endpoint()),
 	}
 	r.instances = newInstances(b.config, r.notes)
 	r.instances.again = r.lookAgain

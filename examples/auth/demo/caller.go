@@ -277,14 +277,14 @@ func suffix(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf(": %s (%v)", status.Convert(err).Message(), status.Code(err))
+	return fmt.Sprintf(": %v (%v)", err, status.Code(err))
 }
 
 // counted counts errors by their text.
 func counted(errs []error) map[string]int {
 	counts := make(map[string]int)
 	for _, err := range errs {
-		counts[status.Convert(err).Message()]++
+		counts[err.Error()]++
 	}
 	return counts
 }
