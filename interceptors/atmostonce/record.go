@@ -95,8 +95,9 @@ func (r *Record) Outcome() Outcome {
 // the peer sent, rather than an error of the connection or of this program.
 func (r *Record) Answered(err error) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.answer != nil && errors.Is(err, r.answer)
+	answer := r.answer
+	r.mu.Unlock()
+	return answer != nil && errors.Is(err, answer) // without the lock: err may be of the program's own type
 }
 
 // Settled reports whether err, with which the call returned, is the end of the
@@ -105,8 +106,9 @@ func (r *Record) Answered(err error) bool {
 // from err, and the call's reply may yet be written.
 func (r *Record) Settled(err error) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.picked && r.err != nil && errors.Is(err, r.err)
+	ended, own := !r.picked, r.err
+	r.mu.Unlock()
+	return ended && own != nil && errors.Is(err, own)
 }
 
 // Foreign reports whether err, with which the call returned, is a status that a
@@ -115,8 +117,9 @@ func (r *Record) Settled(err error) bool {
 // is too large.
 func (r *Record) Foreign(err error) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.answer != nil && errors.Is(err, r.answer) && !r.identity.Incarnation.IsZero() && !r.trusted && r.outcome == Unknown
+	foreign := !r.identity.Incarnation.IsZero() && !r.trusted && r.outcome == Unknown
+	r.mu.Unlock()
+	return foreign && r.Answered(err)
 }
 
 // failed notes what grpc-go returned.
