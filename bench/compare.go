@@ -80,8 +80,8 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		return nil, err
 	}
 	defer toOnecall.Close()
-	// An instance without an incarnation is called without an identity.
-	anonymous, err := newBus(onecallServer.address, "")
+	// A plain server has no incarnation, so it is called without an identity.
+	anonymous, err := newBus(plainServer.address, "")
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 	ways = []*way{
 		{name: "plain → plain", server: plainServer, call: plainCall(toPlain)},
 		{name: "plain → Serve", server: onecallServer, call: plainCall(toOnecall)},
-		{name: "no identity", server: onecallServer, call: busCall(anonymous)},
+		{name: "Bus → plain", server: plainServer, call: busCall(anonymous)},
 		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
 		{name: "by name", server: onecallServer, call: namedCall(bus)},
 	}
