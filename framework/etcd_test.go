@@ -26,6 +26,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -189,12 +190,7 @@ func TestNothingInTheRegistryChoosesTheNameThatACallerChecks(t *testing.T) {
 	}
 	evil := grpc.NewServer()
 	testv1.RegisterEchoServiceServer(evil, &echo{})
-	served := make(chan error, 1)
-	go func() { served <- evil.Serve(listener) }()
-	t.Cleanup(func() {
-		evil.Stop()
-		<-served
-	})
+	grpctest.Serve(t, evil, listener)
 	direct, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)

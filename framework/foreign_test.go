@@ -3,7 +3,6 @@ package framework_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	"github.com/onecall-dev/onecall/internal/schema"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
@@ -104,18 +104,9 @@ func serveForeign(t *testing.T, registry *memory.Registry) {
 		reply.Set(method.Output().Fields().ByName("total"), protoreflect.ValueOfInt64(most))
 		return stream.SendMsg(reply)
 	}))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		<-served
-	})
+	address := grpctest.Loopback(t, server)
 	if _, err := registry.Register(discovery.Instance{
-		API: "shop.items", Address: listener.Addr().String(), Service: string(service.FullName()), Schema: digest, Descriptors: packed,
+		API: "shop.items", Address: address, Service: string(service.FullName()), Schema: digest, Descriptors: packed,
 	}); err != nil {
 		t.Fatal(err)
 	}

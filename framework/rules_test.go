@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -252,21 +252,11 @@ func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 // checks nothing.
 func unchecked(t *testing.T) testv1.RulesServiceClient {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	handler := &rules{haggle: func(price int64) int64 { return price }}
 	server := grpc.NewServer()
 	handler.register(server)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		<-served
-	})
 	registry := memory.New()
-	if _, err := registry.Register(discovery.Instance{API: "test.rules", Address: listener.Addr().String()}); err != nil {
+	if _, err := registry.Register(discovery.Instance{API: "test.rules", Address: grpctest.Loopback(t, server)}); err != nil {
 		t.Fatal(err)
 	}
 	return testv1.NewRulesServiceClient(newBus(t, registry))

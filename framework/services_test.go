@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +21,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -63,18 +63,8 @@ func (l *journal) option() framework.Option {
 // another proto service.
 func another(t *testing.T, registry *memory.Registry) discovery.Registration {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		<-served
-	})
-	return discoverytest.Register(t, registry, discovery.Instance{API: "test.echo", Address: listener.Addr().String(), Service: "onecall.test.v2.EchoService", Incarnation: discovery.NewIncarnation()})
+	address := grpctest.Loopback(t, grpc.NewServer())
+	return discoverytest.Register(t, registry, discovery.Instance{API: "test.echo", Address: address, Service: "onecall.test.v2.EchoService", Incarnation: discovery.NewIncarnation()})
 }
 
 func TestOfTwoServicesOfOneNameEachIsCalledForItsOwn(t *testing.T) {

@@ -3,7 +3,6 @@ package framework_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -152,18 +152,9 @@ func TestARefusalSaysWhoIsThere(t *testing.T) {
 	server := grpc.NewServer(grpc.UnaryInterceptor(guard.UnaryServerInterceptor()))
 	var runs atomic.Int64
 	server.RegisterService(guard.MarkStarted(&testv1.EchoService_ServiceDesc), &echo{soon: counting(&runs)})
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		<-served
-	})
+	address := grpctest.Loopback(t, server)
 	stale := memory.New()
-	discoverytest.Register(t, stale, discovery.Instance{API: "test.echo", Address: listener.Addr().String(), Incarnation: discovery.NewIncarnation()})
+	discoverytest.Register(t, stale, discovery.Instance{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation()})
 	client := testv1.NewEchoServiceClient(newBus(t, stale))
 	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
 	if atmostonce.ReasonOf(err) != atmostonce.WrongInstance || framework.OutcomeOf(err) != framework.Unknown || runs.Load() != 0 {

@@ -21,21 +21,16 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/faulty/peer"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
 // plainServer serves e as any gRPC server does, and returns its address.
 func plainServer(t *testing.T, e *echo) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := grpc.NewServer()
 	e.register(server)
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
-	return listener.Addr().String()
+	return grpctest.Loopback(t, server)
 }
 
 func TestAHandlersErrorReadsAsItWasWritten(t *testing.T) {

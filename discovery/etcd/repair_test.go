@@ -3,7 +3,6 @@ package etcd_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 )
 
 // front stands in front of an etcd and, while it is told to, withholds the events
@@ -115,19 +115,10 @@ func newFront(t *testing.T) (before *front, through, direct *etcd.Registry) {
 	server := grpc.NewServer()
 	pb.RegisterKVServer(server, before)
 	pb.RegisterWatchServer(server, before)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		<-served
-	})
+	address := grpctest.Loopback(t, server)
 	namespace := newNamespace()
-	through, err = etcd.Open(etcd.Config{
-		Endpoints: []string{"http://" + listener.Addr().String()}, Namespace: namespace, Logger: slog.New(slog.DiscardHandler),
+	through, err := etcd.Open(etcd.Config{
+		Endpoints: []string{"http://" + address}, Namespace: namespace, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

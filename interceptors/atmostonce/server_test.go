@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -15,15 +14,14 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -97,21 +95,7 @@ func serve(t *testing.T, config atmostonce.ServerConfig, e *echo, within inner, 
 	}
 	grpcServer.RegisterService(desc, e)
 	grpc_health_v1.RegisterHealthServer(grpcServer, health.NewServer())
-	listener := bufconn.Listen(1 << 20)
-	served := make(chan error, 1)
-	go func() { served <- grpcServer.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///memory",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		conn.Close()
-		grpcServer.Stop()
-		<-served
-	})
-	return &fixture{t: t, server: server, incarnation: config.Incarnation, echo: e, conn: conn}
+	return &fixture{t: t, server: server, incarnation: config.Incarnation, echo: e, conn: grpctest.Memory(t, grpcServer)}
 }
 
 func recoverUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,11 +14,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/onecall-dev/onecall/interceptors/recovery"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -63,27 +61,11 @@ func serve(t *testing.T, act func() error) (testv1.EchoServiceClient, func() []l
 	t.Helper()
 	var written bytes.Buffer // read after the server has stopped
 	log := slog.New(slog.NewJSONHandler(&written, nil))
-	listener := bufconn.Listen(1 << 16)
 	host := grpc.NewServer(
 		grpc.UnaryInterceptor(recovery.UnaryServerInterceptor(log)),
 		grpc.StreamInterceptor(recovery.StreamServerInterceptor(log)))
 	testv1.RegisterEchoServiceServer(host, &server{act: act})
-	served := make(chan error, 1)
-	go func() { served <- host.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///memory",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		host.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return testv1.NewEchoServiceClient(conn), func() []line {
+	return testv1.NewEchoServiceClient(grpctest.Memory(t, host)), func() []line {
 		host.GracefulStop()
 		var lines []line
 		for decoder := json.NewDecoder(&written); ; {

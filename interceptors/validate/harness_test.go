@@ -6,17 +6,15 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -143,23 +141,7 @@ func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *
 // serveWith serves in memory.
 func serveWith(tb testing.TB, impl *server, options ...grpc.ServerOption) *grpc.ClientConn {
 	tb.Helper()
-	listener := bufconn.Listen(1 << 20)
 	host := grpc.NewServer(options...)
 	testv1.RegisterRulesServiceServer(host, impl)
-	served := make(chan error, 1)
-	go func() { served <- host.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///memory",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = conn.Close()
-		host.Stop()
-		if err := <-served; err != nil {
-			tb.Error(err)
-		}
-	})
-	return conn
+	return grpctest.Memory(tb, host)
 }

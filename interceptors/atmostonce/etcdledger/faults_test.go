@@ -23,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/etcdledger"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/ledgertest"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 )
 
 // nobody is an address where nothing listens.
@@ -236,20 +237,10 @@ func (l *losesReplies) LeaseGrant(ctx context.Context, request *pb.LeaseGrantReq
 // serve answers until the test ends.
 func (l *losesReplies) serve(t *testing.T) (endpoint string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := grpc.NewServer()
 	pb.RegisterKVServer(server, l)
 	pb.RegisterLeaseServer(server, l)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) })
-	t.Cleanup(func() {
-		server.Stop()
-		serving.Wait()
-	})
-	return "http://" + listener.Addr().String()
+	return "http://" + grpctest.Loopback(t, server)
 }
 
 func TestAReplyThatIsLostNeverMakesACallFreshTwice(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/faulty/peer"
 	"github.com/onecall-dev/onecall/internal/faulty/proxy"
 	"github.com/onecall-dev/onecall/internal/faulty/replay"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -83,17 +84,9 @@ func listen(t *testing.T) net.Listener {
 // start gives an instance that answers so.
 func start(t *testing.T, answer func() error) *instance {
 	t.Helper()
-	listener := listen(t)
-	started, server := &instance{address: listener.Addr().String(), answer: answer}, grpc.NewServer()
+	started, server := &instance{answer: answer}, grpc.NewServer()
 	testv1.RegisterEchoServiceServer(server, started)
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			t.Error(err)
-		}
-	})
+	started.address = grpctest.Loopback(t, server)
 	return started
 }
 

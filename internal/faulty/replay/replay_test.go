@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/internal/faulty/replay"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -47,21 +48,9 @@ func (c *counting) Echo(ctx context.Context, req *testv1.EchoRequest) (*testv1.E
 
 func serve(t *testing.T) (*counting, string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	service, server := &counting{}, grpc.NewServer()
 	testv1.RegisterEchoServiceServer(server, service)
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			t.Error(err)
-		}
-	})
-	return service, listener.Addr().String()
+	return service, grpctest.Loopback(t, server)
 }
 
 // tapped gives a client whose calls are observed.
