@@ -320,7 +320,7 @@ func TestASchemaFromTheRegistryIsEnough(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = newBus(t, mute{}).Call(ctx, "shop.items.find_item", framework.Args{})
+	_, err = newBus(t, silent{}).Call(ctx, "shop.items.find_item", framework.Args{})
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call on a registry that says nothing = %v", err)
 	}
@@ -382,11 +382,6 @@ func TestDescribeTellsRulesThatAreZeroOrPredefined(t *testing.T) {
 		}
 	}
 }
-
-// mute is a registry that says nothing.
-type mute struct{ told }
-
-func (mute) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
 
 func TestDescribe(t *testing.T) {
 	t.Parallel()

@@ -51,7 +51,7 @@ func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
 	serveAny(t, garbage, (&echo{}).register)
 	ready(t, newBus(t, garbage), "test.echo")
 	for name, bus := range map[string]*framework.Bus{
-		"a registry that says nothing":         newBus(t, mute{}),
+		"a registry that says nothing":         newBus(t, silent{}),
 		"a schema that can't be read, held to": newBus(t, garbage, framework.StrictSchema()),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestReadingASchemaIsHeldToTheCallsTime(t *testing.T) {
 		return "", ctx.Err()
 	}}
 	serveForeign(t, hanging.Registry)
-	for name, bus := range map[string]*framework.Bus{"that says nothing": newBus(t, mute{}), "that does not give the schema": newBus(t, hanging)} {
+	for name, bus := range map[string]*framework.Bus{"that says nothing": newBus(t, silent{}), "that does not give the schema": newBus(t, hanging)} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			_, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{}, framework.Timeout(50*time.Millisecond))
@@ -100,7 +100,7 @@ func TestCloseEndsWhoeverWaitsForTheRegistry(t *testing.T) {
 		if _, err := hanging.Register(discovery.Instance{API: "shop.items", Address: "10.0.0.1:443", Service: "shop.v1.ItemService", Schema: "AAAAAAAAAAAAAAAAAAAAAA"}); err != nil {
 			t.Fatal(err)
 		}
-		for name, registry := range map[string]discovery.Registry{"that says nothing": mute{}, "that does not give the schema": hanging} {
+		for name, registry := range map[string]discovery.Registry{"that says nothing": silent{}, "that does not give the schema": hanging} {
 			bus := newBus(t, registry)
 			var waiting sync.WaitGroup
 			for what, wait := range map[string]func() error{
