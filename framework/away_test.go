@@ -42,7 +42,7 @@ func TestAFirstCallWhileEtcdIsAwayDoesNotWaitForItsDeadline(t *testing.T) {
 	}
 }
 
-// callingBack is a log's handler that calls the bus, and what the bus stands on,
+// callingBack is a log's handler that calls the bus, and the registry below it,
 // with each line.
 type callingBack struct {
 	slog.Handler

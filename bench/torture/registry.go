@@ -32,7 +32,7 @@ func newLateRegistry(late time.Duration, silent float64) *lateRegistry {
 	return &lateRegistry{Registry: memory.New(), late: late, silent: silent, began: time.Now(), end: make(chan struct{})}
 }
 
-// due returns when news of now are told.
+// due returns when a change that comes now is reported.
 func (r *lateRegistry) due(now time.Time) time.Time {
 	silent := time.Duration(r.silent * float64(silencePeriod))
 	// It speaks at first, so that callers know all instances once.

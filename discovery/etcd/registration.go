@@ -78,7 +78,7 @@ type registration struct {
 
 	// The registrar's lock guards the next six: what should stand in etcd, the
 	// version since which it should, whether it was ever sent there, whether and
-	// since when it stands there or does not, and whether it ever did.
+	// since when it is registered or not, and whether it ever was.
 	entries map[string]entry
 	born    uint64
 	sent    bool

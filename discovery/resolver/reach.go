@@ -110,7 +110,7 @@ func (r *reach) takeSilent() bool {
 
 // Connection is one connection to an instance, as it was last seen.
 type Connection struct {
-	// ID tells the connections of a resolver apart, those to one address too.
+	// ID distinguishes the connections of a resolver, also those to one address.
 	ID any
 	// Address is the instance's.
 	Address string
