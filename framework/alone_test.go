@@ -14,6 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -62,7 +63,8 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 			return len(s.Instances) == 1 && s.Instances[0].Incarnation != not
 		}).Instances[0]
 	}
-	crashing := startAlone(t, server.Endpoints()[0], "")
+	address := fixedport.Address(t)
+	crashing := startAlone(t, server.Endpoints()[0], address)
 	first := one(discovery.Incarnation{})
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
@@ -71,10 +73,10 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 		if err := crashing.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		crashing = startAlone(t, server.Endpoints()[0], first.Address)
+		crashing = startAlone(t, server.Endpoints()[0], address)
 		second := one(first.Incarnation)
-		if second.Address != first.Address {
-			t.Fatalf("the next instance is at %s, not at %s", second.Address, first.Address)
+		if second.Address != address {
+			t.Fatalf("the next instance is at %s, not at %s", second.Address, address)
 		}
 		for i := range 50 { // none is bound to the old one, which would be refused
 			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {

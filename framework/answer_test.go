@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -69,12 +69,7 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 // errors of their own calls on a bus.
 func TestAnInnerCallsErrorTellsAnOutsiderNoAddressOrName(t *testing.T) {
 	t.Parallel()
-	unused, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := unused.Addr().String()
-	_ = unused.Close()
+	address := fixedport.Address(t) // where nothing listens
 	gone := told{discovery.Snapshot{Known: true, Instances: []discovery.Instance{
 		{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation(), Service: "onecall.test.v1.EchoService"},
 	}}}

@@ -26,6 +26,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -112,16 +113,8 @@ func TestAServiceIsFoundInEtcdByAnyClient(t *testing.T) {
 
 func TestEtcdMayComeLater(t *testing.T) {
 	t.Parallel()
-	// A port that is free now and where etcd starts later.
-	reserved, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := reserved.Addr().String()
-	if err := reserved.Close(); err != nil {
-		t.Fatal(err)
-	}
-	var later *embed.Server // closed after all that uses it
+	address := fixedport.Address(t) // where etcd starts later
+	var later *embed.Server         // closed after all that uses it
 	t.Cleanup(func() {
 		if later != nil {
 			_ = later.Close()
@@ -133,7 +126,7 @@ func TestEtcdMayComeLater(t *testing.T) {
 	client := testv1.NewEchoServiceClient(bus)
 
 	start := time.Now()
-	_, err = client.Echo(t.Context(), &testv1.EchoRequest{})
+	_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
 	if took := time.Since(start); took > 2*time.Second+eventually.AtOnce {
 		t.Errorf("a call without etcd took %v, its timeout is 2s", took)
 	}

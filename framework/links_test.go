@@ -19,6 +19,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -73,14 +74,7 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 			if test.serve != nil {
 				serve(t, registry, &echo{}, test.serve...)
 			} else {
-				listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				discoverytest.Register(t, registry, discovery.Instance{API: "test.echo", Address: listener.Addr().String()})
-				if err := listener.Close(); err != nil {
-					t.Fatal(err)
-				}
+				discoverytest.Register(t, registry, discovery.Instance{API: "test.echo", Address: fixedport.Address(t)})
 			}
 			address := serving(t, registry, 1)[0].Address
 			bus := newBus(t, registry, append(test.bus, framework.Reissue(false, false))...)

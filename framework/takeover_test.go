@@ -17,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -47,9 +48,9 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 	services := make([]service, 3)
 	addresses := make([]string, len(services))
 	for i := range services {
+		addresses[i] = fixedport.Address(t)
 		var instance discovery.Instance
-		services[i], instance = serveAt(t, "127.0.0.1:0", handler)
-		addresses[i] = instance.Address
+		services[i], instance = serveAt(t, addresses[i], handler)
 		instance.API, instance.Service = api, api
 		discoverytest.Register(t, silent, instance)
 	}

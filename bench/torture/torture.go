@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/faulty/ledger"
 	"github.com/onecall-dev/onecall/internal/faulty/replay"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 )
 
 const (
@@ -39,10 +39,11 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 		return result, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	addresses, err := freeAddresses(ctx, settings.instances)
+	addresses, release, err := reserve(ctx, settings.instances)
 	if err != nil {
 		return result, err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	registry := newLateRegistry(lateNews, settings.silent)
 	defer registry.close()
 	fleet, err := startFleet(ctx, registry, addresses, folder)
@@ -128,27 +129,22 @@ func readAll(book *ledger.Ledger, folder string) error {
 	return nil
 }
 
-// freeAddresses gives addresses that nobody listens on. Their ports are below
-// those that the kernel gives to connections, which could take one while its
-// instance is away.
-func freeAddresses(ctx context.Context, count int) ([]string, error) {
-	const lowest, highest, tries = 15000, 30000, 1000
-	var addresses []string
-	for range tries {
-		address := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest))
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-		if err != nil {
-			continue
+// reserve reserves addresses for instances, until release is called.
+func reserve(ctx context.Context, count int) (addresses []string, release func() error, err error) {
+	var releases []func() error
+	release = func() error {
+		var errs []error
+		for _, free := range releases {
+			errs = append(errs, free())
 		}
-		if err := listener.Close(); err != nil {
-			return nil, err
-		}
-		if !slices.Contains(addresses, address) {
-			addresses = append(addresses, address)
-		}
-		if len(addresses) == count {
-			return addresses, nil
-		}
+		return errors.Join(errs...)
 	}
-	return nil, fmt.Errorf("no %d free ports from %d to %d", count, lowest, highest)
+	for range count {
+		address, free, err := fixedport.Reserve(ctx)
+		if err != nil {
+			return nil, nil, errors.Join(err, release())
+		}
+		addresses, releases = append(addresses, address), append(releases, free)
+	}
+	return addresses, release, nil
 }

@@ -58,6 +58,7 @@ var kit = []string{
 	"./discovery/memory",
 	"./internal/faulty/cluster",
 	"./internal/eventually",
+	"./internal/fixedport",
 	"./internal/grpctest",
 	"./internal/testproto/...",
 	"go.etcd.io/etcd/api/v3/...",

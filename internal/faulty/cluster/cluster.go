@@ -5,7 +5,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 )
 
 // startLimit is how long members may take until they answer.
@@ -44,17 +44,16 @@ func Start(tb testing.TB, members int) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
 	dir := tb.TempDir()
-	ports := freePorts(tb, 2*members)
 	peers := make(map[string]string)
 	for i := range members {
-		peers[name(i)] = ports[2*i]
+		peers[name(i)] = fixedport.Address(tb)
 	}
 	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	for i := range members {
 		m := &Member{tb: tb, config: embed.Config{
-			Listen: ports[2*i+1], ListenPeers: ports[2*i], Name: name(i), Members: peers, Dir: filepath.Join(dir, name(i)),
+			Listen: fixedport.Address(tb), ListenPeers: peers[name(i)], Name: name(i), Members: peers, Dir: filepath.Join(dir, name(i)),
 		}}
-		m.proxy = toxiproxy.NewProxy(proxies, name(i), "127.0.0.1:0", m.config.Listen)
+		m.proxy = toxiproxy.NewProxy(proxies, name(i), fixedport.Address(tb), m.config.Listen)
 		if err := m.proxy.Start(); err != nil {
 			tb.Fatal(err)
 		}
@@ -78,23 +77,6 @@ func Start(tb testing.TB, members int) *Cluster {
 }
 
 func name(i int) string { return fmt.Sprintf("member%d", i) }
-
-// freePorts gives addresses that nobody listens on.
-func freePorts(tb testing.TB, count int) []string {
-	tb.Helper()
-	addresses, listeners := make([]string, count), make([]net.Listener, count)
-	for i := range addresses {
-		listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		addresses[i], listeners[i] = listener.Addr().String(), listener
-	}
-	for _, listener := range listeners { // when all are known, so that each is another
-		_ = listener.Close()
-	}
-	return addresses
-}
 
 // Endpoints are the members', behind their proxies.
 func (c *Cluster) Endpoints() []string {
