@@ -130,7 +130,7 @@ func TestTheDocumentNamesEveryKeyAndReason(t *testing.T) {
 	if want := []string{atmostonce.CallKey, atmostonce.OutcomeKey, atmostonce.IncarnationKey}; !slices.Equal(keys, want) {
 		t.Errorf("the document has the keys %q, the code %q", keys, want)
 	}
-	for _, row := range tableOf(t, "reason", "code", "the server", "`onecall-outcome`", "may the caller issue it again?") {
+	for _, row := range tableOf(t, "reason", "code", "the server", "`onecall-outcome`", "may the caller retry?") {
 		reasons = append(reasons, row[0])
 	}
 	// Those of the code, from its source, so that a new one is not forgotten.
