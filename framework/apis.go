@@ -83,7 +83,7 @@ func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 			return service{}, fmt.Errorf("%s: is registered twice: a server has one implementation of a service: remove one of the two calls that register it", desc.ServiceName)
 		}
 	}
-	if contract.Infrastructure(desc.ServiceName) {
+	if contract.IsBuiltin(desc.ServiceName) {
 		return service{desc: desc, impl: impl}, nil
 	}
 	if err := streaming(desc); err != nil {

@@ -29,9 +29,11 @@ import (
 type Bus struct {
 	registry discovery.Registry
 	options  busOptions
-	caller   *atmostonce.Caller
-	budget   budget
-	closed   atomic.Bool
+	// contracts are those of the APIs that are linked into the program.
+	contracts *contract.Index
+	caller    *atmostonce.Caller
+	budget    budget
+	closed    atomic.Bool
 
 	// routes is where calls go, by gRPC's path. Calls read it without a lock;
 	// it is replaced, never changed, under mu.
@@ -87,6 +89,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	bus := &Bus{
 		registry:    registry,
 		options:     read,
+		contracts:   contract.NewIndex(protoregistry.GlobalFiles),
 		caller:      caller,
 		fetching:    newFetching(registry),
 		connections: make(map[connectionKey]*connection),
@@ -222,10 +225,10 @@ func (b *Bus) addRoute(ctx context.Context, method string, opts []grpc.CallOptio
 	if !ok {
 		return nil, invalid(`method %.200q is not of gRPC's form "/package.Service/Method"`, method)
 	}
-	if contract.Infrastructure(service) {
+	if contract.IsBuiltin(service) {
 		return nil, invalid("%s is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant", service)
 	}
-	api, err := contract.Find(protoregistry.GlobalFiles, service)
+	api, err := b.contracts.Find(service)
 	linked := api != nil
 	if err == nil && !linked {
 		api, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
@@ -125,7 +124,7 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 	if b.closed.Load() {
 		return nil, nil, closedError(name)
 	}
-	own := ownSchema(api, rpc)
+	own := b.ownSchema(api, rpc)
 	if positional != nil {
 		return nil, nil, b.misused(api, name, rpc, own, positional)
 	}
@@ -172,24 +171,17 @@ func (b *Bus) knownByName(name string) (*namedRPC, bool) {
 
 // ownSchema gives the schema of an API as it is linked into the program, nil
 // when it is not: of several services of that name the one that has the RPC.
-func ownSchema(api, rpc string) *schema.Schema {
-	var first *schema.Schema
-	for _, candidate := range contract.Named(protoregistry.GlobalFiles, api) {
-		service := serviceNamed(candidate.Service)
-		if service == nil {
-			continue
-		}
-		if methodNamed(service, api, rpc) != nil {
-			return schema.Of(service)
-		}
-		if first == nil {
-			first = schema.Of(service)
-		}
+func (b *Bus) ownSchema(api, rpc string) *schema.Schema {
+	if method := b.contracts.RPC(api + "." + rpc); method != nil {
+		return schema.Of(method.Service.Descriptor)
 	}
-	if service := serviceNamed(api); first == nil && service != nil { // by its full proto name
-		return schema.Of(service)
+	if services := b.contracts.Named(api); len(services) > 0 {
+		return schema.Of(services[0].Descriptor)
 	}
-	return first
+	if service := b.contracts.Service(api); service != nil { // by its full proto name
+		return schema.Of(service.Descriptor)
+	}
+	return nil
 }
 
 // methodNamed gives the method of an RPC's own name, nil when there is none.

@@ -11,13 +11,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
-	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // connection is a bus's connections to the instances of one service of an API.
@@ -59,13 +57,13 @@ func newConnection(bus *Bus, to connectionKey) (*connection, error) {
 		bus: bus, api: to.api, service: to.service, registry: &remembering{Registry: bus.registry},
 		limits: make(map[string]timeout.Limit), drift: newDrift(bus, to),
 	}
-	for _, service := range contract.Named(protoregistry.GlobalFiles, to.api) {
-		if to.service != "" && to.service != service.Service {
+	for _, service := range bus.contracts.Named(to.api) {
+		if to.service != "" && to.service != service.API.Service {
 			continue
 		}
-		for _, rpc := range service.RPCs {
+		for _, rpc := range service.API.RPCs {
 			if !rpc.Stream {
-				c.limits[rpc.Method] = timeout.Declared(rpc.Timeout, service.Timeout)
+				c.limits[rpc.Method] = timeout.Declared(rpc.Timeout, service.API.Timeout)
 			}
 		}
 	}

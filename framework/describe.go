@@ -85,7 +85,7 @@ func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	if err := contract.CheckName(api); err != nil {
 		return nil, invalid("Describe: %v", err)
 	}
-	found := ownSchema(api, "")
+	found := b.ownSchema(api, "")
 	if found == nil {
 		var err error
 		if found, _, err = b.publishedSchema(ctx, api, api, "", nil); err != nil {

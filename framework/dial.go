@@ -62,7 +62,7 @@ func (c *Conn) Ready(ctx context.Context) error { return c.bus.Ready(ctx, c.api)
 func (c *Conn) Close() error { return c.bus.Close() }
 
 func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
-	if service, _, ok := contract.SplitMethod(method); ok && ctx != nil && contract.Infrastructure(service) {
+	if service, _, ok := contract.SplitMethod(method); ok && ctx != nil && contract.IsBuiltin(service) {
 		return c.infrastructure(method)
 	}
 	route, err := c.bus.route(ctx, method, opts)
@@ -79,7 +79,7 @@ func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption)
 // instance serves: over the connections of the program's service, if it has one.
 func (c *Conn) infrastructure(method string) (*route, error) {
 	to := connectionKey{api: c.api}
-	if services := linkedServices(c.api); len(services) == 1 {
+	if services := c.bus.linkedServices(c.api); len(services) == 1 {
 		to.service = services[0]
 	}
 	conn, err := c.bus.connect(to, method)

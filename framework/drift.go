@@ -9,11 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -107,8 +105,8 @@ func newDrift(bus *Bus, of connectionKey) *drift {
 	return &drift{
 		bus: bus, api: of.api, service: of.service, life: life, end: end, verdicts: make(map[string]*verdict), ownDigests: make(map[string]string),
 		named: sync.OnceValue(func() protoreflect.ServiceDescriptor {
-			for _, named := range contract.Named(protoregistry.GlobalFiles, of.api) {
-				return serviceNamed(named.Service)
+			for _, named := range bus.contracts.Named(of.api) {
+				return named.Descriptor
 			}
 			return nil
 		}),

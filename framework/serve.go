@@ -67,7 +67,7 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 		MaxSessionsPerPrincipal: read.admission.MaxSessionsPerPrincipal,
 		MaxSessions:             read.admission.MaxSessions,
 		Ledger:                  read.admission.Ledger,
-		Exempt:                  contract.Infrastructure,
+		Exempt:                  contract.IsBuiltin,
 		Authenticate:            read.authenticate,
 		Log:                     read.log,
 	}); err != nil {

@@ -7,11 +7,8 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/protobuf/reflect/protoregistry"
-
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // connectionKey is what a bus has one set of connections for: instances of one API
@@ -73,10 +70,10 @@ const mostOthers = 10
 
 // linkedServices returns the services of an API that are linked into the program,
 // by their full proto names.
-func linkedServices(api string) []string {
+func (b *Bus) linkedServices(api string) []string {
 	var names []string
-	for _, service := range contract.Named(protoregistry.GlobalFiles, api) {
-		names = append(names, service.Service)
+	for _, service := range b.contracts.Named(api) {
+		names = append(names, service.API.Service)
 	}
 	if len(names) == 0 && serviceNamed(api) != nil { // it goes by its full proto name
 		names = append(names, api)
@@ -88,7 +85,7 @@ func linkedServices(api string) []string {
 // that are linked into it, else to those that it has called, else to those that
 // instances serve, for which it waits.
 func (b *Bus) reach(ctx context.Context, api string) ([]*connection, error) {
-	services := linkedServices(api)
+	services := b.linkedServices(api)
 	if len(services) == 0 {
 		if found := b.connectionsOf(api); len(found) > 0 {
 			return found, nil

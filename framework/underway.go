@@ -93,7 +93,7 @@ func (u *underWay) serveStream(srv any, stream grpc.ServerStream, info *grpc.Str
 	service, _, _ := contract.SplitMethod(info.FullMethod)
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	endable := &endableStream{ServerStream: stream, ctx: ctx, cancel: cancel, path: info.FullMethod, infrastructure: contract.Infrastructure(service)}
+	endable := &endableStream{ServerStream: stream, ctx: ctx, cancel: cancel, path: info.FullMethod, infrastructure: contract.IsBuiltin(service)}
 	u.addStream(endable)
 	defer u.removeStream(endable)
 	err := handler(srv, endable)

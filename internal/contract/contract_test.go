@@ -463,34 +463,6 @@ func TestFindReadsAServiceByItsFullProtoName(t *testing.T) {
 	})
 }
 
-func TestNamedReadsAllServicesOfABusName(t *testing.T) {
-	t.Parallel()
-	files := files(t)
-	for name, want := range map[string][]string{
-		"shop":                 {"shop.v1.ShopService", "shop.v2.ShopService"}, // the one with a faulty method is passed over
-		"shop.v1.PlainService": {"shop.v1.PlainService"},
-		"shop.v1.ShopService":  nil, // it goes by another name
-		"Bad":                  nil,
-		"other":                nil,
-		"":                     nil,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var got []string
-			for _, api := range contract.Named(files, name) {
-				if api.Name != name {
-					t.Errorf("found %+v", api)
-				}
-				got = append(got, api.Service)
-			}
-			slices.Sort(got)
-			if !slices.Equal(got, want) {
-				t.Errorf("Named = %v, want %v", got, want)
-			}
-		})
-	}
-}
-
 func TestCheckNameTellsNamesOfAPIsFromOthers(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"auth", "billing.invoices", "auth.v1.AuthService", "Shop", "grpc.testing.TestService", "defaults", "Default"} {
@@ -567,8 +539,8 @@ func TestServicesOfGRPCsOwnAreNoAPIs(t *testing.T) {
 	} {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			if got := contract.Infrastructure(service); got != want {
-				t.Errorf("Infrastructure = %v, want %v", got, want)
+			if got := contract.IsBuiltin(service); got != want {
+				t.Errorf("IsBuiltin = %v, want %v", got, want)
 			}
 		})
 	}

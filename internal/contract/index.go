@@ -31,8 +31,7 @@ type Service struct {
 
 // Method is one RPC of an index. It never changes.
 type Method struct {
-	// API is the one that has the RPC.
-	API        *API
+	Service    *Service
 	RPC        *RPC
 	Descriptor protoreflect.MethodDescriptor
 }
@@ -151,7 +150,7 @@ func (t *tables) add(service *Service) {
 	api := service.API
 	t.named[api.Name] = append(t.named[api.Name], service)
 	for i := range api.RPCs {
-		method := &Method{API: api, RPC: &api.RPCs[i], Descriptor: service.Descriptor.Methods().Get(i)}
+		method := &Method{Service: service, RPC: &api.RPCs[i], Descriptor: service.Descriptor.Methods().Get(i)}
 		t.paths[method.RPC.Method] = method
 		if t.rpcs[method.RPC.Name] == nil {
 			t.rpcs[method.RPC.Name] = method

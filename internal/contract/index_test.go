@@ -108,8 +108,8 @@ func wantMethod(t *testing.T, found *contract.Method, path string) {
 		t.Errorf("nothing was found, want %s", path)
 	case found.RPC.Method != path:
 		t.Errorf("found %q, want %q", found.RPC.Method, path)
-	case "/"+string(found.Descriptor.Parent().FullName())+"/"+string(found.Descriptor.Name()) != path, found.API.RPCs[0].Method != path:
-		t.Errorf("the API or descriptor are of another method: %+v", found)
+	case "/"+string(found.Descriptor.Parent().FullName())+"/"+string(found.Descriptor.Name()) != path, found.Service.API.RPCs[0].Method != path:
+		t.Errorf("the service or descriptor are of another method: %+v", found)
 	}
 }
 

@@ -22,9 +22,9 @@ const (
 
 var busName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
 
-// Infrastructure tells whether a service is one of gRPC's own, which every
-// server may offer and which are no APIs.
-func Infrastructure(service string) bool {
+// IsBuiltin reports whether a service is one of gRPC's own, such as health. Every
+// server may offer these; they are no APIs.
+func IsBuiltin(service string) bool {
 	switch service {
 	case "grpc.health.v1.Health",
 		"grpc.reflection.v1.ServerReflection",
@@ -42,7 +42,7 @@ func CheckName(name string) error {
 	switch {
 	case name == "":
 		return &Error{Subject: `API ""`, Problem: "the name is empty: give the API's bus name, such as auth"}
-	case Infrastructure(name):
+	case IsBuiltin(name):
 		return &Error{Subject: name, Problem: "this is a service of gRPC's own, no API: dial an instance's address for it"}
 	case !busName.MatchString(name) && !protoreflect.FullName(name).IsValid():
 		return &Error{
