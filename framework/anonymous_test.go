@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -17,6 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -59,39 +59,14 @@ func TestABusCallsNoneWithoutAnIdentityIfItIsToldSo(t *testing.T) {
 	}
 }
 
-// logLines is a log that keeps its lines.
-type logLines struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *logLines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(line))
-	return len(line), nil
-}
-
-// with counts the lines that have a text.
-func (l *logLines) with(text string) (count int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
-		if strings.Contains(line, text) {
-			count++
-		}
-	}
-	return count
-}
-
 func TestABusLogsOnceThatItCallsWithoutAnIdentity(t *testing.T) {
 	t.Parallel()
 	const text = "calls to an instance carry no identity"
 	registry := memory.New()
 	plainInstance(t, registry)
 	plainInstance(t, registry)
-	lines := new(logLines)
-	bus := newBus(t, registry, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	lines := new(testlog.Log)
+	bus := newBus(t, registry, framework.Logger(lines.Logger()))
 	conn := dial(t, registry)
 	for range 3 {
 		for shape, call := range shapes { // one of them needs connections of its own
@@ -100,14 +75,14 @@ func TestABusLogsOnceThatItCallsWithoutAnIdentity(t *testing.T) {
 			}
 		}
 	}
-	if got := lines.with(text); got != 1 {
+	if got := lines.Count(text); got != 1 {
 		t.Errorf("there are %d lines that say so, want one", got)
 	}
-	served, none := memory.New(), new(logLines)
+	served, none := memory.New(), new(testlog.Log)
 	serveReady(t, served, &echo{})
 	identified := newBus(t, served, framework.Logger(slog.New(slog.NewTextHandler(none, nil))))
-	if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || none.with(text) != 0 {
-		t.Errorf("a call with an identity = %v, %d lines", err, none.with(text))
+	if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || none.Count(text) != 0 {
+		t.Errorf("a call with an identity = %v, %d lines", err, none.Count(text))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/fixedport"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -37,8 +37,8 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			for _, expose := range []bool{false, true} {
-				registry, lines := memory.New(), new(logged)
-				options, want := []framework.ServeOption{framework.Logger(slog.New(slog.NewTextHandler(lines, nil)))}, test.code
+				registry, lines := memory.New(), new(testlog.Log)
+				options, want := []framework.ServeOption{framework.Logger(lines.Logger())}, test.code
 				if expose {
 					options, want = append(options, framework.ExposeErrors()), test.exposed
 				}
@@ -57,8 +57,8 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 						t.Errorf("%s, exposed %v: %v", shape, expose, err)
 					}
 				}
-				if wanted := 2 * test.logged; !expose && lines.count(secret) != wanted {
-					t.Errorf("the log has the text %d times, want %d", lines.count(secret), wanted)
+				if wanted := 2 * test.logged; !expose && lines.Count(secret) != wanted {
+					t.Errorf("the log has the text %d times, want %d", lines.Count(secret), wanted)
 				}
 			}
 		})

@@ -44,22 +44,6 @@ func (kinds) SignIn(_ context.Context, req *testv1.SignInRequest) (*testv1.SignI
 	return &testv1.SignInResponse{Valid: req.GetPassword() == "secr3t"}, nil
 }
 
-// serveAny serves what register registers until the test ends.
-func serveAny(tb testing.TB, registry discovery.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) {
-	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	returned := make(chan error, 1)
-	go func() {
-		returned <- framework.Serve(ctx, registry, register, append([]framework.ServeOption{quiet}, options...)...)
-	}()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-returned; err != nil {
-			tb.Error(err)
-		}
-	})
-}
-
 func registerKinds(apis grpc.ServiceRegistrar) { testv1.RegisterKindsServiceServer(apis, kinds{}) }
 
 func TestACallByNameIsTheTypedCall(t *testing.T) {

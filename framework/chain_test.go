@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -279,10 +279,10 @@ func TestNoAPIIsServedWithoutAdmission(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			var runs atomic.Int64
-			registry, lines := memory.New(), new(logged)
+			registry, lines := memory.New(), new(testlog.Log)
 			serveAny(t, registry, func(apis grpc.ServiceRegistrar) {
 				apis.RegisterService(without(func() error { runs.Add(1); return own }), &echo{})
-			}, framework.Admission(framework.AdmissionConfig{RequireIdentity: true}), framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+			}, framework.Admission(framework.AdmissionConfig{RequireIdentity: true}), framework.Logger(lines.Logger()))
 			_, instance := direct(t, registry)
 			conn := dialled(t, instance.Address)
 			if err := everyShape["unary"](t.Context(), conn, &testv1.EchoRequest{}); atmostonce.ReasonOf(err) != atmostonce.IdentityRequired {
@@ -308,7 +308,7 @@ func TestNoAPIIsServedWithoutAdmission(t *testing.T) {
 			if !strings.Contains(status.Convert(err).Message(), "does not call the interceptor") || !slices.Equal(outcome, []string{atmostonce.OutcomeRefused}) || runs.Load() != 1 {
 				t.Errorf("the next call: %v, %q, ran %d times", err, outcome, runs.Load())
 			}
-			if got := lines.count("does not call its interceptor"); got != 1 {
+			if got := lines.Count("does not call its interceptor"); got != 1 {
 				t.Errorf("the log says so %d times", got)
 			}
 		})
@@ -440,11 +440,11 @@ func TestTheProgramsInterceptorsSeeWhatBecomesOfEachCall(t *testing.T) {
 func TestAHandlerThatEndsItsGoroutineEndsItsCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		lines := new(logged)
+		lines := new(testlog.Log)
 		bus, _, _ := inMemory(t, &echo{
 			echo:  func(context.Context, string) (string, error) { runtime.Goexit(); return "", nil },
 			watch: func(testv1.EchoService_WatchServer) error { runtime.Goexit(); return nil },
-		}, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+		}, framework.Logger(lines.Logger()))
 		begun := time.Now()
 		for shape, method := range map[string]string{"unary": "EchoService/Echo", "server streaming": "EchoService/Watch"} {
 			const more = 100 // than grpc-go has workers
@@ -454,8 +454,8 @@ func TestAHandlerThatEndsItsGoroutineEndsItsCall(t *testing.T) {
 					t.Fatalf("%s: %v", shape, err)
 				}
 			}
-			if lines.count(method) != more || lines.count("runtime.Goexit") == 0 {
-				t.Errorf("%s: the log names the method %d times", shape, lines.count(method))
+			if lines.Count(method) != more || lines.Count("runtime.Goexit") == 0 {
+				t.Errorf("%s: the log names the method %d times", shape, lines.Count(method))
 			}
 		}
 		if took := time.Since(begun); took > 0 {

@@ -2,9 +2,7 @@ package framework_test
 
 import (
 	"context"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	"github.com/onecall-dev/onecall/internal/schema"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 	"github.com/onecall-dev/onecall/proto/sourceinfo"
@@ -137,24 +136,6 @@ func (p publishing) Register(instances ...discovery.Instance) (discovery.Registr
 	return p.Registry.Register(instances...)
 }
 
-// logged keeps lines of a log.
-type logged struct {
-	mu    sync.Mutex // guards lines
-	lines strings.Builder
-}
-
-func (l *logged) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(line)
-}
-
-func (l *logged) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.lines.String(), what)
-}
-
 func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T) {
 	t.Parallel()
 	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) { // EchoRequest.text
@@ -165,8 +146,8 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	serveAny(t, registry, (&echo{}).register)
 	serveAny(t, registry, (&echo{}).register)
 
-	lines := new(logged)
-	lax := newBus(t, registry, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	lines := new(testlog.Log)
+	lax := newBus(t, registry, framework.Logger(lines.Logger()))
 	ready(t, lax, "test.echo")
 	for range 10 {
 		if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
@@ -177,8 +158,8 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 		t.Errorf("without StrictSchema Echo = %v", err)
 	}
 	eventually.True(t, "an incompatible schema", func() bool { return lax.IncompatibleSchemas() > 0 })
-	if got := lines.count("test.echo.echo: request.text is number 1 here and number 2 there"); lax.IncompatibleSchemas() != 1 || got != 1 {
-		t.Errorf("%d incompatible schemas were counted and %d logged, want one:\n%s", lax.IncompatibleSchemas(), got, lines.lines.String())
+	if got := lines.Count("test.echo.echo: request.text is number 1 here and number 2 there"); lax.IncompatibleSchemas() != 1 || got != 1 {
+		t.Errorf("%d incompatible schemas were counted and %d logged, want one:\n%s", lax.IncompatibleSchemas(), got, lines.String())
 	}
 
 	strict := newBus(t, registry, framework.StrictSchema())
@@ -209,14 +190,14 @@ func TestACompatibleDifferenceIsSilent(t *testing.T) {
 	})
 	registry := publishing{memory.New(), digest, packed}
 	serveAny(t, registry, (&echo{}).register)
-	lines := new(logged)
-	bus := newBus(t, registry, framework.StrictSchema(), framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	lines := new(testlog.Log)
+	bus := newBus(t, registry, framework.StrictSchema(), framework.Logger(lines.Logger()))
 	ready(t, bus, "test.echo")
 	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil {
 		t.Errorf("Echo = %v", err)
 	}
-	if bus.IncompatibleSchemas() != 0 || lines.count("incompatible") != 0 {
-		t.Errorf("%d incompatible schemas were counted, and the log has\n%s", bus.IncompatibleSchemas(), lines.lines.String())
+	if bus.IncompatibleSchemas() != 0 || lines.Count("incompatible") != 0 {
+		t.Errorf("%d incompatible schemas were counted, and the log has\n%s", bus.IncompatibleSchemas(), lines.String())
 	}
 }
 

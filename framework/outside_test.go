@@ -74,7 +74,7 @@ func TestACallOfAServiceThatIsNotLinkedInWaitsAsOthersDo(t *testing.T) {
 	go func() {
 		ended <- bus.Invoke(t.Context(), "/ghost.v1.Service/Run", &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(true), patient)
 	}()
-	serveOnly(t, registry, func(apis grpc.ServiceRegistrar) {
+	serveAny(t, registry, func(apis grpc.ServiceRegistrar) {
 		apis.RegisterService(&grpc.ServiceDesc{ServiceName: "ghost.v1.Service", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{
 			MethodName: "Run",
 			Handler: func(srv any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {

@@ -3,7 +3,6 @@ package framework_test
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -40,9 +40,9 @@ func TestAServiceWithoutCredentialsWarnsOnceBeyondLoopback(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			registry := memory.New()
-			var log lockedBuffer
+			var log testlog.Log
 			running := serve(t, registry, &echo{}, framework.ListenOn(test.listen), framework.ServerOptions(test.options...),
-				framework.Logger(slog.New(slog.NewTextHandler(&log, nil))))
+				framework.Logger(log.Logger()))
 			serving(t, registry, 1)
 			if err := running.stop(); err != nil {
 				t.Error(err)
@@ -76,7 +76,7 @@ func TestABusWithoutCredentialsWarnsOnceBeyondLoopback(t *testing.T) {
 			registry := memory.New()
 			serve(t, registry, &echo{})
 			serve(t, registry, &echo{})
-			var log lockedBuffer
+			var log testlog.Log
 			dial := framework.DialOptions(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 				conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 				if err == nil && test.remote {
@@ -84,7 +84,7 @@ func TestABusWithoutCredentialsWarnsOnceBeyondLoopback(t *testing.T) {
 				}
 				return conn, err
 			}))
-			bus := newBus(t, registry, append(test.options, dial, framework.Logger(slog.New(slog.NewTextHandler(&log, nil))))...)
+			bus := newBus(t, registry, append(test.options, dial, framework.Logger(log.Logger()))...)
 			ready(t, bus, "test.echo", "onecall.test.v1.PlainService")
 			for range 10 {
 				if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {

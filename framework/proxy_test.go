@@ -2,8 +2,6 @@ package framework_test
 
 import (
 	"net"
-	"os"
-	"os/exec"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -16,63 +14,36 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/internal/faulty/peer"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// proxyEnv says to a process of this test that its environment names a proxy;
-// Go reads that once a process.
-const proxyEnv = "ONECALL_TEST_PROXY"
-
 func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) { //nolint:paralleltest // the process that runs its body has nothing else to do
-	if os.Getenv(proxyEnv) == "" {
-		proxy, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	grpctest.UnderProxy(t, func(t *testing.T) {
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer proxy.Close()
-		asked := make(chan struct{})
-		go func() {
-			if conn, err := proxy.Accept(); err == nil {
-				_ = conn.Close()
-				close(asked)
+		p := peer.Serve(listener, peer.Config{}, good)
+		defer p.Close()
+		_, port, err := net.SplitHostPort(p.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry := memory.New()
+		// Only the name in small letters is never looked up at a proxy.
+		if _, err := registry.Register(discovery.Instance{API: "test.echo", Address: "LOCALHOST:" + port, Incarnation: discovery.NewIncarnation(), State: discovery.Serving}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := testv1.NewEchoServiceClient(newBus(t, registry)).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+			t.Fatal(err)
+		}
+		for _, request := range p.Requests() {
+			if _, err := atmostonce.ParseIdentity(request.Identity()); err != nil {
+				t.Errorf("a call arrived without an identity: %v", err)
 			}
-		}()
-		address := "http://" + proxy.Addr().String()
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProxyOfTheEnvironmentIsNotUsed$")
-		cmd.Env = append(os.Environ(), proxyEnv+"=1", "HTTPS_PROXY="+address, "https_proxy="+address, "NO_PROXY=", "no_proxy=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
 		}
-		select {
-		case <-asked:
-			t.Error("the proxy was asked")
-		default:
-		}
-		return
-	}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := peer.Serve(listener, peer.Config{}, good)
-	defer p.Close()
-	_, port, err := net.SplitHostPort(p.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry := memory.New()
-	// Only the name in small letters is never looked up at a proxy.
-	if _, err := registry.Register(discovery.Instance{API: "test.echo", Address: "LOCALHOST:" + port, Incarnation: discovery.NewIncarnation(), State: discovery.Serving}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := testv1.NewEchoServiceClient(newBus(t, registry)).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
-		t.Fatal(err)
-	}
-	for _, request := range p.Requests() {
-		if _, err := atmostonce.ParseIdentity(request.Identity()); err != nil {
-			t.Errorf("a call arrived without an identity: %v", err)
-		}
-	}
+	})
 }
 
 func TestDialOptionsCannotReplaceTheResolver(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -36,8 +37,8 @@ func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	serve(t, registry, slow)
 	serve(t, registry, &echo{}, framework.ServerOptions(shedding))
 	serving(t, registry, 3)
-	log := &journal{}
-	bus := newBus(t, registry, log.option(), framework.Reissue(false, false))
+	log := new(testlog.Log)
+	bus := newBus(t, registry, framework.Logger(log.Logger()), framework.Reissue(false, false))
 	ready(t, bus, "onecall.test.v1.PlainService")
 	client := testv1.NewPlainServiceClient(bus)
 	const callers, calls = 20, 50
@@ -53,8 +54,8 @@ func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	if share := float64(refused.Load()) / (callers * calls); share > 0.15 || refused.Load() == 0 {
 		t.Errorf("%d of %d calls went to the instance that refuses, %d to the others", refused.Load(), callers*calls, ran.Load())
 	}
-	log.until(t, "an instance refuses calls", 1)
-	if lines := log.count("an instance refuses calls"); lines != 1 {
+	log.Until(t, "an instance refuses calls", 1)
+	if lines := log.Count("an instance refuses calls"); lines != 1 {
 		t.Errorf("%d lines say that an instance refuses calls:\n%s", lines, log)
 	}
 }
@@ -76,28 +77,28 @@ func TestTheLogSaysThatAnInstanceIsAvoidedBackAndGone(t *testing.T) {
 			}
 		}
 	}}
-	log := &journal{}
-	bus, stop := withHealth(t, health, log.option())
+	log := new(testlog.Log)
+	bus, stop := withHealth(t, health, framework.Logger(log.Logger()))
 	connecting := make(chan error, 1)
 	go func() { connecting <- bus.Ready(t.Context(), "test.echo") }()
 	said <- grpc_health_v1.HealthCheckResponse_SERVING
 	if err := <-connecting; err != nil {
 		t.Fatal(err)
 	}
-	if log.count("level=") != 0 {
+	if log.Count("level=") != 0 {
 		t.Errorf("a bus that is well logs:\n%s", log)
 	}
 	said <- grpc_health_v1.HealthCheckResponse_NOT_SERVING
-	log.until(t, "an instance is avoided", 1)
+	log.Until(t, "an instance is avoided", 1)
 	said <- grpc_health_v1.HealthCheckResponse_SERVING
-	log.until(t, "an instance is back", 1)
+	log.Until(t, "an instance is back", 1)
 	for range 3 { // which is logged once a minute
 		said <- grpc_health_v1.HealthCheckResponse_NOT_SERVING
 		said <- grpc_health_v1.HealthCheckResponse_SERVING
 	}
 	stop()
-	log.until(t, "an instance is gone", 1)
-	if log.count("an instance is avoided") != 1 || log.count("an instance is back") != 1 {
+	log.Until(t, "an instance is gone", 1)
+	if log.Count("an instance is avoided") != 1 || log.Count("an instance is back") != 1 {
 		t.Errorf("of an instance that comes and goes the log says:\n%s", log)
 	}
 }

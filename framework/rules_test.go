@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/grpctest"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -133,8 +133,8 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	handler := &rules{}
-	lines := new(logged)
-	serveAny(t, registry, handler.register, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	lines := new(testlog.Log)
+	serveAny(t, registry, handler.register, framework.Logger(lines.Logger()))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.rules")
 	client := testv1.NewRulesServiceClient(bus)
@@ -155,7 +155,7 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 				if status.Code(err) != test.code || framework.OutcomeOf(err) != framework.Executed {
 					t.Errorf("a handler that %s = %v (%v), want %v of a call that ran", name, err, framework.OutcomeOf(err), test.code)
 				}
-				if lines.count(test.line) == 0 {
+				if lines.Count(test.line) == 0 {
 					t.Errorf("a handler that %s: the log does not say %q", name, test.line)
 				}
 			}
@@ -165,18 +165,18 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 	if reply, err := client.Check(t.Context(), request); err != nil || !reply.GetValid() {
 		t.Errorf("a call after them = %v, %v", reply, err)
 	}
-	if lines.count("hunter2") != 0 {
+	if lines.Count("hunter2") != 0 {
 		t.Error("the log has a password")
 	}
 }
 
 // haggling serves test.rules and gives a plain gRPC client of it, which checks
 // nothing, and a bus.
-func haggling(t *testing.T, lines *logged) (plain, onBus testv1.RulesServiceClient) {
+func haggling(t *testing.T, lines *testlog.Log) (plain, onBus testv1.RulesServiceClient) {
 	t.Helper()
 	registry := memory.New()
 	handler := &rules{haggle: func(price int64) int64 { return price }}
-	serveAny(t, registry, handler.register, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))))
+	serveAny(t, registry, handler.register, framework.Logger(lines.Logger()))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.rules")
 	watched := discoverytest.Watch(t, registry, "test.rules")
@@ -219,7 +219,7 @@ func haggle(t *testing.T, client testv1.RulesServiceClient, prices ...int64) (re
 
 func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 	t.Parallel()
-	lines := new(logged)
+	lines := new(testlog.Log)
 	plain, onBus := haggling(t, lines)
 	for name, test := range map[string]struct {
 		client  testv1.RulesServiceClient
@@ -240,7 +240,7 @@ func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 			}
 		})
 	}
-	if lines.count("price") == 0 {
+	if lines.Count("price") == 0 {
 		t.Error("the log tells of no bad reply")
 	}
 	if replies, err := haggle(t, onBus, 3, 2, 1); replies != 3 || !errors.Is(err, io.EOF) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -244,8 +244,8 @@ func TestALogLineOfAnIncompatibleSchemaIsShort(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	lines := new(logged)
-	bus := newBus(t, registry, nowhere, framework.Logger(slog.New(slog.NewTextHandler(lines, nil))), framework.StrictSchema())
+	lines := new(testlog.Log)
+	bus := newBus(t, registry, nowhere, framework.Logger(lines.Logger()), framework.StrictSchema())
 	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
 	if refused, ok := errors.AsType[*framework.SchemaError](err); !ok || len(refused.Differences) > 100 {
 		t.Errorf("the call = %.300v", err)
@@ -256,7 +256,7 @@ func TestALogLineOfAnIncompatibleSchemaIsShort(t *testing.T) {
 	if err := bus.Close(); err != nil {
 		t.Error(err)
 	}
-	if text := lines.lines.String(); len(text) > 5000 || strings.Count(text, "\n") != 1 || !strings.Contains(text, "incompatible") {
+	if text := lines.String(); len(text) > 5000 || strings.Count(text, "\n") != 1 || !strings.Contains(text, "incompatible") {
 		t.Errorf("the log has %d bytes: %.300q", len(text), text)
 	}
 }

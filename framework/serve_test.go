@@ -1,7 +1,6 @@
 package framework_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,6 +24,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -312,7 +312,7 @@ func TestServeReturnsEveryErrorItMet(t *testing.T) {
 func TestAPanicIsAnIncident(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
-	var log lockedBuffer
+	var log testlog.Log
 	serve(t, registry, &echo{
 		echo:  func(context.Context, string) (string, error) { panic("the password is hunter2") },
 		watch: func(testv1.EchoService_WatchServer) error { panic("the stream's too") },
@@ -342,22 +342,4 @@ func TestAPanicIsAnIncident(t *testing.T) {
 	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
 		t.Errorf("after panics the service answers %v", err)
 	}
-}
-
-// lockedBuffer is a log that goroutines share.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

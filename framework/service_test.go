@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -121,36 +123,46 @@ func (e *echo) register(apis grpc.ServiceRegistrar) {
 	testv1.RegisterPlainServiceServer(apis, e)
 }
 
-// service is a Serve under way.
+// service is a Serve that runs.
 type service struct {
-	registry *memory.Registry
-	// stop ends it and gives what Serve returned.
+	registry *memory.Registry // nil for one that serveAny began
+	// stop ends it and returns what Serve returned.
 	stop func() error
 }
 
 // serve serves e until the test ends, on loopback unless options say otherwise.
 func serve(t *testing.T, registry *memory.Registry, e *echo, options ...framework.ServeOption) service {
 	t.Helper()
+	running := serveAny(t, registry, e.register, options...)
+	running.registry = registry
+	return running
+}
+
+// serveAny serves what register registers until the test ends. An error of Serve
+// fails the test, unless the test itself stopped it.
+func serveAny(tb testing.TB, registry discovery.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) service {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
 	go func() {
-		returned <- framework.Serve(ctx, registry, e.register, append([]framework.ServeOption{quiet}, options...)...)
+		returned <- framework.Serve(ctx, registry, register, append([]framework.ServeOption{quiet}, options...)...)
 	}()
-	var err error
-	stopped := false
-	stop := func() error {
-		if !stopped {
-			cancel()
-			err = <-returned
-			stopped = true
+	var stopped atomic.Bool
+	stop := sync.OnceValue(func() error {
+		stopped.Store(true)
+		cancel()
+		return <-returned
+	})
+	tb.Cleanup(func() {
+		byTest := stopped.Load()
+		if err := stop(); err != nil && !byTest {
+			tb.Error(err)
 		}
-		return err
-	}
-	t.Cleanup(func() { _ = stop() })
-	return service{registry: registry, stop: stop}
+	})
+	return service{stop: stop}
 }
 
-// newBus gives a bus for the length of the test.
+// newBus returns a bus for the length of the test.
 func newBus(tb testing.TB, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
 	tb.Helper()
 	bus, err := framework.NewBus(registry, append([]framework.BusOption{quiet}, options...)...)

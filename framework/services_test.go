@@ -1,13 +1,9 @@
 package framework_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,44 +16,10 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/grpctest"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
-
-// journal is a log that tests read.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (l *journal) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(line)
-}
-
-func (l *journal) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.out.String(), text)
-}
-
-func (l *journal) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
-}
-
-// until waits until the log has a text so often.
-func (l *journal) until(t *testing.T, text string, times int) {
-	t.Helper()
-	eventually.True(t, fmt.Sprintf("%d lines with %q", times, text), func() bool { return l.count(text) >= times })
-}
-
-func (l *journal) option() framework.Option {
-	return framework.Logger(slog.New(slog.NewTextHandler(l, nil)))
-}
 
 // another serves no API, and is registered as an instance of test.echo that serves
 // another proto service.
@@ -75,8 +37,8 @@ func TestOfTwoServicesOfOneNameEachIsCalledForItsOwn(t *testing.T) {
 	}
 	serve(t, registry, &echo{})
 	serving(t, registry, 3)
-	log := &journal{}
-	bus := newBus(t, registry, log.option(), framework.LoadBalancing("round_robin", ""))
+	log := new(testlog.Log)
+	bus := newBus(t, registry, framework.Logger(log.Logger()), framework.LoadBalancing("round_robin", ""))
 	ready(t, bus, "test.echo")
 	conn, err := framework.Dial(registry, "test.echo", quiet)
 	if err != nil {
@@ -101,8 +63,8 @@ func TestOfTwoServicesOfOneNameEachIsCalledForItsOwn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	log.until(t, "serves another service", 1)
-	if lines := log.count("serves another service"); lines != 1 {
+	log.Until(t, "serves another service", 1)
+	if lines := log.Count("serves another service"); lines != 1 {
 		t.Errorf("%d lines tell of the other service", lines)
 	}
 }
@@ -161,7 +123,7 @@ func TestAnRPCThatOnlyNewerInstancesHave(t *testing.T) {
 			}
 			var old, runs atomic.Int64
 			for range 2 {
-				serveOnly(t, registry, func(apis grpc.ServiceRegistrar) { apis.RegisterService(&older, &echo{echo: counting(&old)}) })
+				serveAny(t, registry, func(apis grpc.ServiceRegistrar) { apis.RegisterService(&older, &echo{echo: counting(&old)}) })
 			}
 			serve(t, registry, &echo{soon: counting(&runs), echo: counting(&old)})
 			serving(t, registry, 3)
@@ -207,18 +169,4 @@ func TestAnRPCThatNoInstanceHasIsRefused(t *testing.T) {
 	if status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.Refused {
 		t.Errorf("the stream = %v", err)
 	}
-}
-
-// serveOnly serves what register registers until the test ends.
-func serveOnly(t *testing.T, registry *memory.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	returned := make(chan error, 1)
-	go func() {
-		returned <- framework.Serve(ctx, registry, register, append([]framework.ServeOption{quiet}, options...)...)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-returned
-	})
 }

@@ -2,7 +2,6 @@ package framework_test
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -252,11 +252,11 @@ func TestAHandlerThatPaysNoHeedHoldsUpNothing(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				var log lockedBuffer
+				var log testlog.Log
 				bus, running, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
 					<-release
 					return "", nil
-				}}, framework.ServerOptions(options...), framework.StopWithin(10*time.Second), framework.Logger(slog.New(slog.NewTextHandler(&log, nil))))
+				}}, framework.ServerOptions(options...), framework.StopWithin(10*time.Second), framework.Logger(log.Logger()))
 				call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, framework.Timeout(time.Hour))
 				synctest.Wait()
 				took, err := stopTimed(running)
@@ -333,8 +333,8 @@ func TestALateCallIsRefusedAsDraining(t *testing.T) {
 func TestTheLogHasEachStepOfAShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log lockedBuffer
-		_, running, _ := inMemory(t, &echo{}, framework.Logger(slog.New(slog.NewTextHandler(&log, nil))))
+		var log testlog.Log
+		_, running, _ := inMemory(t, &echo{}, framework.Logger(log.Logger()))
 		if err := running.stop(); err != nil {
 			t.Fatal(err)
 		}

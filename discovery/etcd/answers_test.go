@@ -1,7 +1,6 @@
 package etcd_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
+	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
 // TestAPutWhoseAnswerIsLostIsRemovedAllTheSame has etcd take a put and say
@@ -80,7 +80,7 @@ func TestARevokedLeaseIsNoticedAfterTheFirstRegistrationIsClosed(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace()
 	direct := client(t, shared)
-	lines := new(lockedLog)
+	lines := new(testlog.Log)
 	registry, err := etcd.Open(etcd.Config{
 		Endpoints: shared.Endpoints(), Namespace: namespace, TTL: long,
 		Logger: slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -92,7 +92,7 @@ func TestARevokedLeaseIsNoticedAfterTheFirstRegistrationIsClosed(t *testing.T) {
 	watching := func(api string) {
 		t.Helper()
 		eventually.True(t, "the registrar watches "+api, func() bool {
-			return lines.count(`msg="watching a key of the lease" key=`+namespace+"/apis/"+api+"/") > 0
+			return lines.Count(`msg="watching a key of the lease" key=`+namespace+"/apis/"+api+"/") > 0
 		})
 	}
 	first := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
@@ -228,7 +228,7 @@ func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
 	}
 	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
 	eventually.True(t, "registered", func() bool { return registration.Status().Registered })
-	lines.wantTurns(t, "registered in etcd", "no longer registered", "registered in etcd")
+	wantTurns(t, lines, "registered in etcd", "no longer registered", "registered in etcd")
 }
 
 // TestAKeyThatStandsTooLateIsRemoved has a put arrive after the removal of its key, as
@@ -266,15 +266,15 @@ func TestAnOutageIsOneLineInTheLog(t *testing.T) {
 	untilStatus(t, registration, "not registered, and why", func(s discovery.Status) bool { return !s.Registered && s.Err != nil })
 	c.Member(0).Heal()
 	untilRegistered(t, registration)
-	lines.wantTurns(t, "cannot write to etcd", "writing to etcd works again", "writing to etcd works again")
-	lines.wantTurns(t, "registered in etcd", "no longer registered", "registered in etcd")
+	wantTurns(t, lines, "cannot write to etcd", "writing to etcd works again", "writing to etcd works again")
+	wantTurns(t, lines, "registered in etcd", "no longer registered", "registered in etcd")
 }
 
 // openLogged opens a registry whose log is kept, for the length of the test.
-func openLogged(t *testing.T, c *cluster.Cluster) (*etcd.Registry, *lockedLog) {
+func openLogged(t *testing.T, c *cluster.Cluster) (*etcd.Registry, *testlog.Log) {
 	t.Helper()
-	lines := new(lockedLog)
-	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(lines, nil))})
+	lines := new(testlog.Log)
+	registry, err := etcd.Open(etcd.Config{Endpoints: c.Endpoints(), TTL: 3 * time.Second, Logger: lines.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,26 +282,13 @@ func openLogged(t *testing.T, c *cluster.Cluster) (*etcd.Registry, *lockedLog) {
 	return registry, lines
 }
 
-type lockedLog struct {
-	mu    sync.Mutex // guards lines
-	lines bytes.Buffer
-}
-
-func (l *lockedLog) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(line)
-}
-
 // wantTurns wants lines with these messages by turns: first is the first of them and
 // last the last one, which is one of the two. So each change is one line, even on a
 // machine so busy that etcd does not always answer in time.
-func (l *lockedLog) wantTurns(t *testing.T, first, second, last string) {
+func wantTurns(t *testing.T, log *testlog.Log, first, second, last string) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	previous, lines := second, 0
-	for line := range strings.Lines(l.lines.String()) {
+	for line := range strings.Lines(log.String()) {
 		message := first
 		if strings.Contains(line, `msg="`+second) {
 			message = second
@@ -319,12 +306,6 @@ func (l *lockedLog) wantTurns(t *testing.T, first, second, last string) {
 	}
 }
 
-func (l *lockedLog) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.lines.String(), what)
-}
-
 // TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded closes the last registration while
 // etcd is away.
 func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
@@ -338,8 +319,8 @@ func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
 	}
 	eventually.True(t, "told", func() bool { return registration.Status().Err != nil })
 	discoverytest.Close(t, registration)
-	if lines.count("cannot write to etcd") != 1 || lines.count("works again") != 0 {
-		t.Errorf("the log is\n%s", lines.lines.String())
+	if lines.Count("cannot write to etcd") != 1 || lines.Count("works again") != 0 {
+		t.Errorf("the log is\n%s", lines.String())
 	}
 }
 

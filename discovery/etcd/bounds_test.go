@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
 // TestAPIsAreListedTogether has no listing answered before ten are there.
@@ -65,10 +65,10 @@ func TestAPIsAreListedTogether(t *testing.T) {
 }
 
 // openNoting opens a registry on the shared etcd whose log is kept.
-func openNoting(t *testing.T, namespace string) (*etcd.Registry, *lockedLog) {
+func openNoting(t *testing.T, namespace string) (*etcd.Registry, *testlog.Log) {
 	t.Helper()
-	lines := new(lockedLog)
-	registry, err := etcd.Open(etcd.Config{Endpoints: shared.Endpoints(), Namespace: namespace, Logger: slog.New(slog.NewTextHandler(lines, nil))})
+	lines := new(testlog.Log)
+	registry, err := etcd.Open(etcd.Config{Endpoints: shared.Endpoints(), Namespace: namespace, Logger: lines.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

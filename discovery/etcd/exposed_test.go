@@ -1,27 +1,20 @@
 package etcd_test
 
 import (
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
+	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
-// String returns the lines.
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
 // openWarned opens a registry on an etcd that need not be there.
-func openWarned(t *testing.T, config etcd.Config) (*etcd.Registry, *lockedLog) {
+func openWarned(t *testing.T, config etcd.Config) (*etcd.Registry, *testlog.Log) {
 	t.Helper()
-	log := new(lockedLog)
-	config.TTL, config.Logger = 3*time.Second, slog.New(slog.NewTextHandler(log, nil))
+	log := new(testlog.Log)
+	config.TTL, config.Logger = 3*time.Second, log.Logger()
 	registry, err := etcd.Open(config)
 	if err != nil {
 		t.Fatal(err)

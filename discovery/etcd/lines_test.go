@@ -17,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
+	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
 // TestTheLogHasTheGoodNewsToo revokes a lease, and has etcd away.
@@ -50,7 +51,7 @@ func TestTheLogHasTheGoodNewsToo(t *testing.T) {
 
 // logged waits until the log has lines like the patterns, each as often as it is
 // given.
-func logged(t *testing.T, lines *lockedLog, patterns ...string) {
+func logged(t *testing.T, lines *testlog.Log, patterns ...string) {
 	t.Helper()
 	want := make(map[string]int)
 	for _, pattern := range patterns {

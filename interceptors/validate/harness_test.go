@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/grpctest"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -86,24 +86,6 @@ func (s *server) Haggle(stream grpc.BidiStreamingServer[testv1.HaggleRequest, te
 	return s.haggle(stream)
 }
 
-// journal is a log that a test reads while the server writes.
-type journal struct {
-	mu      sync.Mutex // guards written
-	written strings.Builder
-}
-
-func (j *journal) Write(line []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.written.Write(line)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.written.String()
-}
-
 // line is what the log has of a reply.
 type line struct {
 	Level      string   `json:"level"`
@@ -114,10 +96,11 @@ type line struct {
 	Rules      []string `json:"rules"`
 }
 
-func (j *journal) lines(tb testing.TB) []line {
+// linesOf returns the lines of a log of JSON.
+func linesOf(tb testing.TB, log *testlog.Log) []line {
 	tb.Helper()
 	var lines []line
-	for decoder := json.NewDecoder(strings.NewReader(j.text())); ; {
+	for decoder := json.NewDecoder(strings.NewReader(log.String())); ; {
 		var read line
 		if err := decoder.Decode(&read); errors.Is(err, io.EOF) {
 			return lines
@@ -129,9 +112,9 @@ func (j *journal) lines(tb testing.TB) []line {
 }
 
 // serve serves in memory, with every message checked at the server.
-func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *journal) {
+func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *testlog.Log) {
 	tb.Helper()
-	log := &journal{}
+	log := new(testlog.Log)
 	logger := slog.New(slog.NewJSONHandler(log, nil))
 	return serveWith(tb, impl,
 		grpc.UnaryInterceptor(validate.UnaryServerInterceptor(logger, methods(tb), refuseUnknown)),

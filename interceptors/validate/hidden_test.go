@@ -256,10 +256,10 @@ func TestNeitherLogNorPeerSeesAHiddenValueOfAReply(t *testing.T) {
 			t.Errorf("the status tells the peer of %s: %q", hidden, raw)
 		}
 	}
-	if shows(log.text()) {
-		t.Errorf("the log shows a secret: %s", log.text())
+	if shows(log.String()) {
+		t.Errorf("the log shows a secret: %s", log.String())
 	}
-	lines := log.lines(t)
+	lines := linesOf(t, log)
 	if len(lines) != 1 || lines[0].Level != "ERROR" || lines[0].RPC != "test.rules.keep" || lines[0].Violations != 8 {
 		t.Fatalf("the log has %+v", lines)
 	}
@@ -281,7 +281,7 @@ func TestTheErrorsOfARunningServerShowNoHiddenValue(t *testing.T) {
 	if sent.Code() != codes.InvalidArgument || marshalErr != nil || shows(string(raw)) || shows(sent.Message()) {
 		t.Errorf("status = %v, %v", sent, marshalErr)
 	}
-	if log.text() != "" {
-		t.Errorf("the log has a caller's fault: %s", log.text())
+	if log.String() != "" {
+		t.Errorf("the log has a caller's fault: %s", log.String())
 	}
 }

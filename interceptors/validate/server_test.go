@@ -60,7 +60,7 @@ func TestAServerChecksUnaryCallsAndGoesOn(t *testing.T) {
 			if (ran == 2) != test.ran {
 				t.Errorf("the handler ran %d times", ran)
 			}
-			lines := log.lines(t)
+			lines := linesOf(t, log)
 			if test.log == "" && len(lines) != 0 || test.log != "" && (len(lines) != 2 || lines[0].Msg != test.log || lines[0].RPC != "test.rules.order") {
 				t.Errorf("the log has %+v, want %q twice", lines, test.log)
 			}
@@ -76,8 +76,8 @@ func TestANilReplyOfAMethodWithoutRulesIsAnErrorToo(t *testing.T) {
 	}
 	conn, log := serve(t, &server{free: func(*testv1.FreeRequest) (*testv1.FreeResponse, error) { return nothing.pointer, nil }}, false)
 	_, err := testv1.NewRulesServiceClient(conn).Free(t.Context(), &testv1.FreeRequest{})
-	if status.Code(err) != codes.Internal || len(log.lines(t)) != 1 {
-		t.Errorf("error = %v, log %s", err, log.text())
+	if status.Code(err) != codes.Internal || len(linesOf(t, log)) != 1 {
+		t.Errorf("error = %v, log %s", err, log.String())
 	}
 	// A handler that is not of generated code may return no pointer at all.
 	check := validate.UnaryServerInterceptor(slog.New(slog.DiscardHandler), methods(t), false)
@@ -256,8 +256,8 @@ func TestAServerChecksEachMessageOfAStreamAndGoesOn(t *testing.T) {
 					if sent.Code() != code || sent.Message() != test.want {
 						t.Fatalf("status = %v %s\nwant     %v %s", sent.Code(), sent.Message(), code, test.want)
 					}
-					if got := len(log.lines(t)); got != lines && got != 2*lines {
-						t.Errorf("the log has %s", log.text())
+					if got := len(linesOf(t, log)); got != lines && got != 2*lines {
+						t.Errorf("the log has %s", log.String())
 					}
 				}
 			})
@@ -291,8 +291,8 @@ func TestANilReplyOfAStreamIsAnError(t *testing.T) {
 		return stream.SendAndClose(nil)
 	}}, false)
 	err := streams["gather"](t, testv1.NewRulesServiceClient(conn), 1)
-	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "neither a reply nor an error") || len(log.lines(t)) != 1 {
-		t.Errorf("error = %v, log %s", err, log.text())
+	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "neither a reply nor an error") || len(linesOf(t, log)) != 1 {
+		t.Errorf("error = %v, log %s", err, log.String())
 	}
 }
 

@@ -60,6 +60,7 @@ var kit = []string{
 	"./internal/eventually",
 	"./internal/fixedport",
 	"./internal/grpctest",
+	"./internal/testlog",
 	"./internal/testproto/...",
 	"go.etcd.io/etcd/api/v3/...",
 	"go.etcd.io/etcd/client/v3/...",

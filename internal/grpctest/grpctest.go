@@ -1,5 +1,5 @@
 // Package grpctest serves gRPC servers for tests, on loopback or in memory. Each
-// server runs until its test ends.
+// server runs until its test ends. It also runs a test in an environment with a proxy.
 package grpctest
 
 import (

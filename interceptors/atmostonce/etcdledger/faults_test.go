@@ -1,10 +1,8 @@
 package etcdledger_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"regexp"
 	"strings"
@@ -24,6 +22,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/ledgertest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/grpctest"
+	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
 // nobody is an address where nothing listens.
@@ -105,9 +104,9 @@ func TestEtcdMayGoAndComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoint := first.Endpoints()[0]
-	var log lines
+	var log testlog.Log
 	config := etcdledger.Config{
-		Endpoints: []string{endpoint}, Namespace: newNamespace(), Timeout: eventually.AtOnce, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Endpoints: []string{endpoint}, Namespace: newNamespace(), Timeout: eventually.AtOnce, Logger: log.Logger(),
 	}
 	here, elsewhere := open(t, config), open(t, config)
 	before := ledgertest.Key()
@@ -183,24 +182,6 @@ func twice(ctx context.Context, here, elsewhere *etcdledger.Ledger) (fresh, fail
 		}
 	}
 	return fresh, failed
-}
-
-// lines is a log.
-type lines struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.String()
 }
 
 // losesReplies stands in front of an etcd and answers transactions that were

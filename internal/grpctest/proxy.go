@@ -1,0 +1,54 @@
+package grpctest
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// proxyEnv is set in a process whose environment names a proxy.
+const proxyEnv = "ONECALL_TEST_PROXY"
+
+// UnderProxy runs body in a process of its own, in which the environment names a
+// proxy for HTTP, and fails when something connects to that proxy. It is all that
+// its test does. The process is needed because Go reads the environment's proxy
+// once a process.
+func UnderProxy(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(proxyEnv) != "" {
+		body(t)
+		return
+	}
+	proxy, connected := Accepts(t)
+	address := "http://" + proxy.String()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), proxyEnv+"=1", "HTTPS_PROXY="+address, "https_proxy="+address, "NO_PROXY=", "no_proxy=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	select {
+	case <-connected:
+		t.Error("the proxy was connected to")
+	default:
+	}
+}
+
+// Accepts listens on loopback until the test ends, closes the first connection, and
+// closes accepted before that.
+func Accepts(tb testing.TB) (address net.Addr, accepted <-chan struct{}) {
+	tb.Helper()
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = listener.Close() })
+	done := make(chan struct{})
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			close(done)
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr(), done
+}
