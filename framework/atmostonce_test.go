@@ -132,7 +132,7 @@ func TestACallIsSentOnceWhateverThePeerSays(t *testing.T) {
 	}
 }
 
-func TestWhatNeverLeftIsIssuedElsewhere(t *testing.T) {
+func TestWhatNeverLeftIsRetriedElsewhere(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	// The first says GOAWAY as soon as it is greeted, so that most calls find
@@ -156,7 +156,7 @@ func TestWhatNeverLeftIsIssuedElsewhere(t *testing.T) {
 	}
 }
 
-func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
+func TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		script  peer.Script
@@ -203,18 +203,18 @@ func TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) {
 
 			before := arrived(refusing)
 			helping := scripted(t, registry, good)
-			never := testv1.NewEchoServiceClient(newBus(t, registry, framework.Reissue(false, false)))
+			never := testv1.NewEchoServiceClient(newBus(t, registry, framework.Retry(framework.RetryNone)))
 			for range 4 {
 				_, _ = never.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
 			}
 			if got := arrived(refusing, helping) - before; got != 4 {
-				t.Errorf("with Reissue off 4 calls made %d requests", got)
+				t.Errorf("without retries 4 calls made %d requests", got)
 			}
 		})
 	}
 }
 
-func TestACallThatMayRunAgainIsIssuedTwiceMoreAtMost(t *testing.T) {
+func TestACallThatMayRunAgainIsRetriedTwiceAtMost(t *testing.T) {
 	t.Parallel()
 	breaking := peer.Always(peer.Read(), peer.Execute(), peer.Abort())
 	registry := memory.New()
@@ -226,15 +226,15 @@ func TestACallThatMayRunAgainIsIssuedTwiceMoreAtMost(t *testing.T) {
 		t.Errorf("%d requests arrived, want 3 at most; the error is %v", got, err)
 	}
 	before := arrived(broken...)
-	off := newBus(t, registry, framework.Reissue(true, false))
+	off := newBus(t, registry, framework.Retry(framework.RetryNotRun))
 	ready(t, off, "test.echo")
 	_, err = testv1.NewEchoServiceClient(off).Echo(t.Context(), &testv1.EchoRequest{})
 	if got := arrived(broken...) - before; got > 1 || framework.OutcomeOf(err) == framework.Executed {
-		t.Errorf("with it off %d requests arrived; the error is %v", got, err)
+		t.Errorf("without that retry %d requests arrived; the error is %v", got, err)
 	}
 }
 
-func TestRepeatsAreBoundedByRecentReplies(t *testing.T) {
+func TestRetriesAreBoundedByRecentReplies(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	busy := scripted(t, registry, peer.Always(peer.Read(), peer.Fail(codes.Unavailable, "busy")))
@@ -245,7 +245,7 @@ func TestRepeatsAreBoundedByRecentReplies(t *testing.T) {
 			t.Fatal("a busy peer answered")
 		}
 	}
-	// A bus that has no reply yet may repeat 10.
+	// A bus that has no reply yet may retry 10.
 	if got := arrived(busy); got != calls+10 {
 		t.Errorf("%d calls without a reply made %d requests, want %d", calls, got, calls+10)
 	}

@@ -32,7 +32,7 @@ type Bus struct {
 	// contracts are those of the APIs that are linked into the program.
 	contracts *contract.Index
 	caller    *atmostonce.Caller
-	budget    budget
+	throttle  throttle
 	closed    atomic.Bool
 
 	// routes is where calls go, by gRPC's path. Calls read it without a lock;
@@ -65,8 +65,8 @@ type route struct {
 	configured bool
 	// rules are those of the messages.
 	rules validate.Method
-	// repeatable says that the RPC declares that it may run more than once.
-	repeatable bool
+	// idempotent says that the RPC declares that it may run more than once.
+	idempotent bool
 	// listed says that the service's .proto, as the caller knows it, has the RPC, or
 	// that it has answered.
 	listed bool
@@ -96,6 +96,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 		rules:       make(map[string]map[string]validate.Method),
 		published:   make(map[string]*published),
 	}
+	bus.throttle.start()
 	bus.routes.Store(&map[string]*route{})
 	return bus, nil
 }
@@ -330,7 +331,7 @@ func newRoute(api *contract.API, method string, conn *connection, rules validate
 	for _, rpc := range api.RPCs {
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)
-			added.repeatable = rpc.Idempotency != contract.IdempotencyUnknown
+			added.idempotent = rpc.Idempotency != contract.IdempotencyUnknown
 			added.listed = true
 		}
 	}

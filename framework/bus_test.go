@@ -392,6 +392,10 @@ func TestBadParametersOfABusAreErrors(t *testing.T) {
 			_, err := framework.NewBus(registry, framework.Logger(nil))
 			return err
 		},
+		"option Retry: there is no policy 3": func() error {
+			_, err := framework.NewBus(registry, framework.Retry(framework.RetryIdempotent+1))
+			return err
+		},
 		"option DialOptions: grpc: the credentials require transport level security": func() error {
 			_, err := framework.NewBus(registry, framework.DialOptions(grpc.WithPerRPCCredentials(secret{})))
 			return err

@@ -100,7 +100,7 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 
 // invoke makes a unary call. What runs around it, from the outside:
 //
-//	the request's rules → issuing again → deadline → the record that binds it →
+//	the request's rules → retries → deadline → the record that binds it →
 //	the program's own interceptors → reserved metadata → grpc-go
 //
 // and on the way back the reply's rules, or an error is told in words.
@@ -118,13 +118,13 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 			return err
 		}
 	}
-	again := reissue{bus: c.bus, route: route}
+	retry := retry{bus: c.bus, route: route}
 	for {
 		before := ch.finding.now()
 		// Before the registry has answered grpc-go holds no call to a limit.
-		record, err := c.issue(ctx, ch, call, call.Exact() || !route.configured || again.tried > 0 || before != nil, method, args, reply, opts)
+		record, err := c.attempt(ctx, ch, call, call.Exact() || !route.configured || retry.retries > 0 || before != nil, method, args, reply, opts)
 		if err == nil {
-			again.succeeded()
+			retry.succeeded()
 			if !route.listed {
 				c.bus.keepCalled(route, method)
 			}
@@ -133,11 +133,11 @@ func (c *connection) invoke(ctx context.Context, route *route, method string, ar
 			}
 			return nil
 		}
-		failed := newFailure(route, record, again.outcome(record), err)
+		failed := newFailure(route, record, retry.outcome(record), err)
 		failed.problem = ch.finding.throughout(before)
-		failed = failed.locate(ch.links, record, again.first)
+		failed = failed.locate(ch.links, record, retry.first)
 		limited, cancel := call.Context(ctx)
-		waited := again.wait(limited, record, failed)
+		waited := retry.wait(limited, record, failed)
 		cancel()
 		if !waited {
 			if failed.outcome != Executed {
@@ -159,9 +159,9 @@ func (r *route) checkRequest(request any) error {
 	return nil
 }
 
-// issue sends a call, once; with its limit on its context, or else held to it
+// attempt sends a call, once: with its limit on its context, or else held to it
 // by the channel.
-func (c *connection) issue(ctx context.Context, ch *channel, call timeout.Call, limit bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
+func (c *connection) attempt(ctx context.Context, ch *channel, call timeout.Call, limit bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
 	if limit {
 		var cancel context.CancelFunc
 		ctx, cancel = call.Context(ctx)
@@ -177,18 +177,18 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	if timeout.HasOption(opts) {
 		return nil, invalid("%s is a stream, which option Timeout does not bound: set a deadline on its context", route.rpc)
 	}
-	again := reissue{bus: c.bus, route: route}
+	retry := retry{bus: c.bus, route: route}
 	for {
 		before := c.held.finding.now()
 		record := c.held.calls.NewRecord(ctx, method)
 		begun, err := c.begin(record, route, desc, method, opts)
 		if err == nil {
-			return &stream{ClientStream: begun, again: again, conn: c, route: route, record: record}, nil
+			return &stream{ClientStream: begun, retry: retry, conn: c, route: route, record: record}, nil
 		}
-		failed := newFailure(route, record, again.outcome(record), err)
+		failed := newFailure(route, record, retry.outcome(record), err)
 		failed.problem = c.held.finding.throughout(before)
-		failed = failed.locate(c.held.links, record, again.first)
-		if !again.wait(ctx, record, failed) {
+		failed = failed.locate(c.held.links, record, retry.first)
+		if !retry.wait(ctx, record, failed) {
 			return nil, c.explain(ctx, failed)
 		}
 	}

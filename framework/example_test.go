@@ -331,11 +331,11 @@ func ExampleOutcomeOf() {
 	// safe to call again: auth.promote_to_admin: context canceled (the call was not sent)
 }
 
-func ExampleReissue() {
+func ExampleRetry() {
 	registry, stop := served()
 	defer stop()
-	// This program issues calls again itself, if at all.
-	bus, err := framework.NewBus(registry, framework.Reissue(false, false))
+	// This program retries calls itself, if at all.
+	bus, err := framework.NewBus(registry, framework.Retry(framework.RetryNone))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
-// failure is an issue of a call that failed.
+// failure is a failed attempt of a call.
 type failure struct {
 	route   *route
 	outcome Outcome
@@ -37,11 +37,11 @@ type failure struct {
 	broken bool
 	// unconnected is why there was no connection to any instance; nil otherwise.
 	unconnected *ConnectionError
-	// first is the failure of the first issue, of a call that was issued again.
+	// first is the failure of the first attempt; nil if this is it.
 	first *failure
 }
 
-// newFailure returns the failure of an issue. outcome is that of the whole call,
+// newFailure returns the failure of an attempt. outcome is that of the whole call,
 // of which record is the last.
 func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err error) failure {
 	failed := failure{route: route, outcome: outcome, err: err}
@@ -60,8 +60,8 @@ func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err er
 	return failed
 }
 
-// locate returns the failure with where the issue that record stands for failed, of
-// a call whose first issue failed with first; nil if that is this one.
+// locate returns the failure with where the attempt that record stands for failed.
+// first is the failure of the call's first attempt; nil if that is this one.
 func (f failure) locate(links *links, record *atmostonce.Record, first *failure) failure {
 	f.address, f.first = record.Address(), first
 	own := record.Outcome()
@@ -153,7 +153,7 @@ func (f failure) explain(st *status.Status, text string, causes []error) (*statu
 	}
 }
 
-// short says in a few words how an issue failed.
+// short says in a few words how an attempt failed.
 func (f failure) short() string {
 	text := status.Convert(f.err).Message()
 	switch {

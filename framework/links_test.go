@@ -77,7 +77,7 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 				discoverytest.Register(t, registry, discovery.Instance{API: "test.echo", Address: fixedport.Address(t)})
 			}
 			address := serving(t, registry, 1)[0].Address
-			bus := newBus(t, registry, append(test.bus, framework.Reissue(false, false))...)
+			bus := newBus(t, registry, append(test.bus, framework.Retry(framework.RetryNone))...)
 			_, called := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
 			for from, err := range map[string]error{"a call": called, "Ready": unready(t, bus, test.want[0])} {
 				unconnected, ok := errors.AsType[*framework.ConnectionError](err)

@@ -278,7 +278,7 @@ func TestAnInterceptorsOwnErrorIsNoReasonToIssueACallAgain(t *testing.T) {
 			}))
 			_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}) // NO_SIDE_EFFECTS
 			if passed != 1 || framework.OutcomeOf(err) != test.want || status.Code(err) != codes.Unavailable {
-				t.Errorf("issued %d times, the error is %v, want once and that %v", passed, err, test.want)
+				t.Errorf("sent %d times, the error is %v, want once and that %v", passed, err, test.want)
 			}
 		})
 	}

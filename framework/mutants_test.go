@@ -13,7 +13,7 @@ import (
 )
 
 // TestACallThatMayHaveRunOnceIsNotToldAsRefused has a call run and break, and be
-// refused when it is issued again: that the last issue did not run says nothing
+// refused when it is retried: that the last attempt did not run says nothing
 // of the first.
 func TestACallThatMayHaveRunOnceIsNotToldAsRefused(t *testing.T) {
 	t.Parallel()

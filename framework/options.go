@@ -64,8 +64,7 @@ type busOptions struct {
 	strict    bool
 	// identified is what RequireIdentity sets.
 	identified bool
-	// reissueUnsent and reissueRepeatable are what Reissue sets.
-	reissueUnsent, reissueRepeatable bool
+	retry      RetryPolicy
 }
 
 type serveOption func(*serveOptions) error
@@ -253,7 +252,7 @@ func ExposeErrors() ServeOption {
 // name in an instance's certificate is the API's, unless the credentials or
 // grpc.WithAuthority say otherwise. Resolver, service config, health checks and
 // retries are the framework's; options for them have no effect: a retry policy in
-// grpc.WithDefaultServiceConfig does nothing, see [Reissue]. The default of
+// grpc.WithDefaultServiceConfig does nothing, see [Retry]. The default of
 // grpc.WithKeepaliveParams is a ping every 6 minutes, which all servers bear, and
 // a timeout of 20 s; silent connections are found sooner without it. A bus uses no
 // proxy of the environment, such as HTTPS_PROXY names: a program that wants one
@@ -274,21 +273,6 @@ func DialOptions(options ...grpc.DialOption) BusOption {
 func RequireIdentity() BusOption {
 	return busOption(func(o *busOptions) error {
 		o.identified = true
-		return nil
-	})
-}
-
-// Reissue sets which calls that failed a bus issues again by itself, within
-// their deadline; the default is both.
-//
-// unsent is for calls that certainly did not run and never will, because they
-// were not sent or were refused unrun, when the cause may be absent elsewhere:
-// at most 3 times. repeatable is for calls that may have run, whose connection
-// broke, of RPCs that declare NO_SIDE_EFFECTS or IDEMPOTENT: at most twice, and
-// for no more than 10 % of recent calls. Nothing else is ever issued twice.
-func Reissue(unsent, repeatable bool) BusOption {
-	return busOption(func(o *busOptions) error {
-		o.reissueUnsent, o.reissueRepeatable = unsent, repeatable
 		return nil
 	})
 }
@@ -339,7 +323,7 @@ func newServeOptions(options []ServeOption) (serveOptions, error) {
 }
 
 func newBusOptions(options []BusOption) (busOptions, error) {
-	out := busOptions{log: slog.Default(), balancing: defaultBalancing, reissueUnsent: true, reissueRepeatable: true}
+	out := busOptions{log: slog.Default(), balancing: defaultBalancing, retry: RetryIdempotent}
 	for i, option := range options {
 		if option == nil {
 			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)

@@ -25,7 +25,7 @@ const (
 
 // OutcomeOf gives the outcome of a call from its error: of nil it is
 // [Executed], of an error that is not from a bus [Unknown]. It is that of the
-// call's last issue; the issues before it did not run, unless the RPC declares
+// call's last attempt; the attempts before it did not run, unless the RPC declares
 // that it may run more than once.
 func OutcomeOf(err error) Outcome {
 	if err == nil {

@@ -38,7 +38,7 @@ func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	serve(t, registry, &echo{}, framework.ServerOptions(shedding))
 	serving(t, registry, 3)
 	log := new(testlog.Log)
-	bus := newBus(t, registry, framework.Logger(log.Logger()), framework.Reissue(false, false))
+	bus := newBus(t, registry, framework.Logger(log.Logger()), framework.Retry(framework.RetryNone))
 	ready(t, bus, "onecall.test.v1.PlainService")
 	client := testv1.NewPlainServiceClient(bus)
 	const callers, calls = 20, 50

@@ -13,7 +13,7 @@ import (
 type stream struct {
 	grpc.ClientStream
 
-	again  reissue // how it came to be begun
+	retry  retry // how it came to be begun
 	conn   *connection
 	route  *route
 	record *atmostonce.Record
@@ -30,7 +30,7 @@ func (s *stream) told(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	failed := newFailure(s.route, s.record, s.again.outcome(s.record), err)
-	failed = failed.locate(s.conn.held.links, s.record, s.again.first)
+	failed := newFailure(s.route, s.record, s.retry.outcome(s.record), err)
+	failed = failed.locate(s.conn.held.links, s.record, s.retry.first)
 	return s.conn.explain(s.record.Context, failed)
 }

@@ -68,7 +68,7 @@ func TestAHandlersErrorReadsAsItWasWritten(t *testing.T) {
 			registry *memory.Registry
 			outcome  framework.Outcome
 		}{"Serve": {served, framework.Executed}, "a plain server": {plainly, framework.Unknown}} {
-			bus, conn := newBus(t, at.registry, framework.Reissue(true, false)), dial(t, at.registry, framework.Reissue(true, false))
+			bus, conn := newBus(t, at.registry, framework.Retry(framework.RetryNotRun)), dial(t, at.registry, framework.Retry(framework.RetryNotRun))
 			for shape, call := range shapes {
 				if shape == "client stream" || shape == "stream both ways" {
 					continue // whose handlers here have no error

@@ -1,0 +1,136 @@
+package framework
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/backoff"
+)
+
+// RetryPolicy says which failed calls a bus retries by itself: see [Retry].
+type RetryPolicy int
+
+// The retry policies. Each includes the ones before it.
+const (
+	// RetryNone makes one attempt of each call.
+	RetryNone RetryPolicy = iota
+	// RetryNotRun retries a call that certainly did not run and never will, because
+	// it was not sent or was refused, when another instance may take it: at most 3
+	// times.
+	RetryNotRun
+	// RetryIdempotent, the default, also retries a call whose connection broke, so
+	// that it may have run, if its RPC declares NO_SIDE_EFFECTS or IDEMPOTENT: at
+	// most twice, and no more than 10 % of the recent calls.
+	RetryIdempotent
+)
+
+// Retry sets which failed calls a bus retries by itself, within their deadline.
+// Nothing else ever sends a call twice. The default is [RetryIdempotent].
+func Retry(policy RetryPolicy) BusOption {
+	return busOption(func(o *busOptions) error {
+		if policy < RetryNone || policy > RetryIdempotent {
+			return fmt.Errorf("option Retry: there is no policy %d: give RetryNone, RetryNotRun or RetryIdempotent", policy)
+		}
+		o.retry = policy
+		return nil
+	})
+}
+
+// How often one call is retried.
+const (
+	// notRunRetries is for calls that certainly did not run and never will.
+	notRunRetries = 3
+	// idempotentRetries is for calls that may have run and declare that they may
+	// run again.
+	idempotentRetries = 2
+)
+
+var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.Millisecond}
+
+// retry decides whether there is another attempt of a call, under a new identity.
+// Nothing else ever sends a call twice.
+type retry struct {
+	bus   *Bus
+	route *route
+	// retries counts the attempts after the first, and repeats those of them that
+	// followed an attempt which may have run.
+	retries, repeats int
+	// first is the failure of the first attempt, if there was another.
+	first *failure
+}
+
+// succeeded notes that the call had a reply.
+func (r *retry) succeeded() {
+	if r.route.idempotent {
+		r.bus.throttle.succeeded()
+	}
+}
+
+// outcome returns what is known of the call after its last attempt. If an attempt
+// before that may have run, so may the call.
+func (r *retry) outcome(record *atmostonce.Record) Outcome {
+	last := record.Outcome()
+	if r.repeats > 0 && last != Executed {
+		return Unknown
+	}
+	return last
+}
+
+// wait reports whether there is to be another attempt, and waits before it, until
+// ctx ends at the latest.
+func (r *retry) wait(ctx context.Context, record *atmostonce.Record, failed failure) bool {
+	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(record, failed) {
+		return false
+	}
+	r.retries++
+	if r.first == nil {
+		r.first = &failed
+	}
+	return retryBackoff.Wait(ctx, r.retries) == nil
+}
+
+// allowed reports whether another attempt is safe, and may end better than the one
+// that failed.
+func (r *retry) allowed(record *atmostonce.Record, failed failure) bool {
+	code := status.Code(failed.err)
+	notRun := r.bus.options.retry >= RetryNotRun && r.retries-r.repeats < notRunRetries
+	if !record.Settled(failed.err) {
+		return false
+	}
+	if record.Expired() {
+		return notRun && record.Renew()
+	}
+	switch record.Outcome() {
+	case NotSent:
+		return notRun && code == codes.Unavailable && failed.problem == nil
+	case Refused:
+		return notRun && mayDifferElsewhere(failed.err, code)
+	case Unknown:
+		return code == codes.Unavailable && r.mayRepeat()
+	case Executed:
+		return false
+	default:
+		return false
+	}
+}
+
+// mayRepeat reports whether a call that may have run is retried, and takes the
+// retry from the throttle.
+func (r *retry) mayRepeat() bool {
+	if !r.route.idempotent || r.bus.options.retry < RetryIdempotent || r.repeats >= idempotentRetries || !r.bus.throttle.take() {
+		return false
+	}
+	r.repeats++
+	return true
+}
+
+// mayDifferElsewhere reports whether the cause of a refusal is the instance, which
+// drains, sheds load or does not have the method, and not the call.
+func mayDifferElsewhere(err error, code codes.Code) bool {
+	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable || code == codes.Unimplemented
+}
