@@ -58,27 +58,29 @@ func module(t *testing.T) (root, temporary string) {
 	return root, temporary
 }
 
-// change gives an edit of the tiny package.
-func change(old, text string) edit { return edit{file: "kept/kept.go", old: old, new: text} }
+// change returns an edit of one function of the tiny package.
+func change(in, old, text string) edit { return edit{pkg: "./kept", in: in, old: old, new: text} }
 
 var (
 	both     = []suite{{pkg: "./kept", tests: []string{"TestKept", "TestOther"}}}
-	firstOff = change("func first() bool { return true }", "func first() bool { return false }")
-	allOff   = edit{file: "kept/kept.go", old: "bool { return true }", new: "bool { return false }", times: 2}
+	firstOff = []edit{change("first", "true", "false")}
+	allOff   = append(firstOff, change("second", "return  /* always */ true", "return false"))
 )
 
 func TestVerdictsAreToldApart(t *testing.T) {
 	root, temporary := module(t)
 	for want, m := range map[string]mutant{
-		"killed    m: TestKept (":                                  {edits: []edit{allOff}},
-		"SURVIVED  m, though it breaks this: it is kept (":         {edits: []edit{firstOff}},
-		"harmless  m (":                                            {edits: []edit{firstOff}, harmless: true},
-		"HARMFUL   m: TestKept (":                                  {edits: []edit{allOff}, harmless: true},
-		`STALE     m: kept/kept.go has the text "third" 0 times`:   {edits: []edit{change("third", "")}},
-		`STALE     m: kept/kept.go has the text "first()" 2 times`: {edits: []edit{change("first()", "")}},
-		"STALE     m: open ":                                       {edits: []edit{{file: "kept/gone.go", old: "x"}}},
-		"DOES NOT COMPILE  m: go test -c ./kept: ":                 {edits: []edit{change("return first()", "return third()")}},
-		"UNDECIDED  m: failed: ":                                   {edits: []edit{change("func Kept() bool {", "func init() { panic(0) }\n\nfunc Kept() bool {")}},
+		"killed    m: TestKept (":                                           {edits: allOff},
+		"SURVIVED  m, though it breaks this: it is kept (":                  {edits: firstOff},
+		"harmless  m (":                                                     {edits: firstOff, harmless: true},
+		"HARMFUL   m: TestKept (":                                           {edits: allOff, harmless: true},
+		`STALE     m: ./kept: Kept: it has the code "third" 0 times`:        {edits: []edit{change("Kept", "third", "")}},
+		`STALE     m: ./kept: Kept: it has the code "()" 3 times`:           {edits: []edit{change("Kept", "()", "")}},
+		"STALE     m: ./kept: gone: there are 0 such declarations, not one": {edits: []edit{change("gone", "true", "")}},
+		`STALE     m: ./kept: first: the code to replace is empty`:          {edits: []edit{change("first", "// nothing", "")}},
+		`STALE     m: ./kept: first: "if" is no Go code there`:              {edits: []edit{change("first", "true", "if")}},
+		"DOES NOT COMPILE  m: go test -c ./kept: ":                          {edits: []edit{change("Kept", "first()", "third()")}},
+		"UNDECIDED  m: failed: ":                                            {edits: []edit{{pkg: "./kept", in: "first", old: "true", new: "os.Args != nil", imports: []string{"os"}, declares: "func init() { panic(0) }"}}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			m.name, m.breaks, m.suites = "m", "it is kept", both
@@ -104,7 +106,7 @@ func TestVerdictsAreToldApart(t *testing.T) {
 
 func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	root, _ := module(t)
-	m := mutant{name: "m", edits: []edit{allOff}, suites: []suite{{pkg: "./kept", tests: []string{"TestKept", "TestGone"}}}}
+	m := mutant{name: "m", edits: allOff, suites: []suite{{pkg: "./kept", tests: []string{"TestKept", "TestGone"}}}}
 	if err := judgeAll(t.Context(), new(bytes.Buffer), root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "TestGone is not there") {
 		t.Errorf("with a test that is not there: %v", err)
 	}

@@ -5,7 +5,7 @@
 //
 // It runs at the module's root and changes nothing there: what is mutated is
 // handed to the go command as an overlay. It prints a line for each mutant, and
-// fails when one survived, did not compile, or is of text that is no longer
+// fails when one survived, did not compile, or is of code that is no longer
 // there.
 package main
 

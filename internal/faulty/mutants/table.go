@@ -4,10 +4,9 @@ import "slices"
 
 // The packages that keep the promise.
 const (
-	interceptor = "./interceptors/atmostonce"
-	facade      = "./framework"
-
-	folder = "interceptors/atmostonce/"
+	client    = "./interceptors/atmostonce" // the caller's half
+	admission = "./interceptors/atmostonce" // the server's half
+	facade    = "./framework"
 )
 
 // of gives the suites of one package's tests.
@@ -25,31 +24,29 @@ func binding() []mutant {
 			name:   "pick guard off",
 			breaks: "a record that may have left is never bound again",
 			edits:  guardOff(),
-			suites: of(interceptor, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+			suites: of(client, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
 		},
 		{
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
-			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound, *incarnation, ", new: "record.bind(bound, discovery.NewIncarnation(), "}},
+			edits:  []edit{{pkg: client, in: "binding.Pick", old: "record.bind(bound, *incarnation, ", new: "record.bind(bound, discovery.NewIncarnation(), "}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
 			name:   "binding off: the record is not bound",
 			breaks: "a call to an instance that knows identities carries one",
-			edits:  []edit{{file: folder + "policy.go", old: "record.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
+			edits:  []edit{{pkg: client, in: "binding.Pick", old: "record.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
 		},
 		{
 			name:   "counters reset when a balancer is rebuilt",
 			breaks: "counters outlive balancers, so that no identity is given twice",
 			edits: []edit{
-				{file: folder + "policy.go", old: "\tp := &policy{", new: "\trebuilt.Add(1)\n\tp := &policy{"},
-				{file: folder + "caller.go", old: "// identify returns", new: "var rebuilt atomic.Uint64\n\n// identify returns"},
-				{file: folder + "caller.go", old: "type callerSession struct {", new: "type callerSession struct {\n\tbuilt atomic.Uint64\n"},
+				{pkg: client, in: "policyBuilder.Build", old: "p := &policy{", new: "rebuilt.Add(1)\n\tp := &policy{"},
+				{pkg: client, in: "callerSession", old: "struct {", new: "struct {\n\tbuilt atomic.Uint64\n", declares: "var rebuilt atomic.Uint64"},
 				{
-					file: folder + "caller.go",
-					old:  "\tfound, ok := (*c.session.Load()",
-					new: "\tsession := c.session.Load()\n\tif at := rebuilt.Load(); session.built.Swap(at) != at {\n" +
+					pkg: client, in: "Caller.identify", old: "found, ok := (*c.session.Load()",
+					new: "session := c.session.Load()\n\tif at := rebuilt.Load(); session.built.Swap(at) != at {\n" +
 						"\t\tsession.lanes.Store(&map[discovery.Incarnation]*lane{})\n\t}\n\tfound, ok := (*c.session.Load()",
 				},
 			},
@@ -58,13 +55,13 @@ func binding() []mutant {
 		{
 			name:   "numbers are drawn however late others are",
 			breaks: "no call is overtaken by as many others as a server's window is wide",
-			edits:  []edit{{file: folder + "lane.go", old: "last+1 >= c.raise()+windowSize {", new: "last+1 >= c.raise()+8*windowSize {"}},
-			suites: of(interceptor, "TestNoCallIsSoLateThatItLooksLikeACopy"),
+			edits:  []edit{{pkg: client, in: "counter.draw", old: "last+1 >= c.raise()+windowSize {", new: "last+1 >= c.raise()+8*windowSize {"}},
+			suites: of(client, "TestNoCallIsSoLateThatItLooksLikeACopy"),
 		},
 		{
 			name:   "a caller for each issue",
 			breaks: "a bus has one session, which it renews when it has expired and at no other time",
-			edits:  []edit{{file: folder + "record.go", old: "r.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
+			edits:  []edit{{pkg: client, in: "Record.bind", old: "r.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 	}
@@ -76,49 +73,49 @@ func told() []mutant {
 		{
 			name:   "a broken connection is told as not sent",
 			breaks: "a call that got a stream may have run, whatever came back",
-			edits:  []edit{{file: folder + "record.go", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
+			edits:  []edit{{pkg: client, in: "Record.done", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
 			suites: []suite{
-				{pkg: interceptor, tests: []string{"TestARecordIsNotBoundAgainOnceItMayHaveLeft"}},
+				{pkg: client, tests: []string{"TestARecordIsNotBoundAgainOnceItMayHaveLeft"}},
 				{pkg: facade, tests: []string{"TestACallIsSentOnceWhateverThePeerSays"}},
 			},
 		},
 		{
 			name:   "a pick under way is told as not sent",
 			breaks: "a call that is bound may be on its way until its pick has ended",
-			edits:  []edit{{file: folder + "record.go", old: "return Unknown // its end", new: "return NotSent // its end"}},
-			suites: of(interceptor, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+			edits:  []edit{{pkg: client, in: "Record.Outcome", old: "case r.picked: return Unknown", new: "case r.picked:\n\t\treturn NotSent"}},
+			suites: of(client, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
 		},
 		{
 			name:   "the outcome is read as refused",
 			breaks: "a handler's error is told as one of a call that ran",
-			edits:  []edit{{file: folder + "outcome.go", old: "return Executed, true", new: "return Refused, true"}},
-			suites: of(interceptor, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
+			edits:  []edit{{pkg: client, in: "told", old: "return Executed, true", new: "return Refused, true"}},
+			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
 			name:   "the outcome of another instance is believed",
 			breaks: "an outcome counts only when the instance says it that the call was bound to",
-			edits:  []edit{{file: folder + "outcome.go", old: " || from[0] != bound.String()", new: ""}},
-			suites: of(interceptor, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
+			edits:  []edit{{pkg: client, in: "told", old: " || from[0] != bound.String()", new: ""}},
+			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
 			name:   "reserved metadata is passed on",
 			breaks: "a program or a gateway cannot forge an identity",
-			edits:  []edit{{file: folder + "reserved.go", old: "if strings.HasPrefix(key, Prefix) {", new: "if strings.HasPrefix(key, Prefix) && false {"}},
+			edits:  []edit{{pkg: client, in: "prepare", old: "if strings.HasPrefix(key, Prefix) {", new: "if strings.HasPrefix(key, Prefix) && false {"}},
 			suites: []suite{
-				{pkg: interceptor, tests: []string{"TestReservedMetadataIsNotPassedOn"}},
+				{pkg: client, tests: []string{"TestReservedMetadataIsNotPassedOn"}},
 				{pkg: facade, tests: []string{"TestACallerCannotForgeAnIdentity"}},
 			},
 		},
 		{
 			name:   "what an interceptor left behind is sent",
 			breaks: "nothing is sent of a call that has returned to the program",
-			edits:  []edit{{file: folder + "record.go", old: "case r.ended:", new: "case false:"}},
+			edits:  []edit{{pkg: client, in: "Record.bindable", old: "case r.ended:", new: "case false:"}},
 			suites: of(facade, "TestAnAttemptThatAnInterceptorLeftBehindIsNeverSent"),
 		},
 		{
 			name:   "a record takes any call's pick",
 			breaks: "an interceptor's own call does not take the place of the call",
-			edits:  []edit{{file: folder + "record.go", old: "case r.channel.id != channel || r.method != method:", new: "case false:"}},
+			edits:  []edit{{pkg: client, in: "Record.check", old: "case r.channel.id != channel || r.method != method:", new: "case false:"}},
 			suites: of(facade, "TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall"),
 		},
 		{
@@ -133,27 +130,26 @@ func told() []mutant {
 // guardOff lets a record be bound again after it may have left.
 func guardOff() []edit {
 	return []edit{
-		{file: folder + "record.go", old: "case r.picked || r.left:", new: "case false:"},
+		{pkg: client, in: "Record.bindable", old: "case r.picked || r.left:", new: "case false:"},
 	}
 }
 
 // detectorOff lets retries of an interceptor pass.
 func detectorOff() []edit {
-	return []edit{{file: folder + "reserved.go", old: "&& record.mayBind() {", new: "&& record.mayBind() && false {"}}
+	return []edit{{pkg: client, in: "prepare", old: "&& record.mayBind() {", new: "&& record.mayBind() && false {"}}
 }
 
 // bufferOn lets grpc-go keep a request, so that it can send it again by itself.
 func bufferOn() []edit {
-	return []edit{{file: "framework/chain.go", old: "\t\tgrpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),\n", new: ""}}
+	return []edit{{pkg: facade, in: "dialOptions", old: "grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),", new: ""}}
 }
 
 // retriesOn has grpc-go retry as a service config tells it.
 func retriesOn() []edit {
 	return append(bufferOn(),
-		edit{file: "framework/chain.go", old: "\t\tgrpc.WithDisableRetry(),\n", new: ""},
+		edit{pkg: facade, in: "dialOptions", old: "grpc.WithDisableRetry(),", new: ""},
 		edit{
-			file: "framework/chain.go",
-			old:  "timeout.MethodConfigs(limits),",
+			pkg: facade, in: "serviceConfig", old: "timeout.MethodConfigs(limits),",
 			new: `[]map[string]any{{"name": []map[string]any{{}}, "retryPolicy": map[string]any{
 			"maxAttempts": 5, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,
 			"retryableStatusCodes": []string{"UNAVAILABLE", "INTERNAL", "CANCELLED"},
@@ -196,54 +192,53 @@ func layers() []mutant {
 
 // reissues break what the bus may issue again.
 func reissues() []mutant {
-	const file = "framework/reissue.go"
 	return []mutant{
 		{
 			name:   "issued again after unknown, whatever the RPC declares",
 			breaks: "a call that may have run is issued again only if its RPC declares that it may run again",
-			edits:  []edit{{file: file, old: "if !r.route.repeatable || ", new: "if "}},
+			edits:  []edit{{pkg: facade, in: "reissue.mayRepeat", old: "if !r.route.repeatable || ", new: "if "}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
 		},
 		{
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
-			edits:  []edit{{file: folder + "record.go", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.trusted && ReasonOf"}},
+			edits:  []edit{{pkg: client, in: "Record.conclude", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.trusted && ReasonOf"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again after the handler ran",
 			breaks: "the handler's own error is the call's",
-			edits:  []edit{{file: file, old: "case Executed:\n\t\treturn false", new: "case Executed:\n\t\treturn unsent && absentElsewhere(failed.err, code)"}},
+			edits:  []edit{{pkg: facade, in: "reissue.may", old: "case Executed:\n\t\treturn false", new: "case Executed:\n\t\treturn unsent && absentElsewhere(failed.err, code)"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again without end",
 			breaks: "what was not sent or was refused is issued again three times at most",
-			edits:  []edit{{file: file, old: "unsentReissues = 3", new: "unsentReissues = 30"}},
+			edits:  []edit{{pkg: facade, in: "unsentReissues", old: "unsentReissues = 3", new: "unsentReissues = 30"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again for an expired session, however old the call is",
 			breaks: "a call that may be what the server forgot is not issued again",
-			edits:  []edit{{file: folder + "record.go", old: "return r.age() < forgottenAfter", new: "return true"}},
-			suites: of(interceptor, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
+			edits:  []edit{{pkg: client, in: "Record.Renew", old: "return r.age() < forgottenAfter", new: "return true"}},
+			suites: of(client, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
 		},
 		{
 			name:   "an expired session is believed from anybody",
 			breaks: "a refusal of the session counts from the instance that the call was bound to",
-			edits:  []edit{{file: folder + "record.go", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
-			suites: of(interceptor, "TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone"),
+			edits:  []edit{{pkg: client, in: "Record.conclude", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
+			suites: of(client, "TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone"),
 		},
 		{
 			name:   "no budget of repeats",
 			breaks: "calls that may have run are repeated within a budget",
-			edits:  []edit{{file: file, old: " || !r.bus.budget.spend()", new: ""}},
+			edits:  []edit{{pkg: facade, in: "reissue.mayRepeat", old: " || !r.bus.budget.spend()", new: ""}},
 			suites: of(facade, "TestRepeatsAreBoundedByRecentReplies"),
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
 			breaks: "once an issue of a call may have run, its outcome is never told as not sent or refused",
-			edits:  []edit{{file: file, old: "if r.repeated > 0 && last != Executed {", new: "if false {"}},
+			edits:  []edit{{pkg: facade, in: "reissue.outcome", old: "if r.repeated > 0 && last != Executed {", new: "if false {"}},
 			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
 		},
 	}
@@ -255,42 +250,41 @@ func server() []mutant {
 		{
 			name:   "incarnation not checked",
 			breaks: "an instance runs only calls that are bound to it",
-			edits:  []edit{{file: folder + "admission.go", old: "if identity.Incarnation != s.config.Incarnation {", new: "if false {"}},
-			suites: of(interceptor, "TestRefusalsSayWhyAndByWhom"),
+			edits:  []edit{{pkg: admission, in: "Server.admit", old: "if identity.Incarnation != s.config.Incarnation {", new: "if false {"}},
+			suites: of(admission, "TestRefusalsSayWhyAndByWhom"),
 		},
 		{
 			name:   "the outcome trailer always says refused",
 			breaks: "the trailer says whether the handler ran",
-			edits:  []edit{{file: folder + "started.go", old: "return OutcomeExecuted", new: "return OutcomeRefused"}},
-			suites: of(interceptor, "TestAnErrorReplySaysWhetherTheHandlerRan"),
+			edits:  []edit{{pkg: admission, in: "served.end", old: "return OutcomeExecuted", new: "return OutcomeRefused"}},
+			suites: of(admission, "TestAnErrorReplySaysWhetherTheHandlerRan"),
 		},
 		{
 			name:   "a duplicate is told as refused",
 			breaks: "a copy's refusal does not say that the call never ran",
-			edits:  []edit{{file: folder + "admission.go", old: `s.refuse(ctx, DuplicateCall, "",`, new: "s.refuse(ctx, DuplicateCall, OutcomeRefused,"}},
-			suites: of(interceptor, "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
+			edits:  []edit{{pkg: admission, in: "Server.judge", old: `s.refuse(ctx, DuplicateCall, "",`, new: "s.refuse(ctx, DuplicateCall, OutcomeRefused,"}},
+			suites: of(admission, "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
 		},
 		{
 			name:   "a handler starts after its call was told as refused",
 			breaks: "once a call was told as refused, its handler never starts",
 			edits: []edit{{
-				file: folder + "started.go",
-				old:  "s.state.CompareAndSwap(pending, over), s.state.Load() == over:",
-				new:  "s.state.Load() != started:",
+				pkg: admission, in: "served.end", old: "s.state.CompareAndSwap(pending, over), s.state.Load() == over:",
+				new: "s.state.Load() != started:",
 			}},
-			suites: of(interceptor, "TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot"),
+			suites: of(admission, "TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot"),
 		},
 		{
 			name:   "a handler starts as often as an interceptor calls it",
 			breaks: "an interceptor of the server cannot run a handler twice",
-			edits:  []edit{{file: folder + "started.go", old: "if s.state.CompareAndSwap(pending, started) {", new: "if s.state.CompareAndSwap(pending, started) || s.state.Load() == started {"}},
-			suites: of(interceptor, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
+			edits:  []edit{{pkg: admission, in: "served.start", old: "if s.state.CompareAndSwap(pending, started) {", new: "if s.state.CompareAndSwap(pending, started) || s.state.Load() == started {"}},
+			suites: of(admission, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
 		},
 		{
 			name:   "more than one identity is read",
 			breaks: "a call with two identities is malformed",
-			edits:  []edit{{file: folder + "admission.go", old: "if len(values) != 1 {", new: "if false {"}},
-			suites: of(interceptor, "TestMalformedIdentitiesAreRefusedBeforeAnyState"),
+			edits:  []edit{{pkg: admission, in: "soleIdentity", old: "if len(values) != 1 {", new: "if false {"}},
+			suites: of(admission, "TestMalformedIdentitiesAreRefusedBeforeAnyState"),
 		},
 	}
 }
@@ -302,34 +296,36 @@ func places() []mutant {
 		{
 			name:   "a method that calls no interceptor is served",
 			breaks: "no API is served without what runs around its handlers",
-			edits:  []edit{{file: folder + "methods.go", old: "if !call.entered.Load() {", new: "if false {"}},
+			edits:  []edit{{pkg: admission, in: "unaryMethod.serve", old: "if !call.entered.Load() {", new: "if false {"}},
 			suites: of(facade, "TestNoAPIIsServedWithoutAdmission"),
 		},
 		{
 			name:   "a request that was refused is told as executed",
 			breaks: "of a stream with one request the method starts when that was read",
-			edits:  []edit{{file: folder + "methods.go", old: "if !desc.ClientStreams {", new: "if false {"}},
+			edits:  []edit{{pkg: admission, in: "Server.markStream", old: "if !desc.ClientStreams {", new: "if false {"}},
 			suites: of(facade, "TestARequestThatIsRefusedBeforeItsMethodRanIsToldSo"),
 		},
 		{
 			name:   "handlers see identities",
 			breaks: "an identity is a secret that no handler passes on",
-			edits:  []edit{{file: folder + "started.go", old: "return s.incoming()", new: "return s.Context.Value(key)"}},
+			edits:  []edit{{pkg: admission, in: "served.Value", old: "return s.incoming()", new: "return s.Context.Value(key)"}},
 			suites: of(facade, "TestHandlersAndInterceptorsSeeNoReservedMetadata"),
 		},
 		{
 			name:   "what an inner instance says is passed on",
 			breaks: "a handler cannot speak in its server's name by passing on an inner call's trailer",
-			edits:  []edit{{file: folder + "hidden.go", old: "*opt.TrailerAddr = withoutReserved(*opt.TrailerAddr)", new: ""}},
+			edits:  []edit{{pkg: client, in: "hideReserved", old: "*opt.TrailerAddr = withoutReserved(*opt.TrailerAddr)", new: ""}},
 			suites: of(facade, "TestATrailerThatAHandlerPassesOnIsNotBelievedAsItsServers"),
 		},
 		{
 			name:   "calls are admitted before they are authenticated",
 			breaks: "who is not authenticated takes no session",
 			edits: []edit{{
-				file: folder + "methods.go",
-				old:  "\tif ctx, err = m.server.authenticate(call); err != nil {\n\t\treturn nil, err\n\t}\n\tidentified, err := m.server.admit(ctx, call)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n",
-				new:  "\tidentified, err := m.server.admit(ctx, call)\n\tif err != nil {\n\t\treturn nil, err\n\t}\n\tif ctx, err = m.server.authenticate(call); err != nil {\n\t\treturn nil, err\n\t}\n",
+				pkg: admission, in: "unaryMethod.serve",
+				old: "if ctx, err = m.server.authenticate(call); err != nil { return nil, err }" +
+					"identified, err := m.server.admit(ctx, call)\n if err != nil { return nil, err }",
+				new: "identified, err := m.server.admit(ctx, call)\n if err != nil { return nil, err }\n" +
+					"if ctx, err = m.server.authenticate(call); err != nil { return nil, err }",
 			}},
 			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule"),
 		},
@@ -338,106 +334,102 @@ func places() []mutant {
 
 // sessions breaks what the server remembers, and when it forgets.
 func sessions() []mutant {
-	const file = folder + "sessions.go"
 	return []mutant{
 		{
 			name:   "forgetting without raising the bound",
 			breaks: "what was forgotten is refused for good",
-			edits:  []edit{{file: file, old: "s.raise(created)\n\t\ts.quota.release", new: "s.quota.release"}},
-			suites: of(interceptor, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestACopyOfAnyAgeIsRefused", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
+			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "s.raise(created)\n\t\ts.quota.release", new: "s.quota.release"}},
+			suites: of(admission, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestACopyOfAnyAgeIsRefused", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
 		},
 		{
 			name:   "the bound is raised after the session was forgotten",
 			breaks: "no call finds neither the session nor a bound below which it lies",
 			edits: []edit{
-				{file: file, old: "s.raise(created)\n\t\ts.quota.release", new: "defer func() { go s.raise(created) }()\n\t\ts.quota.release"},
+				{pkg: admission, in: "sessions.sweepShard", old: "s.raise(created)\n\t\ts.quota.release", new: "defer func() { go s.raise(created) }()\n\t\ts.quota.release"},
 			},
-			suites: of(interceptor, "TestForgettingRacesWithACopy", "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough"),
+			suites: of(admission, "TestForgettingRacesWithACopy", "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough"),
 		},
 		{
 			name:   "sessions below the bound are begun",
 			breaks: "no session that may have been forgotten is begun",
-			edits:  []edit{{file: file, old: "if created <= s.bound.Load() {", new: "if false {"}},
-			suites: of(interceptor, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestASessionThatIsOutdatedIsNeverBegun"),
+			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "if created <= s.bound.Load() {", new: "if false {"}},
+			suites: of(admission, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestASessionThatIsOutdatedIsNeverBegun"),
 		},
 		{
 			name:   "an outdated session does not raise the bound",
 			breaks: "a call that was told as refused for its age is refused for good",
-			edits:  []edit{{file: file, old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
-			suites: of(interceptor, "TestASessionThatIsOutdatedIsNeverBegun"),
+			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
+			suites: of(admission, "TestASessionThatIsOutdatedIsNeverBegun"),
 		},
 		{
 			name:   "sessions of the future are begun",
 			breaks: "no session fills a cap for good",
-			edits:  []edit{{file: file, old: "if created > s.now().Add(horizon).UnixMilli() {", new: "if false {"}},
-			suites: of(interceptor, "TestASessionOfTheFutureIsRefusedUntilClocksAreRight"),
+			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "if created > s.now().Add(horizon).UnixMilli() {", new: "if false {"}},
+			suites: of(admission, "TestASessionOfTheFutureIsRefusedUntilClocksAreRight"),
 		},
 		{
 			name:   "a session is forgotten within a day near a cap",
 			breaks: "a session is kept for a day after its last call, as callers reckon",
-			edits:  []edit{{file: file, old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.pressed(e.principal) || left == 0 {"}},
-			suites: of(interceptor, "TestASessionIsKeptForADayThoughACapIsReached"),
+			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.pressed(e.principal) || left == 0 {"}},
+			suites: of(admission, "TestASessionIsKeptForADayThoughACapIsReached"),
 		},
 		{
 			name:   "admission not atomic",
 			breaks: "of two copies at the same moment one is admitted",
 			edits: []edit{
-				{file: file, old: "\t\"hash/maphash\"\n", new: "\t\"hash/maphash\"\n\t\"runtime\"\n"},
 				{
-					file: file,
-					old:  "\tmarked := shard.mark(e, seq)\n",
+					pkg: admission, in: "sessions.admit", imports: []string{"runtime"}, old: "marked := shard.mark(e, seq)\n",
 					new: "\tmarked := seq > e.highest\n\tif e.window != 0 {\n\t\ttried, highest := *shard.windows[e.window-1], e.highest\n\t\tmarked = tried.admit(&highest, seq)\n\t}\n" +
 						"\tshard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n" +
 						"\tif e = shard.find(hashed, &session, p.scope()); e == nil {\n\t\tshard.mu.Unlock()\n\t\treturn duplicate\n\t}\n\tshard.mark(e, seq)\n",
 				},
 			},
-			suites: of(interceptor, "TestOneOfManyCopiesAtTheSameMomentIsAdmitted"),
+			suites: of(admission, "TestOneOfManyCopiesAtTheSameMomentIsAdmitted"),
 		},
 	}
 }
 
 // windows breaks what the server remembers of a session's numbers, and of whom.
 func windows() []mutant {
-	const file = folder + "sessions.go"
 	return []mutant{
 		{
 			name:   "marking dropped",
 			breaks: "a number that was admitted is not admitted again",
-			edits:  []edit{{file: folder + "window.go", old: "\t*at |= bit\n", new: ""}},
-			suites: of(interceptor, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
+			edits:  []edit{{pkg: admission, in: "window.admit", old: "*at |= bit", new: ""}},
+			suites: of(admission, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
 		},
 		{
 			name:   "a number below the window is admitted",
 			breaks: "what is too old to be known is refused",
-			edits:  []edit{{file: folder + "window.go", old: "*highest-seq >= windowSize:", new: "*highest-seq >= 2*windowSize:"}},
-			suites: of(interceptor, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce"),
+			edits:  []edit{{pkg: admission, in: "window.admit", old: "*highest-seq >= windowSize:", new: "*highest-seq >= 2*windowSize:"}},
+			suites: of(admission, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce"),
 		},
 		{
 			name:   "a collapsed session opens an empty window",
 			breaks: "of a session that was collapsed all numbers up to the highest count as admitted",
 			edits: []edit{
-				{file: folder + "window.go", old: "if highest == 0 {", new: "if highest >= 0 {"},
-				{file: file, old: "if seq <= e.highest {", new: "if false {"},
+				{pkg: admission, in: "newWindow", old: "if highest == 0 {", new: "if highest >= 0 {"},
+				{pkg: admission, in: "shard.mark", old: "if seq <= e.highest {", new: "if false {"},
 			},
-			suites: of(interceptor, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
+			suites: of(admission, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
 		},
 		{
 			name:   "a collapsed session that is used again forgets its numbers",
 			breaks: "of a session that was collapsed all numbers up to the highest count as admitted, also once it is used again",
-			edits:  []edit{{file: folder + "window.go", old: "if highest == 0 {", new: "if highest >= 0 {"}},
-			suites: of(interceptor, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestAWindowThatContinuesTakesAllUpToItsHighestForAdmitted"),
+			edits:  []edit{{pkg: admission, in: "newWindow", old: "if highest == 0 {", new: "if highest >= 0 {"}},
+			suites: of(admission, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestAWindowThatContinuesTakesAllUpToItsHighestForAdmitted"),
 		},
 		{
 			name:   "sessions are parted by address",
 			breaks: "a copy that comes from another address is a copy",
-			edits:  []edit{{file: folder + "principal.go", old: "\treturn 0\n}\n\ntype principalKey", new: "\treturn p\n}\n\ntype principalKey"}},
-			suites: of(interceptor, "TestOneSessionCannotUseUpAnothersNumbers"),
+			edits:  []edit{{pkg: admission, in: "principal.scope", old: "return 0", new: "return p"}},
+			suites: of(admission, "TestOneSessionCannotUseUpAnothersNumbers"),
 		},
 		{
 			name:   "the cap of a principal off",
 			breaks: "one principal cannot fill the server's memory",
-			edits:  []edit{{file: folder + "quota.go", old: "int(q.of[p]) >= q.each", new: "int(q.of[p]) > 1<<30"}},
-			suites: of(interceptor, "TestTheCapsHold"),
+			edits:  []edit{{pkg: admission, in: "quota.take", old: "int(q.of[p]) >= q.each", new: "int(q.of[p]) > 1<<30"}},
+			suites: of(admission, "TestTheCapsHold"),
 		},
 	}
 }
