@@ -1,12 +1,16 @@
 package named
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
+
+// maxSpelled is how many messages deep fields are spelled out.
+const maxSpelled = 3
 
 // Usage spells the right call of an RPC: with all that must be given, then as a
 // comment what may be. Placeholders stand for values: they pass the API's rules,
@@ -21,49 +25,56 @@ func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 
 // Usage spells the right call of the plan's RPC: see [Usage].
 func (p *Plan) Usage() string {
-	var first, optional []string
+	var spell speller
+	first, optional := spell.fields(p.request)
 	room := maxUsage
-	add := func(to *[]string, text string) {
-		if room < 0 {
-			return
-		}
-		if room -= len(text) + 2; room < 0 {
-			text = "…"
-		}
-		*to = append(*to, text)
-	}
-	for _, f := range p.request.fields {
-		if f.required || demanded(f.desc) {
-			add(&first, f.example())
-		}
-	}
-	oneofs := make(map[int][]string)
-	for _, f := range p.request.fields {
-		switch {
-		case f.required, demanded(f.desc):
-		case f.oneof < 0:
-			add(&optional, f.example())
-		default:
-			oneofs[f.oneof] = append(oneofs[f.oneof], f.example())
-		}
-	}
-	for i := range p.request.oneofs {
-		required, others := members(p.request.desc.Oneofs().Get(i), oneofs[i])
-		if required != "" {
-			add(&first, required)
-		}
-		if others != "" {
-			add(&optional, others)
-		}
-	}
-	text := call(p.rpc, strings.Join(first, ", "))
+	text := call(p.rpc, strings.Join(fitting(first, &room), ", "))
 	if len(optional) > 0 {
-		text += " // optional: " + strings.Join(optional, ", ")
+		text += " // optional: " + strings.Join(fitting(optional, &room), ", ")
 	}
 	if demands := messageDemands(p.request.desc); len(demands) > 0 {
 		text += " // rules: " + clip(strings.Join(demands, "; "), maxUsage/4)
 	}
 	return text
+}
+
+// fitting returns the texts that there is room for, in bytes, and "…" for others.
+func fitting(texts []string, room *int) []string {
+	for i, text := range texts {
+		if *room -= len(text) + len(", "); *room < 0 {
+			return append(texts[:i:i], "…")
+		}
+	}
+	return texts
+}
+
+// speller spells parameters of a call. It is the messages within which it is.
+type speller []*message
+
+// fields spells the fields of a message: those that a call must have, and those
+// that it may have.
+func (s speller) fields(m *message) (first, optional []string) {
+	oneofs := make(map[int][]string)
+	for _, f := range m.fields {
+		switch {
+		case f.required || demanded(f.desc):
+			first = append(first, s.field(f))
+		case f.oneof < 0:
+			optional = append(optional, s.field(f))
+		default:
+			oneofs[f.oneof] = append(oneofs[f.oneof], s.field(f))
+		}
+	}
+	for i := range m.oneofs {
+		required, others := members(m.desc.Oneofs().Get(i), oneofs[i])
+		if required != "" {
+			first = append(first, required)
+		}
+		if others != "" {
+			optional = append(optional, others)
+		}
+	}
+	return first, optional
 }
 
 // members returns which of the members of a oneof a call must have, "" if it need
@@ -82,19 +93,19 @@ func call(rpc, args string) string {
 	return "bus.Call(ctx, " + quote(rpc, maxName) + ", framework.Args{" + args + "})"
 }
 
-// example spells a field with a placeholder.
-func (f *field) example() string {
+// field spells a field with a placeholder.
+func (s speller) field(f *field) string {
 	rules := rulesOf(f.desc)
 	value := ""
 	switch f.shape {
 	case list:
-		value = "[]any{" + f.value.example(rules.GetRepeated().GetItems()) + "}"
+		value = "[]any{" + s.value(f.value, rules.GetRepeated().GetItems()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetRepeated().GetMinItems(), "items"))
 	case dict:
-		value = "map[" + keyType(f.key.kind) + "]any{" + f.key.example(rules.GetMap().GetKeys()) + ": " + f.value.example(rules.GetMap().GetValues()) + "}"
+		value = "map[" + keyType(f.key.kind) + "]any{" + s.value(f.key, rules.GetMap().GetKeys()) + ": " + s.value(f.value, rules.GetMap().GetValues()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetMap().GetMinPairs(), "pairs"))
 	case single:
-		value = f.value.example(rules)
+		value = s.value(f.value, rules)
 	}
 	return `"` + clip(f.name, maxNameEcho) + `": ` + value
 }
@@ -108,8 +119,8 @@ func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string
 	return demands
 }
 
-// example returns a placeholder for a value with rules, which may be nil.
-func (t *valueType) example(rules *validate.FieldRules) string {
+// value returns a placeholder for a value with rules, which may be nil.
+func (s speller) value(t *valueType, rules *validate.FieldRules) string {
 	switch t.kind {
 	case protoreflect.StringKind:
 		return textExample(rules)
@@ -124,15 +135,15 @@ func (t *valueType) example(rules *validate.FieldRules) string {
 		return enumExample(rules, t.enum)
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		if t.message.special == wrapper {
-			return t.message.fields[0].value.example(rules)
+			return s.value(t.message.fields[0].value, rules)
 		}
-		return described(t.message.example(), otherDemands(rules))
+		return described(s.message(t.message), append(otherDemands(rules), messageDemands(t.message.desc)...))
 	default:
 		return numberExample(rules, t.kind)
 	}
 }
 
-func (m *message) example() string {
+func (s speller) message(m *message) string {
 	switch m.special {
 	case timestamp:
 		return "time.Now()"
@@ -149,13 +160,46 @@ func (m *message) example() string {
 	case anything:
 		return "message"
 	case wrapper:
-		return m.fields[0].value.example(nil)
+		return s.value(m.fields[0].value, nil)
 	default:
-		if len(m.fields) == 0 {
-			return "framework.Args{}"
-		}
-		return "framework.Args{…}"
+		return "framework.Args{" + s.inner(m) + "}"
 	}
+}
+
+// inner spells the fields that a message in another must have, if rules demand
+// anything of them, and "…" otherwise.
+func (s speller) inner(m *message) string {
+	if len(m.fields) == 0 {
+		return ""
+	}
+	if len(s) >= maxSpelled || slices.Contains(s, m) || !ruled(m, s) {
+		return "…"
+	}
+	first, _ := append(slices.Clip(s), m).fields(m)
+	text := strings.Join(first, ", ")
+	if len(text) > maxUsage/4 {
+		return "…"
+	}
+	return text
+}
+
+// ruled reports whether rules demand anything of the fields that a message must
+// have, or of messages in them.
+func ruled(m *message, within speller) bool {
+	if slices.Contains(within, m) {
+		return false
+	}
+	for i := range m.oneofs {
+		if oneofDemanded(m.desc.Oneofs().Get(i)) {
+			return true
+		}
+	}
+	for _, f := range m.fields {
+		if demanded(f.desc) || f.required && (rulesOf(f.desc) != nil || f.value.message != nil && ruled(f.value.message, append(slices.Clip(within), m))) {
+			return true
+		}
+	}
+	return false
 }
 
 // keyType gives the Go type of a map's key.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/internal/named"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
 func TestTheSpelledOutCallPassesTheRulesOrSaysWhatTheyDemand(t *testing.T) {
@@ -68,6 +69,24 @@ func TestTheSpelledOutCallPassesTheRulesOrSaysWhatTheyDemand(t *testing.T) {
 			want := `bus.Call(ctx, "shop.orders.get", framework.Args` + test.want
 			if got := named.Usage("shop.orders.get", file.Messages().Get(0)); got != want {
 				t.Errorf("spelled out as\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestTheSpelledOutCallShowsWhatRulesDemandInAMessage(t *testing.T) {
+	t.Parallel()
+	const want = `bus.Call(ctx, "shop.orders.place", framework.Args{"customer": "…", "items": []any{framework.Args{"name": "…", "price": 1}}, "extra": message, ` +
+		`"node": framework.Args{"name": "…"} /* this.name == 'nobody' ? 'no node is called ' + this.name : '… */, ` +
+		`"gift": framework.Args{"name": "…", "price": 1}, "account": "(4 characters)"})`
+	if got := named.Usage("shop.orders.place", (&testv1.OrderRequest{}).ProtoReflect().Descriptor()); !strings.HasPrefix(got, want) {
+		t.Errorf("spelled out as\n%s\nwant it to begin with\n%s", got, want)
+	}
+	for name, request := range map[string]proto.Message{"a tree": &testv1.OrderNode{}, "a list in itself": &testv1.Drawer{}, "no rules": &testv1.Node{}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := named.Usage("shop.orders.place", request.ProtoReflect().Descriptor()); len(got) > 1200 {
+				t.Errorf("spelled out in %d bytes: %s", len(got), got)
 			}
 		})
 	}
