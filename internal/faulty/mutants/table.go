@@ -14,7 +14,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants are all that there are.
 func mutants() []mutant {
-	return slices.Concat(binding(), told(), layers(), reissues(), server(), places(), sessions(), windows())
+	return slices.Concat(binding(), told(), layers(), retries(), server(), places(), sessions(), windows())
 }
 
 // binding breaks how the caller's half gives identities.
@@ -190,13 +190,13 @@ func layers() []mutant {
 	}
 }
 
-// reissues break what the bus may issue again.
-func reissues() []mutant {
+// retries break what the bus may retry.
+func retries() []mutant {
 	return []mutant{
 		{
 			name:   "issued again after unknown, whatever the RPC declares",
 			breaks: "a call that may have run is issued again only if its RPC declares that it may run again",
-			edits:  []edit{{pkg: facade, in: "reissue.mayRepeat", old: "if !r.route.repeatable || ", new: "if "}},
+			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "if !r.route.idempotent || ", new: "if "}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
 		},
 		{
@@ -208,13 +208,13 @@ func reissues() []mutant {
 		{
 			name:   "issued again after the handler ran",
 			breaks: "the handler's own error is the call's",
-			edits:  []edit{{pkg: facade, in: "reissue.may", old: "case Executed:\n\t\treturn false", new: "case Executed:\n\t\treturn unsent && absentElsewhere(failed.err, code)"}},
+			edits:  []edit{{pkg: facade, in: "retry.allowed", old: "case Executed: return false", new: "case Executed:\n\t\treturn notRun && mayDifferElsewhere(failed.err, code)"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again without end",
 			breaks: "what was not sent or was refused is issued again three times at most",
-			edits:  []edit{{pkg: facade, in: "unsentReissues", old: "unsentReissues = 3", new: "unsentReissues = 30"}},
+			edits:  []edit{{pkg: facade, in: "notRunRetries", old: "3", new: "30"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
@@ -232,13 +232,13 @@ func reissues() []mutant {
 		{
 			name:   "no budget of repeats",
 			breaks: "calls that may have run are repeated within a budget",
-			edits:  []edit{{pkg: facade, in: "reissue.mayRepeat", old: " || !r.bus.budget.spend()", new: ""}},
+			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
 			suites: of(facade, "TestRepeatsAreBoundedByRecentReplies"),
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
 			breaks: "once an issue of a call may have run, its outcome is never told as not sent or refused",
-			edits:  []edit{{pkg: facade, in: "reissue.outcome", old: "if r.repeated > 0 && last != Executed {", new: "if false {"}},
+			edits:  []edit{{pkg: facade, in: "retry.outcome", old: "if r.repeats > 0 && last != Executed {", new: "if false {"}},
 			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
 		},
 	}
