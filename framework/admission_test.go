@@ -208,7 +208,7 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 		}
 		return text, nil
 	}}
-	first := serve(t, registry, slow, framework.StopWithin(300*time.Millisecond))
+	first := serve(t, registry, slow, framework.ShutdownTimeout(300*time.Millisecond))
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)

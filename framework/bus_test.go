@@ -240,7 +240,7 @@ func TestABrokenCallIsNotToldAsOneThatFoundNobody(t *testing.T) {
 		close(begun)
 		<-end
 		return "", nil
-	}}, framework.StopWithin(100*time.Millisecond))
+	}}, framework.ShutdownTimeout(100*time.Millisecond))
 	t.Cleanup(func() { close(end) })
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")

@@ -21,5 +21,5 @@ import (
 //		return status.Error(codes.Unavailable, "this instance shuts down: start the stream again")
 //	}
 //
-// [StopWithin] says how long it has for that.
+// [ShutdownTimeout] says how long it has for that.
 func Draining(ctx context.Context) <-chan struct{} { return atmostonce.DrainOf(ctx) }

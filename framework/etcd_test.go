@@ -61,7 +61,7 @@ func serveOn(t *testing.T, registry discovery.Registry) {
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
 	go func() {
-		returned <- framework.Serve(ctx, registry, (&echo{}).register, quiet, framework.StopWithin(eventually.Limit))
+		returned <- framework.Serve(ctx, registry, (&echo{}).register, quiet, framework.ShutdownTimeout(eventually.Limit))
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -94,7 +94,7 @@ func ExampleServe() {
 	defer cancel()
 	err = framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(store))
-	}, framework.ListenOn("127.0.0.1:0"), framework.StopWithin(10*time.Second), quiet)
+	}, framework.ListenOn("127.0.0.1:0"), framework.ShutdownTimeout(10*time.Second), quiet)
 	fmt.Println("Serve returned", err)
 	// Output: Serve returned <nil>
 }
@@ -272,12 +272,12 @@ func ExampleAdvertiseAs() {
 	// <nil>
 }
 
-func ExampleStopWithin() {
+func ExampleShutdownTimeout() {
 	err := framework.Serve(context.Background(), memory.New(), func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
-	}, framework.StopWithin(0))
+	}, framework.ShutdownTimeout(0))
 	fmt.Println(err)
-	// Output: onecall: Serve: option StopWithin: 0s is not more than zero: calls in flight need time to end
+	// Output: onecall: Serve: option ShutdownTimeout: 0s is not more than zero: calls in flight need time to end
 }
 
 func ExampleServerOptions() {
@@ -445,7 +445,7 @@ func ExampleLogger() {
 	fmt.Println(err)
 	// Output:
 	// level=INFO msg=serving address=auth.internal:8443 apis=[auth]
-	// level=INFO msg="shutting down: leaving the registry" address=auth.internal:8443 stop_within=25s
+	// level=INFO msg="shutting down: leaving the registry" address=auth.internal:8443 shutdown_timeout=25s
 	// level=INFO msg="the registry was left; finishing the calls under way" address=auth.internal:8443 calls=none
 	// level=INFO msg=stopped address=auth.internal:8443
 	// <nil>

@@ -69,7 +69,7 @@ func TestCallsThatAreResetStartNoMoreHandlersThanMayRun(t *testing.T) {
 		began <- struct{}{}
 		<-release
 		return "", nil
-	}}, framework.ServerOptions(grpc.MaxConcurrentStreams(most)), framework.StopWithin(within))
+	}}, framework.ServerOptions(grpc.MaxConcurrentStreams(most)), framework.ShutdownTimeout(within))
 	defer close(release)
 	conn, err := net.Dial("tcp", serving(t, registry, 1)[0].Address)
 	if err != nil {

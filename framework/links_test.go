@@ -156,7 +156,7 @@ func TestTheFirstCauseSurvivesARetry(t *testing.T) {
 		began <- struct{}{}
 		<-ctx.Done()
 		return "", ctx.Err()
-	}}, framework.StopWithin(time.Second))
+	}}, framework.ShutdownTimeout(time.Second))
 	address := serving(t, registry, 1)[0].Address
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")

@@ -16,8 +16,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// defaultBudget is how long Serve may take to end.
-const defaultBudget = 25 * time.Second
+// defaultShutdownTimeout is that of Serve without option ShutdownTimeout.
+const defaultShutdownTimeout = 25 * time.Second
 
 // ServeOption is an option of [Serve].
 type ServeOption interface {
@@ -36,10 +36,13 @@ type Option interface {
 }
 
 type serveOptions struct {
-	listen    func(context.Context) (net.Listener, error)
-	advertise string
-	budget    time.Duration
-	log       *slog.Logger
+	listen          func(context.Context) (net.Listener, error)
+	advertise       string
+	shutdownTimeout time.Duration
+	log             *slog.Logger
+	observers       []Observer
+	// notify notifies the observers, nil if there are none.
+	notify    *notifier
 	server    []grpc.ServerOption
 	admission AdmissionConfig
 	zone      string
@@ -50,8 +53,11 @@ type serveOptions struct {
 }
 
 type busOptions struct {
-	log  *slog.Logger
-	dial []grpc.DialOption
+	log       *slog.Logger
+	observers []Observer
+	// notify notifies the observers, nil if there are none.
+	notify *notifier
+	dial   []grpc.DialOption
 	// sendLimit is the largest request that the dial options let a call by name
 	// send, in bytes; read by NewBus.
 	sendLimit int
@@ -118,19 +124,21 @@ func AdvertiseAs(address string) ServeOption {
 	})
 }
 
-// StopWithin sets the total time in which [Serve] leaves the registry and
-// finishes its calls once its context has ended; more than zero. Handlers learn
-// of it by [Draining]; the contexts of streams end after four fifths of it; and
-// all connections are closed, with the calls that still run, a twentieth before
-// its end, at most a second, so that their handlers can return. Serve never takes
-// longer, whatever a handler does. The default is 25 s, below the 30 s after
-// which Kubernetes kills.
-func StopWithin(budget time.Duration) ServeOption {
+// ShutdownTimeout sets how long the graceful shutdown of [Serve] may take in all;
+// more than zero. The default is 25 s, below the 30 s after which Kubernetes
+// kills.
+//
+// The shutdown begins when the context of Serve ends. Handlers learn of it by
+// [Draining]. After four fifths of the timeout the contexts of streams end. A
+// twentieth before its end, at most a second, all connections are closed and with
+// them the calls that still run, so that their handlers can return. Serve never
+// takes longer, whatever a handler does.
+func ShutdownTimeout(limit time.Duration) ServeOption {
 	return serveOption(func(options *serveOptions) error {
-		if budget <= 0 {
-			return fmt.Errorf("option StopWithin: %v is not more than zero: calls in flight need time to end", budget)
+		if limit <= 0 {
+			return fmt.Errorf("option ShutdownTimeout: %v is not more than zero: calls in flight need time to end", limit)
 		}
-		options.budget = budget
+		options.shutdownTimeout = limit
 		return nil
 	})
 }
@@ -307,9 +315,9 @@ func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit)
 
 func newServeOptions(options []ServeOption) (serveOptions, error) {
 	out := serveOptions{
-		listen: listenOn("127.0.0.1:0"),
-		budget: defaultBudget,
-		log:    slog.Default(),
+		listen:          listenOn("127.0.0.1:0"),
+		shutdownTimeout: defaultShutdownTimeout,
+		log:             slog.Default(),
 	}
 	for i, option := range options {
 		if option == nil {
@@ -319,6 +327,7 @@ func newServeOptions(options []ServeOption) (serveOptions, error) {
 			return out, fmt.Errorf("onecall: Serve: %w", err)
 		}
 	}
+	out.notify = newNotifier(out.log, out.observers)
 	return out, nil
 }
 
@@ -333,5 +342,6 @@ func newBusOptions(options []BusOption) (busOptions, error) {
 		}
 	}
 	out.plainText = newPlainText(out.log)
+	out.notify = newNotifier(out.log, out.observers)
 	return out, nil
 }

@@ -100,7 +100,7 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = service.Close() })
-	serveAny(t, service, (&echo{}).register, framework.StopWithin(eventually.Limit))
+	serveAny(t, service, (&echo{}).register, framework.ShutdownTimeout(eventually.Limit))
 	registry := &counted{Registry: openEtcd(t, c.Endpoints()...)}
 	bus := newBus(t, registry, framework.DialOptions(grpc.WithIdleTimeout(100*time.Millisecond)))
 	ready(t, bus, "test.echo")
@@ -136,7 +136,7 @@ func calledOn(tb testing.TB, c *cluster.Cluster) *traffic {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = service.Close() })
-	serveAny(tb, service, (&echo{}).register, framework.StopWithin(eventually.Limit))
+	serveAny(tb, service, (&echo{}).register, framework.ShutdownTimeout(eventually.Limit))
 	registry := openEtcd(tb, c.Endpoints()...)
 	bus := newBus(tb, registry)
 	ready(tb, bus, "test.echo")

@@ -19,7 +19,7 @@ import (
 )
 
 func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) { //nolint:paralleltest // the process that runs its body has nothing else to do
-	grpctest.UnderProxy(t, func(t *testing.T) {
+	grpctest.UnderProxy(t, func() {
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

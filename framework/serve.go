@@ -30,7 +30,7 @@ import (
 //
 // When ctx ends it leaves the registry, lets handlers learn of it ([Draining]),
 // refuses new calls, and finishes those that are under way, all within
-// [StopWithin]. It waits for no stream of gRPC's own services, such as health
+// [ShutdownTimeout]. It waits for no stream of gRPC's own services, such as health
 // watches, and for no caller that is gone. It returns every error it met,
 // joined; nil when there was none. What is wrong with a parameter, an option or an API's .proto is an
 // error before anything is served.
@@ -196,6 +196,7 @@ func (s *serving) follow(registration discovery.Registration) (stop func()) {
 	following.Go(func() {
 		for {
 			status := registration.Status()
+			s.options.notify.notify(context.Background(), RegistrationChanged{Registered: status.Registered, Err: status.Err})
 			state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
 			if status.Registered {
 				state = grpc_health_v1.HealthCheckResponse_SERVING

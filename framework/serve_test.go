@@ -81,7 +81,7 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 		`option AdvertiseAs: ":80" is not "host:port"`:                                                           serve(good, framework.AdvertiseAs(":80")),
 		`option AdvertiseAs: "host:x" has the port "x"`:                                                          serve(good, framework.AdvertiseAs("host:x")),
 		"option AdvertiseAs: is needed, for callers cannot dial":                                                 serve(good, framework.ListenWith(unix())),
-		"option StopWithin: 0s is not more than zero":                                                            serve(good, framework.StopWithin(0)),
+		"option ShutdownTimeout: 0s is not more than zero":                                                       serve(good, framework.ShutdownTimeout(0)),
 		"option Authenticate: the function is nil":                                                               serve(good, framework.Authenticate(nil)),
 		"option Authenticate: is given twice":                                                                    serve(good, framework.Authenticate(nobody), framework.Authenticate(nobody)),
 		"option Logger: is nil":                                                                                  serve(good, framework.Logger(nil)),
@@ -248,7 +248,7 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 	t.Parallel()
 	for budget, options := range map[time.Duration][]framework.ServeOption{
 		25 * time.Second: nil,
-		time.Minute:      {framework.StopWithin(time.Minute)},
+		time.Minute:      {framework.ShutdownTimeout(time.Minute)},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			bus, service, _ := inMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
@@ -298,7 +298,7 @@ func TestServeReturnsEveryErrorItMet(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		start := time.Now()
-		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.StopWithin(10*time.Second),
+		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.ShutdownTimeout(10*time.Second),
 			framework.ListenWith(bufconn.Listen(1)), framework.AdvertiseAs("10.0.0.1:443"))
 		if err == nil || !strings.Contains(err.Error(), "no drain") || !strings.Contains(err.Error(), "no close") {
 			t.Errorf("Serve = %v, want both errors", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// The parts of [StopWithin] of which a shutdown is made.
+// The parts of [ShutdownTimeout] of which a shutdown is made.
 const (
 	// leaveShare is the part that leaving the registry may take: a fifth.
 	leaveShare = 5
@@ -47,20 +47,22 @@ type shutdown struct {
 }
 
 // shutDown leaves the registry and finishes the calls under way, within
-// StopWithin. served has the error of accepting connections; nil when that was
+// ShutdownTimeout. served has the error of accepting connections; nil when that was
 // received before.
 func (s *serving) shutDown(address string, registration discovery.Registration, served <-chan error) error {
-	begun, budget := time.Now(), s.options.budget
-	end := begun.Add(budget)
-	last := min(budget/lastShare, maxLast)
-	down := shutdown{serving: s, begun: begun, endStreams: end.Add(-budget / streamShare), cut: end.Add(-last), end: end}
+	begun, timeout := time.Now(), s.options.shutdownTimeout
+	end := begun.Add(timeout)
+	last := min(timeout/lastShare, maxLast)
+	down := shutdown{serving: s, begun: begun, endStreams: end.Add(-timeout / streamShare), cut: end.Add(-last), end: end}
 	log := s.options.log.With("address", address)
-	log.Info("shutting down: leaving the registry", "stop_within", budget)
+	log.Info("shutting down: leaving the registry", "shutdown_timeout", timeout)
+	s.options.notify.notify(context.Background(), ShutdownBegan{Timeout: timeout})
 	err := down.leave(registration)
 	log.Info("the registry was left; finishing the calls under way", "after", down.elapsed(), "calls", s.underWay.all().String())
 	err = errors.Join(err, down.finish())
 	err = errors.Join(err, down.accepted(served))
 	log.Info("stopped", "after", down.elapsed())
+	s.options.notify.notify(context.Background(), ShutdownEnded{Err: err, Duration: time.Since(begun)})
 	return err
 }
 
@@ -88,7 +90,7 @@ func (d *shutdown) elapsed() time.Duration { return time.Since(d.begun).Round(ti
 // instance.
 func (d *shutdown) leave(registration discovery.Registration) error {
 	var errs []error
-	ctx, cancel := context.WithTimeout(context.Background(), d.options.budget/leaveShare)
+	ctx, cancel := context.WithTimeout(context.Background(), d.options.shutdownTimeout/leaveShare)
 	defer cancel()
 	if err := registration.Drain(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
@@ -122,7 +124,7 @@ func (d *shutdown) finish() error {
 		now := time.Now()
 		running := d.underWay.all()
 		switch {
-		case len(running) == 0 && now.Sub(idleSince) >= d.options.budget/replyShare:
+		case len(running) == 0 && now.Sub(idleSince) >= d.options.shutdownTimeout/replyShare:
 			d.options.log.Info("no call is under way; closing the connections that their callers left open", "after", d.elapsed())
 			d.await(background(d.server.Stop), func() bool { return true })
 			return nil
@@ -148,7 +150,7 @@ func (d *shutdown) cutOff(running counts) error {
 	d.options.log.Warn("closing all connections, with calls under way", "after", after, "calls", running.String())
 	d.await(background(d.server.Stop), func() bool { return len(d.underWay.all()) == 0 })
 	err := fmt.Errorf("onecall: Serve: calls were still under way after %v and were cut off: %v; "+
-		"option StopWithin must allow more, or their handlers must end once framework.Draining says so", after, running)
+		"option ShutdownTimeout must allow more, or their handlers must end once framework.Draining says so", after, running)
 	left := d.underWay.all()
 	if len(left) == 0 {
 		return err

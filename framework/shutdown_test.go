@@ -29,7 +29,7 @@ import (
 )
 
 // soon is how long a shutdown takes at most that waits for no call, with the
-// default of StopWithin.
+// default of ShutdownTimeout.
 const soon = 3 * time.Second
 
 // plainClient gives grpc-go's client of a service that is in memory.
@@ -256,14 +256,14 @@ func TestAHandlerThatPaysNoHeedHoldsUpNothing(t *testing.T) {
 				bus, running, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
 					<-release
 					return "", nil
-				}}, framework.ServerOptions(options...), framework.StopWithin(10*time.Second), framework.Logger(log.Logger()))
+				}}, framework.ServerOptions(options...), framework.ShutdownTimeout(10*time.Second), framework.Logger(log.Logger()))
 				call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, framework.Timeout(time.Hour))
 				synctest.Wait()
 				took, err := stopTimed(running)
 				if took > 10*time.Second {
 					t.Errorf("Serve took %v of 10s to end", took)
 				}
-				for _, want := range []string{"were cut off: 1 of test.echo.echo", "StopWithin", "handlers run on although their context has ended: 1 of test.echo.echo"} {
+				for _, want := range []string{"were cut off: 1 of test.echo.echo", "ShutdownTimeout", "handlers run on although their context has ended: 1 of test.echo.echo"} {
 					if err == nil || !strings.Contains(err.Error(), want) {
 						t.Errorf("Serve = %v, want an error that says %q", err, want)
 					}
@@ -341,7 +341,7 @@ func TestTheLogHasEachStepOfAShutdown(t *testing.T) {
 		text := log.String()
 		for _, want := range []string{
 			`level=INFO msg=serving address=10.0.0.1:443`,
-			`level=INFO msg="shutting down: leaving the registry" address=10.0.0.1:443 stop_within=25s`,
+			`level=INFO msg="shutting down: leaving the registry" address=10.0.0.1:443 shutdown_timeout=25s`,
 			`level=INFO msg="the registry was left; finishing the calls under way" address=10.0.0.1:443 after=200ms calls=none`,
 			`level=INFO msg=stopped address=10.0.0.1:443 after=`,
 		} {

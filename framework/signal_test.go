@@ -38,7 +38,7 @@ func serveUntilSignal() int {
 		err = framework.Serve(ctx, registry, (&echo{echo: func(context.Context, string) (string, error) {
 			fmt.Println(handlerRuns)
 			select {}
-		}}).register, framework.StopWithin(time.Hour), framework.Logger(slog.New(slog.NewTextHandler(os.Stdout, nil))))
+		}}).register, framework.ShutdownTimeout(time.Hour), framework.Logger(slog.New(slog.NewTextHandler(os.Stdout, nil))))
 	}
 	fmt.Println("Serve returned", err)
 	return 1

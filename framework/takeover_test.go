@@ -26,7 +26,7 @@ import (
 func serveAt(t *testing.T, address string, e *echo) (service, discovery.Instance) {
 	t.Helper()
 	own := memory.New()
-	running := serve(t, own, e, framework.ListenOn(address), framework.StopWithin(10*time.Second))
+	running := serve(t, own, e, framework.ListenOn(address), framework.ShutdownTimeout(10*time.Second))
 	return running, serving(t, own, 1)[0]
 }
 

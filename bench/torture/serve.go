@@ -86,7 +86,7 @@ func serve(ctx context.Context, address, path string) (err error) {
 		err := framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 			testv1.RegisterEchoServiceServer(apis, service)
 			testv1.RegisterPlainServiceServer(apis, service)
-		}, framework.ListenOn(address), framework.StopWithin(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
+		}, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
 		switch {
 		case ctx.Err() != nil:
 			return nil // that it cut off calls is no fault

@@ -48,7 +48,7 @@ func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
 // Panicked logs a panic that was recovered, with the stack of the goroutine that
 // calls it, and returns the error for the caller.
 func Panicked(ctx context.Context, log *slog.Logger, cause any) error {
-	return Incident(ctx, log, "a handler panicked", "panic", describe(cause), "stack", string(debug.Stack()))
+	return Incident(ctx, log, "a handler panicked", "panic", Describe(cause), "stack", string(debug.Stack()))
 }
 
 // Exited logs that a handler has ended its goroutine by [runtime.Goexit], as
@@ -76,8 +76,9 @@ func Incident(ctx context.Context, log *slog.Logger, message string, args ...any
 	return status.Errorf(codes.Internal, "the handler failed; the server's log has the cause under incident %s", incident)
 }
 
-// describe returns what the log may say of a panic's value.
-func describe(cause any) string {
+// Describe returns what a log may say of the value of a panic: nothing of its
+// content, which may be that of a message.
+func Describe(cause any) string {
 	if fault, ok := cause.(runtime.Error); ok {
 		return fault.Error()
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) { //nolint:paralleltest // the process that runs its body has nothing else to do
-	grpctest.UnderProxy(t, func(t *testing.T) {
+	grpctest.UnderProxy(t, func() {
 		member, asked := grpctest.Accepts(t)
 		_, port, err := net.SplitHostPort(member.String())
 		if err != nil {

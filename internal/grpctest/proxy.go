@@ -14,15 +14,15 @@ const proxyEnv = "ONECALL_TEST_PROXY"
 // proxy for HTTP, and fails when something connects to that proxy. It is all that
 // its test does. The process is needed because Go reads the environment's proxy
 // once a process.
-func UnderProxy(t *testing.T, body func(t *testing.T)) {
+func UnderProxy(t *testing.T, body func()) {
 	t.Helper()
 	if os.Getenv(proxyEnv) != "" {
-		body(t)
+		body()
 		return
 	}
 	proxy, connected := Accepts(t)
 	address := "http://" + proxy.String()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$") //nolint:gosec // it is this program, G204
 	cmd.Env = append(os.Environ(), proxyEnv+"=1", "HTTPS_PROXY="+address, "https_proxy="+address, "NO_PROXY=", "no_proxy=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
