@@ -174,7 +174,7 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 	if kept := i.kept(); before == 0 && kept > 0 {
 		i.notes.add(note{
 			slog.LevelWarn, "most instances vanished from the registry without having drained; they stay in use while they can be connected to",
-			[]any{"vanished", kept, "left", present},
+			"", func() []any { return []any{"vanished", kept, "left", present} },
 		})
 	}
 	return next
@@ -274,7 +274,7 @@ func (i *instances) noteGone(left []*candidate) {
 		draining := slices.ContainsFunc(i.snapshot.Instances, func(present discovery.Instance) bool {
 			return present.Address == address && present.State == discovery.Draining
 		})
-		i.notes.add(note{slog.LevelInfo, "an instance is gone", []any{"address", address, "drained", draining}})
+		i.notes.add(note{slog.LevelInfo, "an instance is gone", address, func() []any { return []any{"drained", draining} }})
 	}
 }
 

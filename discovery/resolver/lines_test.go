@@ -16,7 +16,7 @@ func TestResolversOfOneAPISayEachThingOnceAMinute(t *testing.T) {
 		config := Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), Lines: shared}
 		one, other := newNotes(config, "auth"), newNotes(config, "auth")
 		say := func(n *notes, message, address string) {
-			n.add(note{slog.LevelWarn, message, []any{"address", address}})
+			n.add(note{slog.LevelWarn, message, address, func() []any { return nil }})
 			synctest.Wait()
 			time.Sleep(time.Millisecond)
 			synctest.Wait()

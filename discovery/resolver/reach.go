@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,10 +18,11 @@ import (
 // all goroutines.
 type reach struct {
 	address string
-	// changed is called when that changes, again when there is to be another
-	// connection, and note has a line logged later.
+	// changed is called when that changes, and again when there is to be another
+	// connection.
 	changed, again func()
-	note           func(note)
+	// note logs a line soon, and reports whether it does: see [notes.add].
+	note func(note) bool
 	// connection is called with each state of a connection.
 	connection func(Connection)
 
@@ -36,14 +36,10 @@ type reach struct {
 	// silent is whether nothing is answered on the connection, so that there is
 	// to be another.
 	silent bool
-	// avoided is when a line said that the instance is avoided, and refused that
-	// it refuses calls; said is whether a line that it is back is to follow.
-	avoided, refused time.Time
-	said             bool
+	// avoided is whether a line said that the instance is avoided. Another one
+	// follows when the instance is back.
+	avoided bool
 }
-
-// repeatAfter is how long after a line of an instance there is no other of its kind.
-const repeatAfter = time.Minute
 
 // observe takes in the state of the connection, and why it failed.
 func (r *reach) observe(state connectivity.State, cause error) {
@@ -54,15 +50,16 @@ func (r *reach) observe(state connectivity.State, cause error) {
 	switch state {
 	case connectivity.Ready:
 		r.connected, r.since = true, time.Time{}
-		if r.said {
-			r.said = false
-			r.note(note{slog.LevelInfo, "an instance is back", []any{"address", r.address, "after", now.Sub(was).Round(time.Millisecond)}})
+		if r.avoided {
+			r.avoided = false
+			r.note(note{slog.LevelInfo, "an instance is back", r.address, func() []any {
+				return []any{"after", now.Sub(was).Round(time.Millisecond)}
+			}})
 		}
 	case connectivity.TransientFailure:
 		r.lost(now)
-		if cause != nil && !r.said && (r.avoided.IsZero() || now.Sub(r.avoided) >= repeatAfter) {
-			r.said, r.avoided = true, now
-			r.note(note{slog.LevelWarn, "an instance is avoided", []any{"address", r.address, "error", cause}})
+		if cause != nil && !r.avoided {
+			r.avoided = r.note(note{slog.LevelWarn, "an instance is avoided", r.address, func() []any { return []any{"error", cause} }})
 		}
 	case connectivity.Idle, connectivity.Connecting:
 		if r.connected {
@@ -140,21 +137,15 @@ func (o *Observer) Silent() {
 	o.reach.again()
 }
 
-// Refused takes in that the instance refuses one call after the other.
+// Refused notes that the instance refuses one call after the other.
 func (o *Observer) Refused(err error) {
-	r := o.reach
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	if !r.refused.IsZero() && now.Sub(r.refused) < repeatAfter {
-		return
-	}
-	r.refused = now
-	attributes := []any{"address", r.address, "code", status.Code(err)}
-	if reason := reasonOf(err); reason != "" {
-		attributes = append(attributes, "reason", reason)
-	}
-	r.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", attributes})
+	o.reach.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reach.address, func() []any {
+		attributes := []any{"code", status.Code(err)}
+		if reason := reasonOf(err); reason != "" {
+			attributes = append(attributes, "reason", reason)
+		}
+		return attributes
+	}})
 }
 
 // reasonOf returns the reason of an error that has one, as google.rpc.ErrorInfo.
@@ -173,9 +164,11 @@ func reasonOf(err error) string {
 
 // note is a line for the log.
 type note struct {
-	level      slog.Level
-	message    string
-	attributes []any
+	level   slog.Level
+	message string
+	address string // of the instance that it is about; "" if it is about none
+	// more returns the other attributes. It is called if the line is logged.
+	more func() []any
 }
 
 // Lines keeps what resolvers log apart: those that share one, such as the
@@ -193,7 +186,7 @@ type notes struct {
 	timer *time.Timer // runs flush
 
 	mu      sync.Mutex // guards the field below
-	waiting []note
+	waiting []func()
 }
 
 func newNotes(config Config, api string) *notes {
@@ -202,17 +195,22 @@ func newNotes(config Config, api string) *notes {
 	return n
 }
 
-// add has a line logged soon, unless it was within the last minute. The first of
-// its attributes is the address of the instance that it is about, if it is about
-// one.
-func (n *notes) add(line note) {
-	if !n.lines.limiter.Allow(line.message+" "+fmt.Sprint(line.attributes[:2]...), 1) {
-		return
+// add logs a line soon, and reports whether it does. It does not if the same line
+// about the same instance was logged within the last minute.
+func (n *notes) add(line note) bool {
+	if !n.lines.limiter.Allow(line.message+" "+line.address, 1) {
+		return false
 	}
+	attributes := []any{"api", n.api}
+	if line.address != "" {
+		attributes = append(attributes, "address", line.address)
+	}
+	attributes = append(attributes, line.more()...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.waiting = append(n.waiting, line)
+	n.waiting = append(n.waiting, func() { n.log.Log(context.Background(), line.level, line.message, attributes...) })
 	n.timer.Reset(0)
+	return true
 }
 
 // flush logs the lines that wait.
@@ -221,8 +219,8 @@ func (n *notes) flush() {
 	waiting := n.waiting
 	n.waiting = nil
 	n.mu.Unlock()
-	for _, line := range waiting {
-		n.log.Log(context.Background(), line.level, line.message, append([]any{"api", n.api}, line.attributes...)...)
+	for _, log := range waiting {
+		log()
 	}
 }
 
