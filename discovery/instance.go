@@ -47,9 +47,6 @@ type Instance struct {
 	Version string
 	// Zone is the failure domain that the instance runs in; "" when unknown.
 	Zone string
-	// Weight is the share of calls that the instance is made for, next to its
-	// peers'; 0 when it does not say, which stands for 1.
-	Weight uint32
 	// Schema is a digest of the API's descriptors; "" when unknown.
 	Schema string
 	// Descriptors are the API's descriptors, compressed, for who registers an

@@ -42,11 +42,7 @@ type Registry interface {
 // Registration is what [Registry.Register] keeps. Its methods are safe for all
 // goroutines.
 type Registration interface {
-	// Registered is closed when all instances stand in the registry for the
-	// first time.
-	Registered() <-chan struct{}
-
-	// Status gives how the registration stands just now.
+	// Status returns whether the instances are registered now.
 	Status() Status
 
 	// Drain asks callers to send nothing new: the instances stay, as
@@ -61,6 +57,25 @@ type Registration interface {
 	// is to be taken out, and Close returns nil at once. A second Close waits for
 	// the same.
 	Close(ctx context.Context) error
+}
+
+// AwaitRegistered returns when all instances of a registration are in the registry.
+// If ctx ends first, it returns why they are not, or else ctx's error.
+func AwaitRegistered(ctx context.Context, registration Registration) error {
+	for {
+		status := registration.Status()
+		if status.Registered {
+			return nil
+		}
+		select {
+		case <-status.Changed:
+		case <-ctx.Done():
+			if status.Err != nil {
+				return status.Err
+			}
+			return ctx.Err()
+		}
+	}
 }
 
 // Status is how a registration stands.

@@ -280,8 +280,6 @@ func (stuck) Status() discovery.Status { return discovery.Status{} }
 
 func (s stuck) Register(...discovery.Instance) (discovery.Registration, error) { return s, nil }
 
-func (stuck) Registered() <-chan struct{} { return nil }
-
 func (stuck) Drain(ctx context.Context) error {
 	<-ctx.Done()
 	return errors.New("no drain")

@@ -107,8 +107,9 @@ func (n noting) Register(instances ...discovery.Instance) (discovery.Registratio
 	registration, err := n.Registry.Register(instances...)
 	if err == nil {
 		go func() {
-			<-registration.Registered()
-			fmt.Println(instances[0].Address)
+			if err := discovery.AwaitRegistered(context.Background(), registration); err == nil {
+				fmt.Println(instances[0].Address)
+			}
 		}()
 	}
 	return registration, err
@@ -208,7 +209,9 @@ func playMany(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	<-registration.Registered()
+	if err := discovery.AwaitRegistered(ctx, registration); err != nil {
+		return err
+	}
 	fmt.Println(listener.Addr())
 	err = answer(func(string) (any, error) { return use(), nil })
 	server.Stop()
@@ -301,7 +304,9 @@ func playFleet(ctx context.Context, endpoint, size string) error {
 		}
 	}
 	for _, registration := range registrations {
-		<-registration.Registered()
+		if err := discovery.AwaitRegistered(ctx, registration); err != nil {
+			return err
+		}
 	}
 	fmt.Println("registered")
 	err = answer(func(string) (any, error) {

@@ -37,9 +37,7 @@ func newAnnouncer(out io.Writer) *announcer { return &announcer{out: json.NewEnc
 
 // Register implements [discovery.Registry].
 func (a *announcer) Register(instances ...discovery.Instance) (discovery.Registration, error) {
-	done := make(chan struct{})
-	close(done)
-	return &announced{announcer: a, done: done}, a.tell(news{Event: registered, Instances: instances})
+	return &announced{announcer: a}, a.tell(news{Event: registered, Instances: instances})
 }
 
 // Watch implements [discovery.Registry]: nobody calls from here.
@@ -54,13 +52,7 @@ func (a *announcer) tell(what news) error {
 	return a.out.Encode(what)
 }
 
-type announced struct {
-	announcer *announcer
-	done      chan struct{}
-}
-
-// Registered implements [discovery.Registration].
-func (a *announced) Registered() <-chan struct{} { return a.done }
+type announced struct{ announcer *announcer }
 
 // Status implements [discovery.Registration].
 func (a *announced) Status() discovery.Status { return discovery.Status{Registered: true} }

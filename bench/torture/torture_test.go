@@ -141,7 +141,6 @@ func TestAnInstanceAnnouncesItsLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registration.Registered()
 	if err := errors.Join(registration.Drain(t.Context()), registration.Close(t.Context())); err != nil {
 		t.Error(err)
 	}

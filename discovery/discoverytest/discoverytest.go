@@ -64,8 +64,18 @@ func Register(tb testing.TB, registry discovery.Registry, instances ...discovery
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { Close(tb, registration) })
-	eventually.Receive(tb, "a registration", registration.Registered())
+	AwaitRegistered(tb, registration)
 	return registration
+}
+
+// AwaitRegistered waits until all instances of a registration are in the registry.
+func AwaitRegistered(tb testing.TB, registration discovery.Registration) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), eventually.Limit)
+	defer cancel()
+	if err := discovery.AwaitRegistered(ctx, registration); err != nil {
+		tb.Fatalf("not registered: %v", err)
+	}
 }
 
 // Close closes a registration, in bounded time.
@@ -168,7 +178,6 @@ func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 		State:       discovery.Serving,
 		Version:     "v1.2.3",
 		Zone:        "zone-a",
-		Weight:      7,
 		Schema:      "sha256:abc",
 		Started:     time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC),
 	}

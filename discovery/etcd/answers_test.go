@@ -67,7 +67,7 @@ func TestALeaseThatEndedUnheardIsNoRegistration(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Member(0).Speak()
-	eventually.Receive(t, "a registration", again.Registered())
+	discoverytest.AwaitRegistered(t, again)
 	if keys, alive := live(t, direct, "auth"); keys != 1 || alive != 1 {
 		t.Errorf("once it is registered there are %d keys, %d of them alive", keys, alive)
 	}

@@ -31,7 +31,6 @@ type metadata struct {
 	State       discovery.State `json:"state,omitempty"`
 	Version     string          `json:"version,omitempty"`
 	Zone        string          `json:"zone,omitempty"`
-	Weight      uint32          `json:"weight,omitempty"`
 	Schema      string          `json:"schema,omitempty"`
 	Started     *time.Time      `json:"started,omitempty"`
 }
@@ -44,7 +43,6 @@ func encodeInstance(instance discovery.Instance) ([]byte, error) {
 		State:       cmp.Or(instance.State, discovery.Serving),
 		Version:     instance.Version,
 		Zone:        instance.Zone,
-		Weight:      instance.Weight,
 		Schema:      instance.Schema,
 	}
 	if !instance.Started.IsZero() {
@@ -116,7 +114,6 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	instance.State = cmp.Or(meta.State, discovery.Serving)
 	instance.Version = meta.Version
 	instance.Zone = meta.Zone
-	instance.Weight = meta.Weight
 	instance.Schema = meta.Schema
 	if meta.Started != nil {
 		started := meta.Started.UTC().Truncate(time.Millisecond)

@@ -32,7 +32,6 @@ func anyInstance(draw *rand.Rand) discovery.Instance {
 		Version: text(),
 		Zone:    text(),
 		Schema:  text(),
-		Weight:  draw.Uint32N(3),
 	}
 	if draw.IntN(4) > 0 {
 		instance.Incarnation = discovery.NewIncarnation()

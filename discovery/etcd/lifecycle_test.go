@@ -87,7 +87,7 @@ func TestAClosedRegistryTakesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registration.Registered()
+	discoverytest.AwaitRegistered(t, registration)
 	for range 2 {
 		if err := registry.Close(); err != nil {
 			t.Errorf("Close = %v", err)

@@ -343,7 +343,6 @@ func (r *registrar) assess() (lines []line) {
 			lines = append(lines, line{slog.LevelInfo, "registered in etcd", registration.attrs("lease", r.lease.String())})
 		}
 		registration.again = true
-		registration.stands()
 	}
 	if changed {
 		r.tell()

@@ -18,13 +18,12 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	if r.conn.Life().Err() != nil {
 		return nil, errClosed
 	}
-	reg := &registration{registrar: r.registrar, instances: slices.Clone(instances), registered: make(chan struct{}), since: time.Now()}
+	reg := &registration{registrar: r.registrar, instances: slices.Clone(instances), since: time.Now()}
 	entries, err := reg.encode("")
 	if err != nil {
 		return nil, err
 	}
 	r.warnOfLoopback(instances)
-	reg.stands = sync.OnceFunc(func() { close(reg.registered) })
 	reg.closeOnce = sync.OnceFunc(func() {
 		sent := false
 		version := r.registrar.change(func() {
@@ -70,11 +69,8 @@ const maxDescriptorBytes = 1 << 20
 
 // registration is the instances of one call of Register.
 type registration struct {
-	registrar  *registrar
-	instances  []discovery.Instance
-	registered chan struct{}
-	// stands closes registered.
-	stands func()
+	registrar *registrar
+	instances []discovery.Instance
 
 	// The registrar's lock guards the next six: what should stand in etcd, the
 	// version since which it should, whether it was ever sent there, whether and
@@ -132,9 +128,6 @@ func (r *registration) apis() string {
 	slices.Sort(names)
 	return quote.Names(slices.Compact(names), most)
 }
-
-// Registered implements [discovery.Registration].
-func (r *registration) Registered() <-chan struct{} { return r.registered }
 
 // Status implements [discovery.Registration].
 func (r *registration) Status() discovery.Status { return r.registrar.status(r) }

@@ -46,9 +46,8 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 			return nil, err
 		}
 	}
-	reg := &registration{registry: r, registered: make(chan struct{}), changed: make(chan struct{})}
+	reg := &registration{registry: r, changed: make(chan struct{})}
 	reg.status = discovery.Status{Registered: true, Since: time.Now(), Changed: reg.changed}
-	close(reg.registered)
 	r.update(func() (changed map[string]bool) {
 		if r.apis == nil {
 			r.apis = make(map[string][]entry)
@@ -164,16 +163,12 @@ func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (k
 }
 
 type registration struct {
-	registry   *Registry
-	registered chan struct{}
+	registry *Registry
 
 	// status is guarded by the registry's lock; changed is its Changed.
 	status  discovery.Status
 	changed chan struct{}
 }
-
-// Registered implements [discovery.Registration].
-func (r *registration) Registered() <-chan struct{} { return r.registered }
 
 // Status implements [discovery.Registration].
 func (r *registration) Status() discovery.Status {

@@ -70,7 +70,7 @@ func TestARegistryIsObserved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-registration.Registered()
+	discoverytest.AwaitRegistered(t, registration)
 	watched := discoverytest.Watch(t, registry, "auth")
 	watched.UntilAddresses(t, "10.0.0.1:1")
 	got := collect(t, reader)
