@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -39,20 +40,29 @@ func TestEachWayIsMeasured(t *testing.T) {
 }
 
 func TestBadFlagsAreErrors(t *testing.T) {
-	for _, test := range []struct {
+	for name, test := range map[string]struct {
 		serve, callers string
 		turns          int
-	}{{"", "1", 0}, {"", "x", 1}, {"", "0", 1}, {"odd", "", 1}} {
-		if err := run(test.serve, test.callers, test.turns, time.Millisecond); err == nil {
-			t.Errorf("run with %+v is no error", test)
-		}
+	}{
+		"no turns":          {"", "1", 0},
+		"callers no number": {"", "x", 1},
+		"no callers":        {"", "0", 1},
+		"unknown server":    {"odd", "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := run(test.serve, test.callers, test.turns, time.Millisecond); err == nil {
+				t.Errorf("run with %+v is no error", test)
+			}
+		})
 	}
 }
 
 func TestMiddleIsTheMedian(t *testing.T) {
 	for want, values := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
-		if got := middle(values); got != want {
-			t.Errorf("the median of %v is %v, want %v", values, got, want)
-		}
+		t.Run(fmt.Sprint(len(values), " values"), func(t *testing.T) {
+			if got := middle(values); got != want {
+				t.Errorf("the median of %v is %v, want %v", values, got, want)
+			}
+		})
 	}
 }

@@ -128,9 +128,11 @@ func TestNewsWaitForTheEndOfASilence(t *testing.T) {
 	for into, want := range map[time.Duration]time.Duration{
 		0: 0, half - 1: half - 1, half: 2 * half, half + 1: 2 * half, 2*half - 1: 2 * half, 2 * half: 2 * half, 3 * half: 4 * half,
 	} {
-		if due := registry.due(registry.began.Add(into)).Sub(registry.began); due != want {
-			t.Errorf("news after %v are due after %v, want %v", into, due, want)
-		}
+		t.Run(into.String(), func(t *testing.T) {
+			if due := registry.due(registry.began.Add(into)).Sub(registry.began); due != want {
+				t.Errorf("news after %v are due after %v, want %v", into, due, want)
+			}
+		})
 	}
 }
 

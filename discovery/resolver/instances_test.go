@@ -73,14 +73,17 @@ func TestOneOfSeveralInstancesThatVanishesIsGone(t *testing.T) {
 func TestInstancesThatMostlyVanishAtOnceStay(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ size, left int }{{1, 0}, {2, 0}, {3, 1}, {10, 4}, {1000, 0}} {
-		s, _ := build(t)
-		all := fleet(test.size)
-		s.tellOf(all...)
-		s.tellOf(all[:test.left]...)
-		s.wantUsed(all...)
-		if s.problem != nil {
-			t.Errorf("of %d instances %d are left and the rest is kept, but the problem is %v", test.size, test.left, s.problem)
-		}
+		t.Run(fmt.Sprintf("%d of %d are left", test.left, test.size), func(t *testing.T) {
+			t.Parallel()
+			s, _ := build(t)
+			all := fleet(test.size)
+			s.tellOf(all...)
+			s.tellOf(all[:test.left]...)
+			s.wantUsed(all...)
+			if s.problem != nil {
+				t.Errorf("the rest is kept, but the error is %v", s.problem)
+			}
+		})
 	}
 }
 

@@ -71,10 +71,13 @@ func TestCheckPasswordKnowsTheAdmin(t *testing.T) {
 		username, password string
 		want               bool
 	}{{"admin", "secret", true}, {"admin", "wrong", false}, {"adam", "secr3t", false}, {"nobody", "secret", false}} {
-		reply, err := client.CheckPassword(t.Context(), &authv1.CheckPasswordRequest{Username: test.username, Password: test.password})
-		if err != nil || reply.GetValid() != test.want {
-			t.Errorf("CheckPassword(%q, %q) = %v, %v, want %v", test.username, test.password, reply, err, test.want)
-		}
+		t.Run(fmt.Sprintf("%q with %q", test.username, test.password), func(t *testing.T) {
+			t.Parallel()
+			reply, err := client.CheckPassword(t.Context(), &authv1.CheckPasswordRequest{Username: test.username, Password: test.password})
+			if err != nil || reply.GetValid() != test.want {
+				t.Errorf("CheckPassword = %v, %v, want %v", reply, err, test.want)
+			}
+		})
 	}
 }
 

@@ -37,9 +37,12 @@ func TestAFreshStoreKnowsTheAdmin(t *testing.T) {
 		{"nobody", "secret", false},
 		{"", "", false},
 	} {
-		if got, err := store.CheckPassword(test.username, test.password); err != nil || got != test.want {
-			t.Errorf("CheckPassword(%q, %q) = %v, %v, want %v", test.username, test.password, got, err, test.want)
-		}
+		t.Run(fmt.Sprintf("%q with %q", test.username, test.password), func(t *testing.T) {
+			t.Parallel()
+			if got, err := store.CheckPassword(test.username, test.password); err != nil || got != test.want {
+				t.Errorf("CheckPassword = %v, %v, want %v", got, err, test.want)
+			}
+		})
 	}
 }
 
