@@ -41,9 +41,9 @@ func CallAsync[Request, Reply any](
 	call := &Call[Reply]{done: make(chan struct{})}
 	switch {
 	case ctx == nil:
-		call.err = invalid("CallAsync: the context is nil: give context.Background() if there is no other")
+		call.err = invalid("onecall: CallAsync", "the context is nil: give context.Background() if there is no other")
 	case rpc == nil:
-		call.err = invalid("CallAsync: rpc is nil: give a generated client's method, such as auth.CheckPassword")
+		call.err = invalid("onecall: CallAsync", "rpc is nil: give a generated client's method, such as auth.CheckPassword")
 	}
 	if call.err != nil {
 		close(call.done)
@@ -90,7 +90,7 @@ func (c *Call[Reply]) Done() <-chan struct{} { return c.done }
 // error with the code of ctx's, and the call goes on: it can be awaited again.
 func (c *Call[Reply]) Await(ctx context.Context) (*Reply, error) {
 	if ctx == nil {
-		return nil, invalid("Await: the context is nil: give context.Background() if there is no other")
+		return nil, invalid("onecall: Await", "the context is nil: give context.Background() if there is no other")
 	}
 	select {
 	case <-c.done:

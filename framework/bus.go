@@ -19,6 +19,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // Bus is a caller's handle on all APIs of a registry: generated clients take it
@@ -198,13 +199,25 @@ func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
 // route gives where calls of a method go.
 func (b *Bus) route(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
 	if ctx == nil {
-		return nil, invalid("call of %s: the context is nil: give context.Background() if there is no other", method)
+		return nil, invalid(b.nameOf(method), "the context is nil: give context.Background() if there is no other")
 	}
 	if found, ok := (*b.routes.Load())[method]; ok {
 		return found, nil
 	}
 	return b.addRoute(ctx, method, opts)
 }
+
+// nameOf returns the bus name of a method if its service is linked into the program,
+// else its path.
+func (b *Bus) nameOf(method string) string {
+	if found := b.contracts.Method(method); found != nil {
+		return found.RPC.Name
+	}
+	return method
+}
+
+// rpcName returns the bus name of a method as texts show it.
+func rpcName(api, method string) string { return shownName(contract.RPCName(api, method)) }
 
 // sendLimit returns the largest message that options of a call let it send, in
 // bytes, and otherwise when they do not say.
@@ -224,10 +237,10 @@ func sendLimit(opts []grpc.CallOption, otherwise int) int {
 func (b *Bus) addRoute(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
 	service, name, ok := contract.SplitMethod(method)
 	if !ok {
-		return nil, invalid(`method %.200q is not of gRPC's form "/package.Service/Method"`, method)
+		return nil, invalid(quote.Text(method), `this is not of gRPC's form "/package.Service/Method": call by a generated client, or by name with Call`)
 	}
 	if contract.IsBuiltin(service) {
-		return nil, invalid("%s is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant", service)
+		return nil, invalid(service, "this is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant")
 	}
 	api, err := b.contracts.Find(service)
 	linked := api != nil
@@ -235,17 +248,17 @@ func (b *Bus) addRoute(ctx context.Context, method string, opts []grpc.CallOptio
 		api, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})
 	}
 	if err != nil {
-		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+		return nil, faulty(b.nameOf(method), err)
 	}
 	var rules map[string]validate.Method
 	if linked {
 		if rules, err = b.rulesOf(api); err != nil {
-			return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+			return nil, faulty(b.nameOf(method), err)
 		}
-	} else if err := b.everServed(ctx, api.Name, contract.RPCName(api.Name, name), opts); err != nil {
+	} else if err := b.everServed(ctx, api.Name, rpcName(api.Name, name), opts); err != nil {
 		return nil, err
 	}
-	conn, err := b.connect(connectionKey{api.Name, api.Service}, contract.RPCName(api.Name, name))
+	conn, err := b.connect(connectionKey{api.Name, api.Service}, rpcName(api.Name, name))
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +340,7 @@ func waitsForReady(opts []grpc.CallOption) (waits bool) {
 // newRoute makes the route of a method of an API.
 func newRoute(api *contract.API, method string, conn *connection, rules validate.Method) *route {
 	_, name, _ := contract.SplitMethod(method)
-	added := &route{rpc: contract.RPCName(api.Name, name), conn: conn, rules: rules, limit: timeout.Declared(0, api.Timeout)}
+	added := &route{rpc: rpcName(api.Name, name), conn: conn, rules: rules, limit: timeout.Declared(0, api.Timeout)}
 	for _, rpc := range api.RPCs {
 		if rpc.Method == method {
 			added.limit = timeout.Declared(rpc.Timeout, api.Timeout)

@@ -324,11 +324,11 @@ func TestMisuseOfABusIsAnErrorThatNamesIt(t *testing.T) {
 	var none context.Context
 	deadlined := eventually.Context(t)
 	for want, call := range map[string]func() error{
-		"call of /onecall.test.v1.EchoService/Echo: the context is nil": func() error {
+		"test.echo.echo: the context is nil": func() error {
 			_, err := client.Echo(none, &testv1.EchoRequest{})
 			return err
 		},
-		"call of /onecall.test.v1.EchoService/Chat: the context is nil": func() error {
+		"test.echo.chat: the context is nil": func() error {
 			_, err := client.Chat(none)
 			return err
 		},
@@ -351,18 +351,18 @@ func TestMisuseOfABusIsAnErrorThatNamesIt(t *testing.T) {
 			return bus.Ready(t.Context(), "")
 		},
 		`Ready: API "au/th": not a name`: func() error { return bus.Ready(t.Context(), "au/th") },
-		`method "Echo" is not of gRPC's form`: func() error {
+		`"Echo": this is not of gRPC's form`: func() error {
 			return bus.Invoke(t.Context(), "Echo", nil, nil)
 		},
 		"option Timeout is 0s": func() error {
 			_, err := client.Echo(t.Context(), &testv1.EchoRequest{}, framework.Timeout(0))
 			return err
 		},
-		"test.echo.chat is a stream, which option Timeout does not bound": func() error {
+		"test.echo.chat: it is a stream, which option Timeout does not bound": func() error {
 			_, err := client.Chat(t.Context(), framework.Timeout(time.Second))
 			return err
 		},
-		"grpc.health.v1.Health is a service of gRPC's own": func() error {
+		"grpc.health.v1.Health: this is a service of gRPC's own": func() error {
 			_, err := grpc_health_v1.NewHealthClient(bus).Check(deadlined, &grpc_health_v1.HealthCheckRequest{})
 			return err
 		},

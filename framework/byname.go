@@ -19,6 +19,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
 	"github.com/onecall-dev/onecall/internal/nearest"
+	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -42,7 +43,7 @@ type Args map[string]any
 // UNIMPLEMENTED for an RPC that the API does not have.
 func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error) {
 	if ctx == nil {
-		return nil, invalid("call of %.60q: the context is nil: give context.Background() if there is no other", name)
+		return nil, invalid(name, "the context is nil: give context.Background() if there is no other")
 	}
 	parameters, options, given := sortArgs(args)
 	rpc, options, err := b.named(ctx, name, given, options)
@@ -57,7 +58,7 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	if err := rpc.route.conn.invoke(ctx, rpc.route, rpc.method, request, reply, options); err != nil {
 		return nil, err
 	}
-	return &Reply{message: reply, types: rpc.types}, nil
+	return &Reply{rpc: name, message: reply, types: rpc.types}, nil
 }
 
 // sortArgs parts what a call was given. positional are the values, when they are
@@ -202,7 +203,7 @@ func unaryNamed(service protoreflect.ServiceDescriptor, api, name, rpc string) (
 		return nil, notSent(codes.Unimplemented, err.Error(), err)
 	}
 	if method.IsStreamingClient() || method.IsStreamingServer() {
-		return nil, invalid("%s is a stream, which cannot be called by name: use its generated client", name)
+		return nil, invalid(name, "it is a stream, which cannot be called by name: use its generated client")
 	}
 	return method, nil
 }
@@ -221,11 +222,11 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	}
 	described, err := contract.FromDescriptor(found.Service)
 	if err != nil {
-		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+		return nil, faulty(name, err)
 	}
 	rules, err := validate.NewCompiler(found.Types).Compile(name, method)
 	if err != nil {
-		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+		return nil, faulty(name, err)
 	}
 	conn, err := b.connect(connectionKey{api, described.Service}, name)
 	if err != nil {
@@ -242,6 +243,9 @@ func unlisted(own protoreflect.ServiceDescriptor, api, rpc string, why error) er
 	return notSent(codes.Unimplemented, text, why)
 }
 
+// maxShownRPCs is how many RPCs of an API a text shows.
+const maxShownRPCs = 20
+
 // noSuchRPC says that an API does not have an RPC.
 func noSuchRPC(service protoreflect.ServiceDescriptor, api, rpc string) error {
 	own := make([]string, service.Methods().Len())
@@ -256,11 +260,12 @@ func noSuchRPC(service protoreflect.ServiceDescriptor, api, rpc string) error {
 	if len(near) > 0 {
 		return fmt.Errorf("%s.%s: API %q has no such RPC: did you mean %s.%s?", api, rpc, api, api, strings.Join(near, " or "+api+"."))
 	}
-	return fmt.Errorf("%s.%s: API %q has no such RPC: it has %s", api, rpc, api, strings.Join(own, ", "))
+	return fmt.Errorf("%s.%s: API %q has no such RPC: it has %s", api, rpc, api, quote.Names(own, maxShownRPCs))
 }
 
 // Reply is the reply of a call by name. Its methods are safe for all goroutines.
 type Reply struct {
+	rpc     string
 	message proto.Message
 	types   schema.Types
 }
@@ -279,7 +284,7 @@ func (r *Reply) Map() map[string]any { return named.ToMap(r.message, r.types) }
 // or is an error that names the field.
 func (r *Reply) Into(dest any) error {
 	if err := named.Decode(r.message, r.types, dest); err != nil {
-		return fmt.Errorf("onecall: %w", err)
+		return fmt.Errorf("%s: %w", r.rpc, err)
 	}
 	return nil
 }

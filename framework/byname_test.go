@@ -158,12 +158,12 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 		args []any
 		want string
 	}{
-		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "onecall: test.echo.watch is a stream, which cannot be called by name: use its generated client"},
-		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "onecall: test.echo.collect is a stream, which cannot be called by name: use its generated client"},
-		"a stream, the option first":  {"test.echo.chat", []any{patient, framework.Args{}}, "onecall: test.echo.chat is a stream, which cannot be called by name: use its generated client"},
+		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "test.echo.watch: it is a stream, which cannot be called by name: use its generated client"},
+		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "test.echo.collect: it is a stream, which cannot be called by name: use its generated client"},
+		"a stream, the option first":  {"test.echo.chat", []any{patient, framework.Args{}}, "test.echo.chat: it is a stream, which cannot be called by name: use its generated client"},
 		"no such RPC":                 {"test.kinds.sign_im", []any{"hunter2"}, `test.kinds.sign_im: API "test.kinds" has no such RPC: did you mean test.kinds.sign_in?`},
 		"no such RPC, and none near":  {"test.kinds.nothing", []any{"hunter2"}, `test.kinds.nothing: API "test.kinds" has no such RPC: it has mirror, count, sign_in, place`},
-		"a name that no API has":      {"default.find", []any{"hunter2"}, `onecall: default.find: default: the API name "default" is reserved`},
+		"a name that no API has":      {"default.find", []any{"hunter2"}, `default.find: default: the API name "default" is reserved`},
 		"the option first":            {"test.kinds.sign_in", []any{patient, right}, "test.kinds.sign_in: the parameters come before the options." + signIn},
 		"options around a map":        {"test.kinds.sign_in", []any{patient, map[string]any(right), patient}, "test.kinds.sign_in: the parameters come before the options." + signIn},
 		"the option before a value":   {"test.kinds.sign_in", []any{patient, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and one value without a name was given: string." + signIn},

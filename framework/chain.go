@@ -202,7 +202,7 @@ func serviceConfig(balancing map[string]json.RawMessage, calls *atmostonce.Chann
 		"methodConfig": timeout.MethodConfigs(limits),
 	})
 	if err != nil {
-		return "", fmt.Errorf("onecall: service config: %w", err)
+		return "", fmt.Errorf("service config: %w", err)
 	}
 	return string(config), nil
 }

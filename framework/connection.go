@@ -93,7 +93,7 @@ func (c *connection) dial(limits map[string]timeout.Limit) (*channel, error) {
 		return nil, err
 	}
 	if ch.ClientConn, err = grpc.NewClient(resolver.Target(c.api), options...); err != nil {
-		return nil, fmt.Errorf("onecall: bus: connection to %s: %w", c.api, err)
+		return nil, fmt.Errorf("%s: cannot make a connection: %w", c.api, err)
 	}
 	return ch, nil
 }
@@ -175,7 +175,7 @@ func (c *connection) attempt(ctx context.Context, ch *channel, call timeout.Call
 // newStream begins a stream.
 func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	if timeout.HasOption(opts) {
-		return nil, invalid("%s is a stream, which option Timeout does not bound: set a deadline on its context", route.rpc)
+		return nil, invalid(route.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
 	}
 	retry := retry{bus: c.bus, route: route}
 	for {

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -80,10 +80,10 @@ type FieldDescription struct {
 // registry. Errors are those of [Bus.Call] for an API that is not known.
 func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	if ctx == nil {
-		return nil, invalid("Describe: the context is nil: give context.Background() if there is no other")
+		return nil, invalid("onecall: Describe", "the context is nil: give context.Background() if there is no other")
 	}
 	if err := contract.CheckName(api); err != nil {
-		return nil, invalid("Describe: %v", err)
+		return nil, invalid("onecall: Describe", "%v", err)
 	}
 	found := b.ownSchema(api, "")
 	if found == nil {
@@ -94,7 +94,7 @@ func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	}
 	read, err := contract.FromDescriptor(found.Service)
 	if err != nil {
-		return nil, notSent(codes.Internal, "onecall: "+err.Error(), err)
+		return nil, faulty(api, err)
 	}
 	return describe(found, read), nil
 }
@@ -203,7 +203,7 @@ func (d *Description) String() string {
 				out.WriteString(", a stream")
 			}
 			for _, rule := range side.rules {
-				out.WriteString(", " + rule)
+				out.WriteString(", " + printable(rule))
 			}
 			out.WriteString("\n")
 			writeFields(&out, "    ", side.fields, side.name == "parameters")
@@ -227,7 +227,7 @@ func writeFields(out *strings.Builder, indent string, fields []FieldDescription,
 			{len(field.Rules) > 0, strings.Join(field.Rules, ", ")},
 		} {
 			if said.is {
-				out.WriteString(", " + said.text)
+				out.WriteString(", " + printable(said.text))
 			}
 		}
 		out.WriteString("\n")
@@ -235,11 +235,17 @@ func writeFields(out *strings.Builder, indent string, fields []FieldDescription,
 	}
 }
 
+// printable returns text of a .proto, which may be an instance's, on one line and
+// without control characters.
+func printable(text string) string {
+	return quote.Line(strings.TrimSpace(text), len(text))
+}
+
 func comment(out *strings.Builder, indent, text string) {
 	if text == "" {
 		return
 	}
 	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintf(out, "%s// %s\n", indent, strings.TrimSpace(line))
+		fmt.Fprintf(out, "%s// %s\n", indent, printable(line))
 	}
 }

@@ -24,7 +24,7 @@ var _ grpc.ClientConnInterface = (*Conn)(nil)
 // parameter or option at fault.
 func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn, error) {
 	if err := contract.CheckName(api); err != nil {
-		return nil, invalid("Dial: %v", err)
+		return nil, invalid("onecall: Dial", "%v", err)
 	}
 	bus, err := NewBus(registry, options...)
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption)
 		return nil, err
 	}
 	if route.conn.api != c.api {
-		return nil, invalid("%s is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", route.rpc, c.api)
+		return nil, invalid(route.rpc, "it is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", c.api)
 	}
 	return route, nil
 }
@@ -86,5 +86,5 @@ func (c *Conn) infrastructure(method string) (*route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &route{rpc: method, conn: conn, limit: timeout.Declared(0, 0), listed: true}, nil
+	return &route{rpc: shownName(method), conn: conn, limit: timeout.Declared(0, 0), listed: true}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // ErrClosed is met by calls on a bus that was closed. Its code is CANCELED.
@@ -89,9 +91,30 @@ func nilRequest(rpc string) error {
 	return notSent(codes.InvalidArgument, rpc+": the request is nil: pass a message, an empty one if there is nothing to say (the call was not sent)")
 }
 
-// invalid is an INVALID_ARGUMENT error.
-func invalid(format string, args ...any) error {
-	return notSent(codes.InvalidArgument, "onecall: "+fmt.Sprintf(format, args...))
+// maxShownName bounds the bytes of a name of an RPC, a path or an API in a text.
+const maxShownName = 256
+
+// maxShownText bounds the bytes of what a peer, or the way to it, said of a call.
+const maxShownText = 1000
+
+// shownText returns what a peer said, for a text: short, and on one line.
+func shownText(text string) string { return quote.Line(text, maxShownText) }
+
+// shownName returns a name of an RPC, a path or an API for a text. Where calls are
+// passed on, it may come from anywhere.
+func shownName(name string) string { return quote.Line(name, maxShownName) }
+
+// invalid returns the INVALID_ARGUMENT error of a call of an RPC, or of a question
+// about an API, whose name the text begins with. A text without such a name begins
+// with "onecall: " and the function.
+func invalid(name, format string, args ...any) error {
+	return notSent(codes.InvalidArgument, shownName(name)+": "+fmt.Sprintf(format, args...))
+}
+
+// faulty returns the error of a call of an RPC, or of a question about an API, whose
+// .proto has an error.
+func faulty(name string, err error) error {
+	return notSent(codes.Internal, shownName(name)+": "+err.Error(), err)
 }
 
 // waitError is what a wait ended with when its context did.

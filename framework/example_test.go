@@ -508,7 +508,7 @@ func ExampleReply_Into() {
 	// Output:
 	// true
 	// 1 true
-	// onecall: reply: user is a message auth.v1.User and does not go into string
+	// auth.get_user: reply: user is a message auth.v1.User and does not go into string
 }
 
 func ExampleReply_Map() {

@@ -112,9 +112,9 @@ func (f failure) told() error {
 	switch f.err.(type) { //nolint:errorlint // only of itself: these name the RPC already
 	case *callError, *timeout.Error, *validate.Error:
 	default:
-		text = f.route.rpc + ": " + st.Message()
+		text = f.route.rpc + ": " + shownText(st.Message())
 		if f.broken {
-			text = f.route.rpc + ": the connection to " + f.address + " broke: " + st.Message()
+			text = f.route.rpc + ": the connection to " + f.address + " broke: " + shownText(st.Message())
 		}
 	}
 	if f.oversize {
@@ -155,7 +155,7 @@ func (f failure) explain(st *status.Status, text string, causes []error) (*statu
 
 // short says in a few words how an attempt failed.
 func (f failure) short() string {
-	text := status.Convert(f.err).Message()
+	text := shownText(status.Convert(f.err).Message())
 	switch {
 	case f.broken:
 		return "the connection to " + f.address + " broke: " + text

@@ -117,7 +117,7 @@ func (l *links) err() *ConnectionError {
 		if conn.State == connectivity.Ready {
 			return nil
 		}
-		found.Instances = append(found.Instances, InstanceError{Address: conn.Address, Cause: conn.Err, text: l.explain(conn.Err)})
+		found.Instances = append(found.Instances, InstanceError{Address: conn.Address, Cause: conn.Err, text: shownText(l.explain(conn.Err))})
 	}
 	slices.SortFunc(found.Instances, func(a, b InstanceError) int { return cmp.Compare(a.Address, b.Address) })
 	return found

@@ -25,7 +25,7 @@ func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) e
 	known := own
 	if known == nil {
 		if err := contract.CheckName(api); err != nil {
-			return invalid("%s: %v", name, err)
+			return invalid(name, "%v", err)
 		}
 		known = b.schemaRead(api)
 	}

@@ -115,7 +115,7 @@ func (b *Bus) publishedSchema(ctx context.Context, api, name, rpc string, option
 		return nil, "", failure{route: &route{rpc: name}, outcome: NotSent, err: err}.told()
 	}
 	if err := contract.CheckName(api); err != nil {
-		return nil, "", invalid("%s: %v", name, err)
+		return nil, "", invalid(name, "%v", err)
 	}
 	p, err := b.follow(api)
 	if err != nil {

@@ -15,18 +15,18 @@ import (
 // not ready why. A bad name, or none, is an INVALID_ARGUMENT error at once.
 func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 	if ctx == nil {
-		return invalid("Ready: the context is nil: give one with a deadline")
+		return invalid("onecall: Ready", "the context is nil: give one with a deadline")
 	}
 	if len(apis) == 0 {
-		return invalid("Ready: no API is named: give the bus names to wait for, such as auth")
+		return invalid("onecall: Ready", "no API is named: give the bus names to wait for, such as auth")
 	}
 	for _, api := range apis {
 		if err := contract.CheckName(api); err != nil {
-			return invalid("Ready: %v", err)
+			return invalid("onecall: Ready", "%v", err)
 		}
 	}
 	if b.closed.Load() {
-		return closedError("Ready of " + strings.Join(apis, ", "))
+		return closedError(strings.Join(apis, ", "))
 	}
 	errs := make([]error, len(apis))
 	var all sync.WaitGroup
@@ -46,7 +46,7 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		return nil
 	}
 	if b.closed.Load() {
-		return closedError("Ready of " + strings.Join(apis, ", "))
+		return closedError(strings.Join(apis, ", "))
 	}
 	return waitError(ctx, "not ready: "+strings.Join(problems, "; "), causes...)
 }

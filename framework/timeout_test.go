@@ -119,7 +119,7 @@ func TestACallWhoseTimeoutOptionIsRefusedWasNotSent(t *testing.T) {
 			_, err := bus.Call(t.Context(), "nobody.knows", framework.Args{}, wrong)
 			return err
 		},
-		"onecall: test.echo.chat": func() error { // which takes no such option at all
+		"test.echo.chat": func() error { // which takes no such option at all
 			_, err := client.Chat(t.Context(), wrong)
 			return err
 		},

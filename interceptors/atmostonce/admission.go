@@ -110,7 +110,7 @@ func (s *Server) authenticate(call *served) (context.Context, error) {
 }
 
 // errAuthenticated is of a call whose authentication lost its context.
-var errAuthenticated = status.Error(codes.Internal, "onecall: the call was refused: the context that Authenticate returned does not derive from the one that it was called with")
+var errAuthenticated = status.Error(codes.Internal, "the call was refused: the context that Authenticate returned does not derive from the one that it was called with")
 
 // end sets the trailers of a call that ends.
 func (s *Server) end(call *served, identified, failed bool, outcome outcomeTrailer) {

@@ -67,7 +67,7 @@ func (m *unaryMethod) bypassed(ctx context.Context, call *served, err error) err
 }
 
 // errBypassed is of a method that calls no interceptor.
-var errBypassed = status.Error(codes.Internal, "onecall: the method's MethodDesc does not call the interceptor that it is given, "+
+var errBypassed = status.Error(codes.Internal, "the method's MethodDesc does not call the interceptor that it is given, "+
 	"which would leave out the service's deadlines, authorization and rules: "+
 	"register the description that protoc-gen-go-grpc generates")
 

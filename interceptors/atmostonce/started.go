@@ -204,7 +204,7 @@ func (s *Server) MarkStarted(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 // errStray is of a call that lost its state.
-var errStray = status.Error(codes.Internal, "onecall: the call's handler was not run: its context does not derive from the one that the call came with; an interceptor replaced it")
+var errStray = status.Error(codes.Internal, "the call's handler was not run: its context does not derive from the one that the call came with; an interceptor replaced it")
 
 // errTwice is of a call whose handler is called a second time.
 var errTwice = refuse(DuplicateCall, "the handler of the call was begun before: an interceptor of the server calls it twice")

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // Idempotency is what an RPC declares of being run more than once, protobuf's
@@ -56,8 +58,12 @@ type Error struct {
 	Problem string
 }
 
+// maxSubjectBytes bounds the bytes of a subject in a text: a .proto may be an
+// instance's.
+const maxSubjectBytes = 300
+
 // Error implements error.
-func (e *Error) Error() string { return e.Subject + ": " + e.Problem }
+func (e *Error) Error() string { return quote.Line(e.Subject, maxSubjectBytes) + ": " + e.Problem }
 
 // FromDescriptor reads the contract of a service. Its errors are *Error.
 func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
@@ -114,7 +120,7 @@ func checkRPCNames(api *API) error {
 		// As proto writes a method: service.method.
 		method := strings.ReplaceAll(rpc.Method[1:], "/", ".")
 		if first, taken := seen[rpc.Name]; taken {
-			return &Error{Subject: method, Problem: "its bus name " + rpc.Name + " is also that of " + first + ": rename one of the two methods"}
+			return &Error{Subject: method, Problem: "its bus name " + quote.Line(rpc.Name, maxSubjectBytes) + " is also that of " + quote.Line(first, maxSubjectBytes) + ": rename one of the two methods"}
 		}
 		seen[rpc.Name] = method
 	}

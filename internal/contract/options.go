@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/onecall-dev/onecall/internal/quote"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 )
 
@@ -19,6 +20,9 @@ const (
 	reservedName   = "default"
 	reservedPrefix = "default."
 )
+
+// maxNameBytes is the longest name of an API, as registries take it.
+const maxNameBytes = 255
 
 var busName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
 
@@ -46,17 +50,20 @@ func CheckName(name string) error {
 		return &Error{Subject: name, Problem: "this is a service of gRPC's own, no API: dial an instance's address for it"}
 	case !busName.MatchString(name) && !protoreflect.FullName(name).IsValid():
 		return &Error{
-			Subject: fmt.Sprintf("API %q", name),
+			Subject: "API " + quote.Text(name),
 			Problem: "not a name of an API: a bus name is like auth or billing.invoices, a full proto name like auth.v1.AuthService",
 		}
 	}
 	return checkName(name, name)
 }
 
-// checkName refuses the reserved names.
+// checkName refuses names that are too long, and the reserved ones.
 func checkName(name, subject string) error {
+	if len(name) > maxNameBytes {
+		return &Error{Subject: subject, Problem: fmt.Sprintf("the API name %s has %d bytes: choose one of %d at most", quote.Text(name), len(name), maxNameBytes)}
+	}
 	if name == reservedName || strings.HasPrefix(name, reservedPrefix) {
-		return &Error{Subject: subject, Problem: fmt.Sprintf("the API name %q is reserved (%s and %s*): choose another in option (onecall.v1.api).name", name, reservedName, reservedPrefix)}
+		return &Error{Subject: subject, Problem: fmt.Sprintf("the API name %s is reserved (%s and %s*): choose another in option (onecall.v1.api).name", quote.Text(name), reservedName, reservedPrefix)}
 	}
 	return nil
 }
@@ -77,8 +84,8 @@ func apiOptions(service protoreflect.ServiceDescriptor) (string, time.Duration, 
 			return "", 0, &Error{Subject: subject, Problem: "option (onecall.v1.api).name is empty: give a name such as auth, or leave the name out to go by " + subject}
 		}
 		if !busName.MatchString(name) {
-			return "", 0, &Error{Subject: subject, Problem: fmt.Sprintf("option (onecall.v1.api).name %q is not a bus name: "+
-				"write lower-case words of letters, digits and underscores, joined by dots, such as billing.invoices", name)}
+			return "", 0, &Error{Subject: subject, Problem: fmt.Sprintf("option (onecall.v1.api).name %s is not a bus name: "+
+				"write lower-case words of letters, digits and underscores, joined by dots, such as billing.invoices", quote.Text(name))}
 		}
 	}
 	if err := checkName(name, subject); err != nil {

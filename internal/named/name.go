@@ -27,7 +27,7 @@ type NameError struct {
 }
 
 // Error implements error.
-func (e *NameError) Error() string { return "no RPC can be named " + e.Name + ": " + e.Problem }
+func (e *NameError) Error() string { return e.Name + ": no RPC has such a name: " + e.Problem }
 
 // GRPCStatus gives the status that status.Code reads.
 func (e *NameError) GRPCStatus() *status.Status {

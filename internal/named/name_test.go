@@ -32,8 +32,8 @@ func TestSplitName(t *testing.T) {
 func TestSplitNameRefuses(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"":                             `no RPC can be named "": the name is empty`,
-		"auth":                         `no RPC can be named "auth": it has no RPC, only one word`,
+		"":                             `"": no RPC has such a name: the name is empty`,
+		"auth":                         `"auth": no RPC has such a name: it has no RPC, only one word`,
 		"auth.":                        "the RPC is missing after the dot",
 		".check_password":              "the API is missing before the dot",
 		".":                            "the API is missing before the dot",
