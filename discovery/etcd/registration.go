@@ -29,9 +29,9 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 		version := r.registrar.change(func() {
 			delete(r.registrar.registrations, reg)
 			sent = reg.sent
-			if reg.up {
-				reg.up, reg.since = false, time.Now()
-				r.registrar.tell()
+			if reg.registered {
+				reg.registered, reg.since = false, time.Now()
+				r.registrar.notify()
 			}
 		})
 		if sent {
@@ -40,15 +40,14 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 	})
 	r.registrar.change(func() {
 		reg.entries = entries
-		reg.born = r.registrar.version + 1
+		reg.sinceVersion = r.registrar.version + 1
 		r.registrar.registrations[reg] = struct{}{}
 	})
 	return reg, nil
 }
 
-// warnOfLoopback logs a warning when the address of an instance is loopback,
-// which callers on other machines cannot reach, and etcd is elsewhere, where they
-// find it.
+// warnOfLoopback logs a warning if an instance has a loopback address and etcd is on
+// another machine: callers on other machines find the address and cannot reach it.
 func (r *Registry) warnOfLoopback(instances []discovery.Instance) {
 	remote := r.config.client().Remote()
 	if remote == "" {
@@ -63,8 +62,8 @@ func (r *Registry) warnOfLoopback(instances []discovery.Instance) {
 	}
 }
 
-// maxDescriptorBytes is the most that etcd takes of an API's descriptors: a
-// request has 1.5 MiB at most, unless etcd is told otherwise.
+// maxDescriptorBytes bounds the descriptors of an API. etcd accepts requests of up to
+// 1.5 MiB by default.
 const maxDescriptorBytes = 1 << 20
 
 // registration is the instances of one call of Register.
@@ -72,26 +71,24 @@ type registration struct {
 	registrar *registrar
 	instances []discovery.Instance
 
-	// The registrar's lock guards the next six: what should stand in etcd, the
-	// version since which it should, whether it was ever sent there, whether and
-	// since when it is registered or not, and whether it ever was.
-	entries map[string]entry
-	born    uint64
-	sent    bool
-	up      bool
-	since   time.Time
-	again   bool
+	// The registrar's lock guards the next six.
+	entries      map[string]entry // desired in etcd
+	sinceVersion uint64           // the version in which they became so
+	sent         bool             // whether they were ever sent to etcd
+	registered   bool             // whether etcd has them, as far as is known
+	since        time.Time        // when registered became what it is
+	before       bool             // whether they were registered before
 
-	// closeOnce withdraws entries and sets closed, the version to wait for: 0
-	// when nothing was ever sent to etcd, so that nothing is to be removed.
+	// closeOnce withdraws the entries and sets closed, the version to wait for: 0 if
+	// nothing was ever sent to etcd, so that there is nothing to remove.
 	closeOnce func()
 	closed    uint64
 }
 
 var _ discovery.Registration = (*registration)(nil)
 
-// encode gives what should stand in etcd when the instances are in a state;
-// "" means their own.
+// encode returns the entries of the instances in a state, or in their own if it is
+// "".
 func (r *registration) encode(state discovery.State) (map[string]entry, error) {
 	entries := make(map[string]entry, len(r.instances))
 	keys := r.registrar.keys
@@ -130,7 +127,7 @@ func (r *registration) apis() string {
 }
 
 // Status implements [discovery.Registration].
-func (r *registration) Status() discovery.Status { return r.registrar.status(r) }
+func (r *registration) Status() discovery.Status { return r.registrar.statusOf(r) }
 
 // Drain implements [discovery.Registration].
 func (r *registration) Drain(ctx context.Context) error {
@@ -161,8 +158,8 @@ func (r *registration) Close(ctx context.Context) error {
 	return nil
 }
 
-// await returns when a version stands in etcd, or why it, or what of it is the
-// registration's, does not.
+// await returns when etcd has a version, or why it has not, or why it did not permit
+// what this registration wrote in it.
 func (r *registration) await(ctx context.Context, version uint64) error {
 	if err := r.registrar.await(ctx, version); err != nil {
 		return err

@@ -6,39 +6,37 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// Stats is how a registry stands just now.
+// Stats is the state of a registry at one moment.
 type Stats struct {
-	// Registrations is how many there are, and Registered how many of them stand
-	// in etcd, as far as is known here.
+	// Registrations is how many registrations there are, and Registered how many of
+	// them are in etcd, as far as this process knows.
 	Registrations, Registered int
-	// LeaseLeft is how long they stay if etcd hears no more of this process; 0
-	// when none stands there.
+	// LeaseLeft is how long they stay in etcd if this process does not renew its lease
+	// any more; 0 without a lease.
 	LeaseLeft time.Duration
-	// WriteError is what keeps this process from writing to etcd, nil when
-	// nothing does.
+	// WriteError is why this process cannot write to etcd, nil if it can.
 	WriteError error
 	// APIs is how many APIs are watched.
 	APIs int
-	// ReadError is what keeps this process from reading from etcd, nil when
-	// nothing does.
+	// ReadError is why this process cannot read from etcd, nil if it can.
 	ReadError *discovery.UnreachableError
-	// Skipped is how many values of instances could not be used since Open, such
-	// as ones that are not JSON or hold an address that nobody can dial.
+	// Skipped counts the values of instances since Open that could not be used, such
+	// as ones that are not JSON or have an address that cannot be dialed.
 	Skipped uint64
 }
 
-// Stats gives how the registry stands just now.
+// Stats returns the present state of the registry.
 func (r *Registry) Stats() Stats {
 	stats := Stats{Skipped: r.watcher.skipped.Load()}
 	r.registrar.mu.Lock()
 	stats.Registrations = len(r.registrar.registrations)
 	for registration := range r.registrar.registrations {
-		if registration.up {
+		if registration.registered {
 			stats.Registered++
 		}
 	}
 	stats.LeaseLeft = max(0, time.Until(r.registrar.expires))
-	stats.WriteError = r.registrar.fault
+	stats.WriteError = r.registrar.err
 	r.registrar.mu.Unlock()
 	if stats.LeaseLeft == 0 {
 		stats.Registered = 0

@@ -69,11 +69,11 @@ func (r *Registry) Descriptors(ctx context.Context, instance discovery.Instance)
 	}
 	client, err := r.conn.Ready(ctx)
 	if err != nil {
-		return "", doing("asking for the descriptors of "+instance.API, err)
+		return "", fmt.Errorf("asking for the descriptors of %s: %w", instance.API, err)
 	}
 	reply, err := client.Get(ctx, r.keys.schema(instance))
 	if err != nil {
-		return "", doing("asking for the descriptors of "+instance.API, err)
+		return "", fmt.Errorf("asking for the descriptors of %s: %w", instance.API, err)
 	}
 	if len(reply.Kvs) == 0 {
 		return "", nil

@@ -401,7 +401,7 @@ func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string,
 			continue
 		}
 		if err != nil {
-			return list{}, doing("listing", err)
+			return list{}, fmt.Errorf("listing: %w", err)
 		}
 		found := reply.Responses[0].GetResponseRange()
 		if listed.revision == 0 {
@@ -436,7 +436,7 @@ func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed
 	case errors.Is(err, rpctypes.ErrPermissionDenied), status.Code(err) == codes.ResourceExhausted: // then there are no names to suggest
 		return nil
 	case err != nil:
-		return doing("listing the known APIs", err)
+		return fmt.Errorf("listing the known APIs: %w", err)
 	}
 	for _, kv := range known.Kvs {
 		if name := r.keys.knownAPI(string(kv.GetKey())); contract.CheckName(name) == nil {
@@ -482,7 +482,7 @@ func (r *watcher) compareSome(life context.Context, some []*watch) error {
 	}
 	reply, err := client.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
-		return doing("comparing", err)
+		return fmt.Errorf("comparing: %w", err)
 	}
 	r.works()
 	for i, w := range some {
@@ -516,7 +516,7 @@ func (r *watcher) watch(ctx, life context.Context, client *clientv3.Client, w *w
 	if r.stream == nil {
 		stream, err := openWatchStream(ctx, life, client, r.limits.kept)
 		if err != nil {
-			return doing("watching", err)
+			return fmt.Errorf("watching: %w", err)
 		}
 		r.stream = stream
 	}
