@@ -14,7 +14,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
@@ -32,7 +32,7 @@ type Bus struct {
 	options  busOptions
 	// contracts are those of the APIs that are linked into the program.
 	contracts *contract.Index
-	caller    *atmostonce.Caller
+	caller    *client.Caller
 	throttle  throttle
 	closed    atomic.Bool
 
@@ -83,7 +83,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	caller := atmostonce.NewCaller()
+	caller := client.NewCaller()
 	if err := checkDialOptions(&read, caller); err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 // checkDialOptions finds options that every connection would fail with, whether
 // they have credentials that exclude the default ones, such as
 // grpc.WithCredentialsBundle, and how large a message they let a call send.
-func checkDialOptions(read *busOptions, caller *atmostonce.Caller) error {
+func checkDialOptions(read *busOptions, caller *client.Caller) error {
 	try := func() error {
 		options, err := dialOptions(*read, caller.NewChannel(), nil)
 		if err != nil {

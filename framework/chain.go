@@ -14,7 +14,8 @@ import (
 	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
@@ -22,11 +23,11 @@ import (
 
 // grpc-go knows policies by name, and takes them only before it is used.
 func init() { //nolint:gochecknoinits // see balancer.Register
-	balancer.Register(atmostonce.NewPolicy(resolver.IncarnationOf, observerOf))
+	balancer.Register(client.NewPolicy(resolver.IncarnationOf, observerOf))
 }
 
 // observerOf returns the observer of a new connection, nil when there is none.
-func observerOf(address grpcresolver.Address) atmostonce.Observer {
+func observerOf(address grpcresolver.Address) client.Observer {
 	if observer := resolver.ObserverOf(address); observer != nil {
 		return observer
 	}
@@ -58,7 +59,7 @@ const streamWorkers = 64
 // outermost interceptor of their shape.
 type chain struct {
 	log    *slog.Logger
-	guard  *atmostonce.Server
+	guard  *server.Server
 	expose bool // what option ExposeErrors sets
 	calls  *underWay
 
@@ -68,7 +69,7 @@ type chain struct {
 	admitted      grpc.StreamServerInterceptor // streams, by the guard
 }
 
-func newChain(serve serveOptions, guard *atmostonce.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) *chain {
+func newChain(serve serveOptions, guard *server.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) *chain {
 	return &chain{
 		log:           serve.log,
 		guard:         guard,
@@ -168,7 +169,7 @@ var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout:
 //
 // What runs around a call at the caller is not an interceptor: see
 // connection.invoke.
-func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
+func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
 	config, err := serviceConfig(bus.balancing, calls, limits)
 	if err != nil {
 		return nil, err
@@ -181,8 +182,8 @@ func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]ti
 	}
 	options = append(options, bus.dial...)
 	return append(options,
-		grpc.WithChainUnaryInterceptor(atmostonce.UnaryClientInterceptor),
-		grpc.WithChainStreamInterceptor(atmostonce.StreamClientInterceptor),
+		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
+		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
 		grpc.WithDisableRetry(),
@@ -193,9 +194,9 @@ func dialOptions(bus busOptions, calls *atmostonce.Channel, limits map[string]ti
 // serviceConfig gives gRPC's service config of a connection
 // (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
 // no health check: the policy watches the health of each connection itself.
-func serviceConfig(balancing map[string]json.RawMessage, calls *atmostonce.Channel, limits map[string]timeout.Limit) (string, error) {
+func serviceConfig(balancing map[string]json.RawMessage, calls *client.Channel, limits map[string]timeout.Limit) (string, error) {
 	config, err := json.Marshal(map[string]any{
-		"loadBalancingConfig": []map[string]any{{atmostonce.PolicyName: map[string]any{
+		"loadBalancingConfig": []map[string]any{{client.PolicyName: map[string]any{
 			"childPolicy": []map[string]json.RawMessage{balancing},
 			"channel":     calls.ID(),
 		}}},

@@ -14,7 +14,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -48,7 +48,7 @@ type channel struct {
 
 	finding finding
 	links   *links
-	calls   *atmostonce.Channel
+	calls   *client.Channel
 }
 
 // newConnection makes the connections to a service, without I/O.
@@ -161,13 +161,13 @@ func (r *route) checkRequest(request any) error {
 
 // attempt sends a call, once: with its limit on its context, or else held to it
 // by the channel.
-func (c *connection) attempt(ctx context.Context, ch *channel, call timeout.Call, limit bool, method string, args, reply any, opts []grpc.CallOption) (*atmostonce.Record, error) {
+func (c *connection) attempt(ctx context.Context, ch *channel, call timeout.Call, limit bool, method string, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
 	if limit {
 		var cancel context.CancelFunc
 		ctx, cancel = call.Context(ctx)
 		defer cancel()
 	}
-	record := ch.calls.NewRecord(ctx, method)
+	record := ch.calls.NewAttempt(ctx, method)
 	defer record.End() // also when an interceptor panics
 	return record, ch.Invoke(record, method, args, reply, opts...)
 }
@@ -180,7 +180,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 	retry := retry{bus: c.bus, route: route}
 	for {
 		before := c.held.finding.now()
-		record := c.held.calls.NewRecord(ctx, method)
+		record := c.held.calls.NewAttempt(ctx, method)
 		begun, err := c.begin(record, route, desc, method, opts)
 		if err == nil {
 			return &stream{ClientStream: begun, retry: retry, conn: c, route: route, record: record}, nil
@@ -195,7 +195,7 @@ func (c *connection) newStream(ctx context.Context, route *route, desc *grpc.Str
 }
 
 // begin begins a stream whose messages are held to their rules.
-func (c *connection) begin(record *atmostonce.Record, route *route, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
+func (c *connection) begin(record *client.Attempt, route *route, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	defer record.End()
 	if !route.rules.Checks() {
 		return c.held.NewStream(record, desc, method, opts...)

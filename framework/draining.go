@@ -3,7 +3,7 @@ package framework
 import (
 	"context"
 
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 )
 
 // Draining returns a channel that is closed when the instance that runs a
@@ -22,4 +22,4 @@ import (
 //	}
 //
 // [ShutdownTimeout] says how long it has for that.
-func Draining(ctx context.Context) <-chan struct{} { return atmostonce.DrainOf(ctx) }
+func Draining(ctx context.Context) <-chan struct{} { return server.DrainOf(ctx) }

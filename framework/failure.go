@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
@@ -43,7 +44,7 @@ type failure struct {
 
 // newFailure returns the failure of an attempt. outcome is that of the whole call,
 // of which record is the last.
-func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err error) failure {
+func newFailure(route *route, record *client.Attempt, outcome Outcome, err error) failure {
 	failed := failure{route: route, outcome: outcome, err: err}
 	own := record.Outcome()
 	switch {
@@ -62,7 +63,7 @@ func newFailure(route *route, record *atmostonce.Record, outcome Outcome, err er
 
 // locate returns the failure with where the attempt that record stands for failed.
 // first is the failure of the call's first attempt; nil if that is this one.
-func (f failure) locate(links *links, record *atmostonce.Record, first *failure) failure {
+func (f failure) locate(links *links, record *client.Attempt, first *failure) failure {
 	f.address, f.first = record.Address(), first
 	own := record.Outcome()
 	f.broken = f.address != "" && own == Unknown && !f.written && !record.Answered(f.err) && status.Code(f.err) == codes.Unavailable

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -238,7 +239,7 @@ func Authenticate(authenticate func(ctx context.Context) (context.Context, error
 // rather than its user: each name takes a session of its own. An empty name
 // changes nothing.
 func WithPrincipal(ctx context.Context, name string) context.Context {
-	return atmostonce.WithPrincipal(ctx, name)
+	return server.WithPrincipal(ctx, name)
 }
 
 // ExposeErrors sends the text of a handler's error that has no gRPC status to the

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/backoff"
 )
 
@@ -73,7 +74,7 @@ func (r *retry) succeeded() {
 
 // outcome returns what is known of the call after its last attempt. If an attempt
 // before that may have run, so may the call.
-func (r *retry) outcome(record *atmostonce.Record) Outcome {
+func (r *retry) outcome(record *client.Attempt) Outcome {
 	last := record.Outcome()
 	if r.repeats > 0 && last != Executed {
 		return Unknown
@@ -83,7 +84,7 @@ func (r *retry) outcome(record *atmostonce.Record) Outcome {
 
 // wait reports whether there is to be another attempt, and waits before it, until
 // ctx ends at the latest.
-func (r *retry) wait(ctx context.Context, record *atmostonce.Record, failed failure) bool {
+func (r *retry) wait(ctx context.Context, record *client.Attempt, failed failure) bool {
 	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(record, failed) {
 		return false
 	}
@@ -96,7 +97,7 @@ func (r *retry) wait(ctx context.Context, record *atmostonce.Record, failed fail
 
 // allowed reports whether another attempt is safe, and may end better than the one
 // that failed.
-func (r *retry) allowed(record *atmostonce.Record, failed failure) bool {
+func (r *retry) allowed(record *client.Attempt, failed failure) bool {
 	code := status.Code(failed.err)
 	notRun := r.bus.options.retry >= RetryNotRun && r.retries-r.repeats < notRunRetries
 	if !record.Settled(failed.err) {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/schema"
@@ -61,7 +61,7 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
 	s := &serving{apis: apis, registry: registry, options: read, incarnation: discovery.NewIncarnation(), health: health.NewServer()}
-	if s.guard, err = atmostonce.NewServer(atmostonce.ServerConfig{
+	if s.guard, err = server.New(server.Config{
 		Incarnation:             s.incarnation,
 		RequireIdentity:         read.admission.RequireIdentity,
 		MaxSessionsPerPrincipal: read.admission.MaxSessionsPerPrincipal,
@@ -86,7 +86,7 @@ type serving struct {
 	registry    discovery.Registry
 	options     serveOptions
 	incarnation discovery.Incarnation
-	guard       *atmostonce.Server
+	guard       *server.Server
 	server      *grpc.Server
 	health      *health.Server
 	underWay    *underWay

@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 )
 
 // stream is a stream whose errors say whether its handler started.
@@ -16,7 +16,7 @@ type stream struct {
 	retry  retry // how it came to be begun
 	conn   *connection
 	route  *route
-	record *atmostonce.Record
+	record *client.Attempt
 }
 
 // RecvMsg implements [grpc.ClientStream].

@@ -17,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -145,7 +146,7 @@ func TestAnOldEntryDoesNotLeadBackToAnOldInstance(t *testing.T) {
 // who it is, as of earlier releases.
 func TestARefusalSaysWhoIsThere(t *testing.T) {
 	t.Parallel()
-	guard, err := atmostonce.NewServer(atmostonce.ServerConfig{Incarnation: discovery.NewIncarnation()})
+	guard, err := server.New(server.Config{Incarnation: discovery.NewIncarnation()})
 	if err != nil {
 		t.Fatal(err)
 	}

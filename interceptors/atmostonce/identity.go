@@ -36,6 +36,10 @@ const (
 	OutcomeExecuted = "executed"
 )
 
+// WindowSize is how far below the highest number of its session a number may
+// arrive and still be admitted.
+const WindowSize = 8192
+
 const (
 	idBytes = 16
 	// idText is the length of 128 bits as text: unpadded base64url.

@@ -8,71 +8,11 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/internal/malformed"
 )
 
-const (
-	// someID and otherID are 128 bits as text.
-	someID  = "AAAAAAAAAAAAAAAAAAAAAQ"
-	otherID = "_-8AAAAAAAAAAAAAAAAAAg"
-	zeroID  = "AAAAAAAAAAAAAAAAAAAAAA"
-)
-
-// malformed are values of the identity's key that are no identity, for a server
-// of an incarnation.
-func malformed(incarnation string) map[string][]string {
-	good := incarnation + "." + otherID + ".1"
-	one := func(value string) []string { return []string{value} }
-	return map[string][]string{
-		"two different identities":           {good, incarnation + "." + otherID + ".2"},
-		"doubled":                            {good, good},
-		"joined by a comma":                  one(good + "," + good),
-		"joined by a comma and a space":      one(good + ", " + good),
-		"with a comma at the end":            one(good + ","),
-		"empty":                              one(""),
-		"only dots":                          one(".."),
-		"only spaces":                        one("   "),
-		"two of three parts":                 one(incarnation + "." + otherID),
-		"four parts":                         one(good + ".1"),
-		"no number":                          one(incarnation + "." + otherID + "."),
-		"cut short in the session":           one(good[:30]),
-		"cut short by one":                   one(incarnation + "." + otherID[1:] + ".1"),
-		"an incarnation cut short":           one(incarnation[1:] + "." + otherID + ".1"),
-		"an incarnation too long":            one("A" + incarnation + "." + otherID + ".1"),
-		"a session too long":                 one(incarnation + "." + otherID + "A.1"),
-		"a zero incarnation":                 one(zeroID + "." + otherID + ".1"),
-		"a zero session":                     one(incarnation + "." + zeroID + ".1"),
-		"number zero":                        one(incarnation + "." + otherID + ".0"),
-		"a number with a plus":               one(incarnation + "." + otherID + ".+1"),
-		"a number with a minus":              one(incarnation + "." + otherID + ".-1"),
-		"a number padded with a zero":        one(incarnation + "." + otherID + ".01"),
-		"a hexadecimal number":               one(incarnation + "." + otherID + ".0x1"),
-		"hexadecimal digits":                 one(incarnation + "." + otherID + ".1f"),
-		"a number with an exponent":          one(incarnation + "." + otherID + ".1e3"),
-		"a number with a point":              one(incarnation + "." + otherID + ".1.0"),
-		"a number with an underscore":        one(incarnation + "." + otherID + ".1_0"),
-		"a number with a grouping comma":     one(incarnation + "." + otherID + ".1,000"),
-		"2^64":                               one(incarnation + "." + otherID + ".18446744073709551616"),
-		"ten times 2^64":                     one(incarnation + "." + otherID + ".99999999999999999999"),
-		"a number of 21 digits":              one(incarnation + "." + otherID + ".100000000000000000000"),
-		"digits of another script":           one(incarnation + "." + otherID + ".\u0661"),
-		"of great length":                    one(strings.Repeat("A", 8000)),
-		"base64 of the other alphabet":       one(incarnation + ".+/8AAAAAAAAAAAAAAAAAAg.1"),
-		"padded base64":                      one(incarnation + ".AAAAAAAAAAAAAAAAAAAAAg==.1"),
-		"padding in place of characters":     one(incarnation + ".AAAAAAAAAAAAAAAAAAAA==.1"),
-		"bits after the 128":                 one(incarnation + ".AAAAAAAAAAAAAAAAAAAAAB.1"),
-		"a line break in the session":        one(incarnation + ".AAAAAAAAAAAAAAAAAAAAA\n.1"),
-		"a carriage return":                  one(incarnation + ".AAAAAAAAAAAAAAAAAAAAA\r.1"),
-		"line breaks beside a whole session": one(incarnation + ".\r\n" + otherID[2:] + ".1"),
-		"a line break at the end":            one(good + "\n"),
-		"a space in front":                   one(" " + good),
-		"a space at the end":                 one(good + " "),
-		"a space in front of the number":     one(incarnation + "." + otherID + ". 1"),
-		"a tab at the end":                   one(good + "\t"),
-		"a zero byte at the end":             one(good + "\x00"),
-		"other separators":                   one(incarnation + ":" + otherID + ":1"),
-		"the parts in another order":         one("1." + otherID + "." + incarnation),
-	}
-}
+// someID is 128 bits as text.
+const someID = "AAAAAAAAAAAAAAAAAAAAAQ"
 
 func TestAnIdentityIsReadBackFromItsText(t *testing.T) {
 	t.Parallel()
@@ -90,7 +30,7 @@ func TestAnIdentityIsReadBackFromItsText(t *testing.T) {
 
 func TestAMalformedIdentityIsNotRead(t *testing.T) {
 	t.Parallel()
-	for title, values := range malformed(someID) {
+	for title, values := range malformed.Identities(someID) {
 		if len(values) != 1 {
 			continue
 		}
@@ -100,7 +40,7 @@ func TestAMalformedIdentityIsNotRead(t *testing.T) {
 			if err == nil || got != (atmostonce.Identity{}) {
 				t.Fatalf("ParseIdentity(%q) = %v, %v; want an error", values[0], got, err)
 			}
-			if strings.Contains(err.Error(), otherID) {
+			if strings.Contains(err.Error(), malformed.Session) {
 				t.Errorf("the error tells the session: %v", err)
 			}
 		})
@@ -126,9 +66,9 @@ func TestASessionSaysWhenItWasCreatedAndHidesWhatItIs(t *testing.T) {
 }
 
 func FuzzParseIdentity(f *testing.F) {
-	f.Add(someID + "." + otherID + ".1")
-	f.Add(someID + "." + otherID + ".18446744073709551615")
-	for _, values := range malformed(someID) {
+	f.Add(someID + "." + malformed.Session + ".1")
+	f.Add(someID + "." + malformed.Session + ".18446744073709551615")
+	for _, values := range malformed.Identities(someID) {
 		f.Add(values[0])
 	}
 	f.Fuzz(func(t *testing.T, value string) {

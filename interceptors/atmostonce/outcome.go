@@ -1,15 +1,6 @@
 package atmostonce
 
-import (
-	"fmt"
-
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-
-	"github.com/onecall-dev/onecall/discovery"
-)
+import "fmt"
 
 // Outcome is what is known of a call that failed: did its handler start?
 type Outcome int
@@ -41,41 +32,5 @@ func (o Outcome) String() string {
 		return "the call ran"
 	default:
 		return fmt.Sprintf("Outcome(%d)", int(o))
-	}
-}
-
-// told reads what the trailer of an error reply says, and whether it is from the
-// instance that the call was bound to; another one's is not believed.
-func told(trailer metadata.MD, bound discovery.Incarnation) (outcome Outcome, fromBound bool) {
-	says, from := trailer[OutcomeKey], trailer[IncarnationKey]
-	if len(from) != 1 || bound.IsZero() || from[0] != bound.String() {
-		return Unknown, false
-	}
-	if len(says) != 1 {
-		return Unknown, len(says) == 0
-	}
-	switch says[0] {
-	case OutcomeRefused:
-		return Refused, true
-	case OutcomeExecuted:
-		return Executed, true
-	default:
-		return Unknown, true
-	}
-}
-
-// answered reports whether the error of a call is the status of a reply. What
-// arrived in trailers is: a reply of nothing but a status has the content type
-// there. And some codes are never made by a gRPC library
-// (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
-func answered(info balancer.DoneInfo) bool {
-	if !info.BytesReceived && len(info.Trailer) == 0 {
-		return false
-	}
-	switch status.Code(info.Err) {
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.DataLoss:
-		return true
-	default:
-		return len(info.Trailer) > 0
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -49,30 +48,18 @@ const (
 	LedgerUnavailable Reason = "LEDGER_UNAVAILABLE"
 )
 
+// Reasons returns all reasons.
+func Reasons() []Reason {
+	return []Reason{
+		WrongInstance, DuplicateCall, LateCall, SessionLimit, SessionExpired,
+		SessionAhead, MalformedIdentity, IdentityRequired, Draining, LedgerUnavailable,
+	}
+}
+
 // SessionKept is the least time for which a server remembers a session after a
 // call of it was marked. It is counted by the server in seconds, so a caller
 // that reckons with it leaves a margin.
 const SessionKept = 24 * time.Hour
-
-// code is the gRPC code of a refusal. It is one that proxies do not retry: a
-// malformed identity is the call's own fault, the rest depends on the server's
-// state.
-func (r Reason) code() codes.Code {
-	if r == MalformedIdentity {
-		return codes.InvalidArgument
-	}
-	return codes.FailedPrecondition
-}
-
-// refuse is the error of a refusal.
-func refuse(reason Reason, message string) error {
-	refusal := status.New(reason.code(), message)
-	detailed, err := refusal.WithDetails(&errdetails.ErrorInfo{Reason: string(reason), Domain: Domain})
-	if err != nil { // the detail cannot be encoded: it always can
-		return refusal.Err()
-	}
-	return detailed.Err()
-}
 
 // ReasonOf gives the reason of a refusal, "" when err is none.
 func ReasonOf(err error) Reason {

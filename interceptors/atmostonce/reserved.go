@@ -1,89 +1,37 @@
 package atmostonce
 
 import (
-	"context"
-	"slices"
 	"strings"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
-// retryAttemptKey is the metadata in which go-grpc-middleware's retry
-// interceptor counts attempts after the first.
-const retryAttemptKey = "x-retry-attempt"
-
-var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry interceptor sends this call again around the bus, "+
-	"so it could run twice: remove it; the bus issues calls again by itself where that is safe")
-
-// prepare gives a call's context without the outgoing metadata whose keys begin
-// with [Prefix], which only the framework may send: what a program or a gateway
-// put there is not passed on. It refuses a call that is a retry of one that the
-// framework cannot know.
-func prepare(ctx context.Context) (context.Context, error) {
-	outgoing, ok := metadata.FromOutgoingContext(ctx)
-	if !ok {
-		return ctx, nil
-	}
-	found := false
-	if attempts := outgoing[retryAttemptKey]; len(attempts) > 0 {
-		if slices.Equal(attempts, incomingValues(ctx, retryAttemptKey)) {
-			// A handler passes on the metadata that it was called with: they
-			// count attempts of its own caller's call, not of this one.
-			delete(outgoing, retryAttemptKey)
-			found = true
-		} else if record := recordOf(ctx); record != nil && record.mayBind() {
-			return nil, errRetriedOutside
-		}
-	}
-	for key := range outgoing {
-		if strings.HasPrefix(key, Prefix) {
-			delete(outgoing, key)
-			found = true
-		}
-	}
-	if !found {
-		return ctx, nil
-	}
-	return metadata.NewOutgoingContext(ctx, outgoing), nil
+// isReserved reports whether a metadata key begins with [Prefix], in any case.
+func isReserved(key string) bool {
+	return len(key) >= len(Prefix) && strings.EqualFold(key[:len(Prefix)], Prefix)
 }
 
-// UnaryClientInterceptor keeps reserved metadata and retries from calls; it is
-// the innermost, so that no other can put them back.
-func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, err := prepare(ctx)
-	if err != nil {
-		return err
-	}
-	err = invoker(ctx, method, req, reply, conn, opts...)
-	if record := recordOf(ctx); err != nil && record != nil {
-		record.failed(err)
-		if unwritable(req, opts, err) {
-			record.unwritten()
+// HasReserved reports whether a key of the metadata is reserved.
+func HasReserved(md metadata.MD) bool {
+	for key := range md {
+		if isReserved(key) {
+			return true
 		}
 	}
-	hideReserved(opts)
-	return err
+	return false
 }
 
-// StreamClientInterceptor keeps reserved metadata and retries from streams,
-// likewise.
-func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, err := prepare(ctx)
-	if err != nil {
-		return nil, err
+// WithoutReserved returns the metadata without the reserved keys: md itself if
+// there are none, else a copy that shares the values.
+func WithoutReserved(md metadata.MD) metadata.MD {
+	if !HasReserved(md) {
+		return md
 	}
-	stream, err := streamer(ctx, desc, conn, method, opts...)
-	record := recordOf(ctx)
-	switch {
-	case record == nil:
-		return stream, err
-	case err != nil:
-		record.failed(err)
-		return nil, err
-	default:
-		return &callerStream{ClientStream: stream, record: record, desc: desc, opts: opts}, nil
+	kept := make(metadata.MD, len(md))
+	for key, values := range md {
+		if !isReserved(key) {
+			kept[key] = values
+		}
 	}
+	return kept
 }

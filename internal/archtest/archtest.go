@@ -69,6 +69,10 @@ var kit = []string{
 // plugIns are packages below a concern that fill an interface of its.
 var plugIns = []string{"./interceptors/atmostonce/etcdledger", "./interceptors/atmostonce/ledgertest"}
 
+// halves are the two sides of a concern that has one at the caller and one at the
+// server. What both need is in their parent.
+var halves = []string{"./interceptors/atmostonce/client", "./interceptors/atmostonce/server"}
+
 // Rules are the module's.
 var Rules = []Rule{
 	{
@@ -96,10 +100,18 @@ var Rules = []Rule{
 		Name:      "interceptors/<concern> imports of this module discovery and backoff at most",
 		Reason:    "a concern that knows its siblings or the facade can't be used, tested or left out alone",
 		Importers: []string{"./interceptors/..."},
-		Except:    plugIns,
+		Except:    slices.Concat(plugIns, halves),
 		Forbidden: []string{"./..."},
 		Allowed:   []string{"./discovery", "./internal/backoff"},
-		InTests:   append([]string{"./interceptors/atmostonce/ledgertest"}, kit...),
+		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed"}, kit...),
+	},
+	{
+		Name:      "a half of a concern imports of this module its parent, discovery and backoff at most",
+		Reason:    "a program that only calls must not build the server's half, and what both need is a value of the wire",
+		Importers: halves,
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./internal/backoff"},
+		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed", "./interceptors/atmostonce/ledgertest"}, kit...),
 	},
 	{
 		Name:      "a ledger imports of this module atmostonce, discovery and the etcd client at most",

@@ -93,13 +93,28 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 		},
 		{
 			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/atmostonce/planted.go",
-			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/ledgertest", module + "internal/etcdclient"},
+			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/client", module + "internal/etcdclient"},
 			[]string{module + "discovery"},
 		},
 		{
 			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/atmostonce/planted_test.go",
-			[]string{module + "interceptors/atmostonce/etcdledger"},
-			[]string{module + "interceptors/atmostonce", module + "interceptors/atmostonce/ledgertest"},
+			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/ledgertest"},
+			[]string{module + "interceptors/atmostonce", module + "interceptors/atmostonce/internal/malformed"},
+		},
+		{
+			"a half of a concern imports of this module its parent, discovery and backoff at most", "interceptors/atmostonce/client/planted.go",
+			[]string{module + "interceptors/atmostonce/server", module + "interceptors/atmostonce/ledgertest", module + "framework"},
+			[]string{module + "discovery", module + "interceptors/atmostonce", module + "internal/backoff", "google.golang.org/grpc"},
+		},
+		{
+			"a half of a concern imports of this module its parent, discovery and backoff at most", "interceptors/atmostonce/server/planted.go",
+			[]string{module + "interceptors/atmostonce/client", module + "interceptors/atmostonce/etcdledger", module + "internal/contract"},
+			[]string{module + "discovery", module + "interceptors/atmostonce"},
+		},
+		{
+			"a half of a concern imports of this module its parent, discovery and backoff at most", "interceptors/atmostonce/server/planted_test.go",
+			[]string{module + "interceptors/atmostonce/client"},
+			[]string{module + "interceptors/atmostonce/server", module + "interceptors/atmostonce/ledgertest", module + "interceptors/atmostonce/internal/malformed"},
 		},
 		{
 			"a ledger imports of this module atmostonce, discovery and the etcd client at most", "interceptors/atmostonce/etcdledger/planted.go",

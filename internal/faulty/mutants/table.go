@@ -4,8 +4,8 @@ import "slices"
 
 // The packages that keep the promise.
 const (
-	client    = "./interceptors/atmostonce" // the caller's half
-	admission = "./interceptors/atmostonce" // the server's half
+	client    = "./interceptors/atmostonce/client" // the caller's half
+	admission = "./interceptors/atmostonce/server" // the server's half
 	facade    = "./framework"
 )
 
@@ -22,20 +22,20 @@ func binding() []mutant {
 	return []mutant{
 		{
 			name:   "pick guard off",
-			breaks: "a record that may have left is never bound again",
+			breaks: "an attempt that may have left is never bound again",
 			edits:  guardOff(),
-			suites: of(client, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+			suites: of(client, "TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft"),
 		},
 		{
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
-			edits:  []edit{{pkg: client, in: "binding.Pick", old: "record.bind(bound, *incarnation, ", new: "record.bind(bound, discovery.NewIncarnation(), "}},
+			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, ", new: "attempt.bind(bound, discovery.NewIncarnation(), "}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
-			name:   "binding off: the record is not bound",
+			name:   "binding off: the attempt is not bound",
 			breaks: "a call to an instance that knows identities carries one",
-			edits:  []edit{{pkg: client, in: "binding.Pick", old: "record.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
+			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
 		},
 		{
@@ -55,13 +55,13 @@ func binding() []mutant {
 		{
 			name:   "numbers are drawn however late others are",
 			breaks: "no call is overtaken by as many others as a server's window is wide",
-			edits:  []edit{{pkg: client, in: "counter.draw", old: "last+1 >= c.raise()+windowSize {", new: "last+1 >= c.raise()+8*windowSize {"}},
+			edits:  []edit{{pkg: client, in: "counter.draw", old: "last+1 >= c.raise()+atmostonce.WindowSize {", new: "last+1 >= c.raise()+8*atmostonce.WindowSize {"}},
 			suites: of(client, "TestNoCallIsSoLateThatItLooksLikeACopy"),
 		},
 		{
 			name:   "a caller for each issue",
 			breaks: "a bus has one session, which it renews when it has expired and at no other time",
-			edits:  []edit{{pkg: client, in: "Record.bind", old: "r.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
+			edits:  []edit{{pkg: client, in: "Attempt.bind", old: "a.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 	}
@@ -73,34 +73,34 @@ func told() []mutant {
 		{
 			name:   "a broken connection is told as not sent",
 			breaks: "a call that got a stream may have run, whatever came back",
-			edits:  []edit{{pkg: client, in: "Record.done", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
+			edits:  []edit{{pkg: client, in: "Attempt.done", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
 			suites: []suite{
-				{pkg: client, tests: []string{"TestARecordIsNotBoundAgainOnceItMayHaveLeft"}},
+				{pkg: client, tests: []string{"TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft"}},
 				{pkg: facade, tests: []string{"TestACallIsSentOnceWhateverThePeerSays"}},
 			},
 		},
 		{
 			name:   "a pick under way is told as not sent",
 			breaks: "a call that is bound may be on its way until its pick has ended",
-			edits:  []edit{{pkg: client, in: "Record.Outcome", old: "case r.picked: return Unknown", new: "case r.picked:\n\t\treturn NotSent"}},
-			suites: of(client, "TestARecordIsNotBoundAgainOnceItMayHaveLeft"),
+			edits:  []edit{{pkg: client, in: "Attempt.Outcome", old: "case a.picked: return atmostonce.Unknown", new: "case a.picked:\n\t\treturn atmostonce.NotSent"}},
+			suites: of(client, "TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft"),
 		},
 		{
 			name:   "the outcome is read as refused",
 			breaks: "a handler's error is told as one of a call that ran",
-			edits:  []edit{{pkg: client, in: "told", old: "return Executed, true", new: "return Refused, true"}},
+			edits:  []edit{{pkg: client, in: "parseTrailer", old: "return atmostonce.Executed, true", new: "return atmostonce.Refused, true"}},
 			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
 			name:   "the outcome of another instance is believed",
 			breaks: "an outcome counts only when the instance says it that the call was bound to",
-			edits:  []edit{{pkg: client, in: "told", old: " || from[0] != bound.String()", new: ""}},
+			edits:  []edit{{pkg: client, in: "parseTrailer", old: " || from[0] != bound.String()", new: ""}},
 			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
 			name:   "reserved metadata is passed on",
 			breaks: "a program or a gateway cannot forge an identity",
-			edits:  []edit{{pkg: client, in: "prepare", old: "if strings.HasPrefix(key, Prefix) {", new: "if strings.HasPrefix(key, Prefix) && false {"}},
+			edits:  []edit{{pkg: client, in: "prepare", old: "if strings.HasPrefix(key, atmostonce.Prefix) {", new: "if strings.HasPrefix(key, atmostonce.Prefix) && false {"}},
 			suites: []suite{
 				{pkg: client, tests: []string{"TestReservedMetadataIsNotPassedOn"}},
 				{pkg: facade, tests: []string{"TestACallerCannotForgeAnIdentity"}},
@@ -109,13 +109,13 @@ func told() []mutant {
 		{
 			name:   "what an interceptor left behind is sent",
 			breaks: "nothing is sent of a call that has returned to the program",
-			edits:  []edit{{pkg: client, in: "Record.bindable", old: "case r.ended:", new: "case false:"}},
+			edits:  []edit{{pkg: client, in: "Attempt.bindable", old: "case a.ended:", new: "case false:"}},
 			suites: of(facade, "TestAnAttemptThatAnInterceptorLeftBehindIsNeverSent"),
 		},
 		{
-			name:   "a record takes any call's pick",
+			name:   "an attempt takes any call's pick",
 			breaks: "an interceptor's own call does not take the place of the call",
-			edits:  []edit{{pkg: client, in: "Record.check", old: "case r.channel.id != channel || r.method != method:", new: "case false:"}},
+			edits:  []edit{{pkg: client, in: "Attempt.check", old: "case a.channel.id != channel || a.method != method:", new: "case false:"}},
 			suites: of(facade, "TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall"),
 		},
 		{
@@ -127,16 +127,16 @@ func told() []mutant {
 	}
 }
 
-// guardOff lets a record be bound again after it may have left.
+// guardOff lets an attempt be bound again after it may have left.
 func guardOff() []edit {
 	return []edit{
-		{pkg: client, in: "Record.bindable", old: "case r.picked || r.left:", new: "case false:"},
+		{pkg: client, in: "Attempt.bindable", old: "case a.picked || a.left:", new: "case false:"},
 	}
 }
 
 // detectorOff lets retries of an interceptor pass.
 func detectorOff() []edit {
-	return []edit{{pkg: client, in: "prepare", old: "&& record.mayBind() {", new: "&& record.mayBind() && false {"}}
+	return []edit{{pkg: client, in: "prepare", old: "&& attempt.mayBind() {", new: "&& attempt.mayBind() && false {"}}
 }
 
 // bufferOn lets grpc-go keep a request, so that it can send it again by itself.
@@ -202,7 +202,7 @@ func retries() []mutant {
 		{
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
-			edits:  []edit{{pkg: client, in: "Record.conclude", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.trusted && ReasonOf"}},
+			edits:  []edit{{pkg: client, in: "Attempt.conclude", old: "a.trusted && a.outcome != atmostonce.Executed && atmostonce.ReasonOf", new: "a.trusted && atmostonce.ReasonOf"}},
 			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
@@ -220,13 +220,13 @@ func retries() []mutant {
 		{
 			name:   "issued again for an expired session, however old the call is",
 			breaks: "a call that may be what the server forgot is not issued again",
-			edits:  []edit{{pkg: client, in: "Record.Renew", old: "return r.age() < forgottenAfter", new: "return true"}},
+			edits:  []edit{{pkg: client, in: "Attempt.Renew", old: "return a.age() < forgottenAfter", new: "return true"}},
 			suites: of(client, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
 		},
 		{
 			name:   "an expired session is believed from anybody",
 			breaks: "a refusal of the session counts from the instance that the call was bound to",
-			edits:  []edit{{pkg: client, in: "Record.conclude", old: "r.trusted && r.outcome != Executed && ReasonOf", new: "r.outcome != Executed && ReasonOf"}},
+			edits:  []edit{{pkg: client, in: "Attempt.conclude", old: "a.trusted && a.outcome != atmostonce.Executed && atmostonce.ReasonOf", new: "a.outcome != atmostonce.Executed && atmostonce.ReasonOf"}},
 			suites: of(client, "TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone"),
 		},
 		{
@@ -256,13 +256,13 @@ func server() []mutant {
 		{
 			name:   "the outcome trailer always says refused",
 			breaks: "the trailer says whether the handler ran",
-			edits:  []edit{{pkg: admission, in: "served.end", old: "return OutcomeExecuted", new: "return OutcomeRefused"}},
+			edits:  []edit{{pkg: admission, in: "served.end", old: "return atmostonce.OutcomeExecuted", new: "return atmostonce.OutcomeRefused"}},
 			suites: of(admission, "TestAnErrorReplySaysWhetherTheHandlerRan"),
 		},
 		{
 			name:   "a duplicate is told as refused",
 			breaks: "a copy's refusal does not say that the call never ran",
-			edits:  []edit{{pkg: admission, in: "Server.judge", old: `s.refuse(ctx, DuplicateCall, "",`, new: "s.refuse(ctx, DuplicateCall, OutcomeRefused,"}},
+			edits:  []edit{{pkg: admission, in: "Server.judge", old: `s.refuse(ctx, atmostonce.DuplicateCall, "",`, new: "s.refuse(ctx, atmostonce.DuplicateCall, atmostonce.OutcomeRefused,"}},
 			suites: of(admission, "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
 		},
 		{
@@ -314,7 +314,7 @@ func places() []mutant {
 		{
 			name:   "what an inner instance says is passed on",
 			breaks: "a handler cannot speak in its server's name by passing on an inner call's trailer",
-			edits:  []edit{{pkg: client, in: "hideReserved", old: "*opt.TrailerAddr = withoutReserved(*opt.TrailerAddr)", new: ""}},
+			edits:  []edit{{pkg: client, in: "hideReserved", old: "*opt.TrailerAddr = atmostonce.WithoutReserved(*opt.TrailerAddr)", new: ""}},
 			suites: of(facade, "TestATrailerThatAHandlerPassesOnIsNotBelievedAsItsServers"),
 		},
 		{
@@ -401,7 +401,7 @@ func windows() []mutant {
 		{
 			name:   "a number below the window is admitted",
 			breaks: "what is too old to be known is refused",
-			edits:  []edit{{pkg: admission, in: "window.admit", old: "*highest-seq >= windowSize:", new: "*highest-seq >= 2*windowSize:"}},
+			edits:  []edit{{pkg: admission, in: "window.admit", old: "*highest-seq >= atmostonce.WindowSize:", new: "*highest-seq >= 2*atmostonce.WindowSize:"}},
 			suites: of(admission, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce"),
 		},
 		{

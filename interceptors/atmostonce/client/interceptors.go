@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+)
+
+// retryAttemptKey is the metadata in which go-grpc-middleware's retry
+// interceptor counts attempts after the first.
+const retryAttemptKey = "x-retry-attempt"
+
+var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry interceptor sends this call again around the bus, "+
+	"so it could run twice: remove it; the bus issues calls again by itself where that is safe")
+
+// prepare gives a call's context without the outgoing metadata whose keys begin
+// with [atmostonce.Prefix], which only the framework may send: what a program or a gateway
+// put there is not passed on. It refuses a call that is a retry of one that the
+// framework cannot know.
+func prepare(ctx context.Context) (context.Context, error) {
+	outgoing, ok := metadata.FromOutgoingContext(ctx)
+	if !ok {
+		return ctx, nil
+	}
+	found := false
+	if attempts := outgoing[retryAttemptKey]; len(attempts) > 0 {
+		if slices.Equal(attempts, metadata.ValueFromIncomingContext(ctx, retryAttemptKey)) {
+			// A handler passes on the metadata that it was called with: they
+			// count attempts of its own caller's call, not of this one.
+			delete(outgoing, retryAttemptKey)
+			found = true
+		} else if attempt := attemptOf(ctx); attempt != nil && attempt.mayBind() {
+			return nil, errRetriedOutside
+		}
+	}
+	for key := range outgoing {
+		if strings.HasPrefix(key, atmostonce.Prefix) {
+			delete(outgoing, key)
+			found = true
+		}
+	}
+	if !found {
+		return ctx, nil
+	}
+	return metadata.NewOutgoingContext(ctx, outgoing), nil
+}
+
+// UnaryClientInterceptor keeps reserved metadata and retries from calls; it is
+// the innermost, so that no other can put them back.
+func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, err := prepare(ctx)
+	if err != nil {
+		return err
+	}
+	err = invoker(ctx, method, req, reply, conn, opts...)
+	if attempt := attemptOf(ctx); err != nil && attempt != nil {
+		attempt.failed(err)
+		if unwritable(req, opts, err) {
+			attempt.unwritten()
+		}
+	}
+	hideReserved(opts)
+	return err
+}
+
+// StreamClientInterceptor keeps reserved metadata and retries from streams,
+// likewise.
+func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, err := prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := streamer(ctx, desc, conn, method, opts...)
+	attempt := attemptOf(ctx)
+	switch {
+	case attempt == nil:
+		return stream, err
+	case err != nil:
+		attempt.failed(err)
+		return nil, err
+	default:
+		return &callerStream{ClientStream: stream, attempt: attempt, desc: desc, opts: opts}, nil
+	}
+}
+
+// hideReserved removes reserved keys from the metadata that call options have
+// received, so that a handler that passes on an inner call's trailer does not
+// pass on what the inner instance says of the inner call.
+func hideReserved(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch opt := opt.(type) {
+		case grpc.HeaderCallOption:
+			*opt.HeaderAddr = atmostonce.WithoutReserved(*opt.HeaderAddr)
+		case grpc.TrailerCallOption:
+			*opt.TrailerAddr = atmostonce.WithoutReserved(*opt.TrailerAddr)
+		}
+	}
+}

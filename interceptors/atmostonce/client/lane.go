@@ -1,0 +1,155 @@
+package client
+
+import (
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+)
+
+// lane numbers the calls of a caller to one incarnation, so that no call is
+// overtaken by as many others as a server's window is wide: the server would take
+// the late one for a copy. A call can be that late in normal operation: it waits
+// for a stream while grpc-go gives free ones to newer calls.
+//
+// Before the next number would be so far above the lowest whose call has not
+// ended, the lane goes on with another counter, of a session of its own. It comes
+// back to a counter once its late calls have ended, so there are never more
+// counters than calls under way. Its methods are safe for all goroutines.
+type lane struct {
+	incarnation discovery.Incarnation
+	now         func() time.Time
+	current     atomic.Pointer[counter]
+
+	mu       sync.Mutex // guards counters, and is held while current is replaced
+	counters []*counter // the first is of the session that all lanes share
+}
+
+// newLane returns a lane that begins with a session.
+func newLane(incarnation discovery.Incarnation, session atmostonce.Session, now func() time.Time) *lane {
+	l := &lane{incarnation: incarnation, now: now, counters: []*counter{newCounter(incarnation, session)}}
+	l.current.Store(l.counters[0])
+	return l
+}
+
+// draw returns the next number, and its counter.
+func (l *lane) draw() (*counter, uint64) {
+	for {
+		current := l.current.Load()
+		if seq := current.draw(); seq != 0 {
+			return current, seq
+		}
+		l.change(current)
+	}
+}
+
+// change puts another counter in the place of one that has no number left: the one
+// that has most, or a new one when none has many.
+func (l *lane) change(spent *counter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current.Load() != spent {
+		return
+	}
+	most, best := uint64(manyNumbers-1), (*counter)(nil)
+	for _, candidate := range l.counters {
+		if left := candidate.left(); left > most {
+			most, best = left, candidate
+		}
+	}
+	if best == nil {
+		best = newCounter(l.incarnation, atmostonce.NewSession(l.now()))
+		l.counters = append(l.counters, best)
+	}
+	l.current.Store(best)
+}
+
+// manyNumbers is how many numbers a counter must have left to become the current
+// one, so that the counter is not changed with each call.
+const manyNumbers = atmostonce.WindowSize / 4
+
+// drop forgets the counter of a session that has expired, if it is there and is
+// not the first.
+func (l *lane) drop(expired atmostonce.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.counters[0]
+	if current := l.current.Load(); current != first && current.session == expired {
+		l.current.Store(first)
+	}
+	l.counters = slices.DeleteFunc(l.counters, func(c *counter) bool { return c != first && c.session == expired })
+}
+
+// counter numbers calls of one session to one incarnation. It draws no number
+// that is atmostonce.WindowSize or more above one whose call has not ended. Its methods are
+// safe for all goroutines.
+type counter struct {
+	session atmostonce.Session
+	// prefix is what the values of all its identities begin with.
+	prefix string
+	last   atomic.Uint64
+	// lowest is the lowest number that has not ended, or was so at some time. It
+	// never falls.
+	lowest atomic.Uint64
+	// over is a ring of a bit for each number from lowest on: set when its call has
+	// ended, and cleared before lowest rises above it.
+	over [atmostonce.WindowSize / wordBits]atomic.Uint64
+
+	raising sync.Mutex // held while lowest is raised
+}
+
+// wordBits is how many numbers a word of the ring has.
+const wordBits = 64
+
+func newCounter(incarnation discovery.Incarnation, session atmostonce.Session) *counter {
+	first := atmostonce.Identity{Incarnation: incarnation, Session: session}.Value()
+	c := &counter{session: session, prefix: strings.TrimSuffix(first, "0")}
+	c.lowest.Store(1)
+	return c
+}
+
+// draw returns the next number, 0 when it would be too far above the lowest.
+func (c *counter) draw() uint64 {
+	for {
+		last := c.last.Load()
+		if last+1 >= c.lowest.Load()+atmostonce.WindowSize && last+1 >= c.raise()+atmostonce.WindowSize {
+			return 0
+		}
+		if c.last.CompareAndSwap(last, last+1) {
+			return last + 1
+		}
+	}
+}
+
+// left returns how many numbers can be drawn.
+func (c *counter) left() uint64 {
+	last := c.last.Load() // first: lowest only rises
+	return c.raise() + atmostonce.WindowSize - 1 - last
+}
+
+// end notes that the call of a number has ended. It is called once for each.
+func (c *counter) end(seq uint64) {
+	c.over[seq/wordBits%uint64(len(c.over))].Or(1 << (seq % wordBits))
+}
+
+// raise raises lowest to the lowest number that has not ended, and returns it.
+func (c *counter) raise() uint64 {
+	c.raising.Lock()
+	defer c.raising.Unlock()
+	lowest := c.lowest.Load()
+	for {
+		word, at := &c.over[lowest/wordBits%uint64(len(c.over))], lowest%wordBits
+		ended := bits.TrailingZeros64(^(word.Load() >> at)) // in a row from lowest on, in this word
+		if ended == 0 {
+			return lowest
+		}
+		word.And(^(^uint64(0) >> (wordBits - ended) << at)) // first: numbers may use the bits when lowest is above them
+		lowest += uint64(ended)                             //nolint:gosec // from 1 to 64
+		c.lowest.Store(lowest)
+	}
+}

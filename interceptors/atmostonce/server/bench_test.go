@@ -1,0 +1,149 @@
+package server
+
+import (
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+)
+
+// BenchmarkAdmit is the critical section alone, with every core at the same
+// session, and with each at one of its own.
+func BenchmarkAdmit(b *testing.B) {
+	type caller struct {
+		session atmostonce.Session
+		seq     atomic.Uint64
+	}
+	for title, shared := range map[string]bool{"one session": true, "a session each": false} {
+		b.Run(title, func(b *testing.B) {
+			s := newSessions(1000, 1000, time.Now)
+			same := &caller{session: atmostonce.NewSession(time.Now())}
+			var refused atomic.Int64
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				c := same
+				if !shared {
+					c = &caller{session: atmostonce.NewSession(time.Now())}
+				}
+				for pb.Next() {
+					if s.admit(someone, c.session, c.seq.Add(1)) != admitted {
+						refused.Add(1) // overtaken by the whole window
+					}
+				}
+			})
+			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
+		})
+	}
+}
+
+// BenchmarkParse is the reading of an identity from its text.
+func BenchmarkParse(b *testing.B) {
+	value := atmostonce.Identity{Incarnation: discovery.NewIncarnation(), Session: atmostonce.NewSession(time.Now()), Seq: 123_456}.Value()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := atmostonce.ParseIdentity(value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkParseAndAdmit is both, without the number's own counter.
+func BenchmarkParseAndAdmit(b *testing.B) {
+	s := newSessions(1, 1, time.Now)
+	identity := atmostonce.Identity{Incarnation: discovery.NewIncarnation(), Session: atmostonce.NewSession(time.Now())}
+	prefix := identity.Value()
+	prefix = prefix[:len(prefix)-1]
+	values := make([]string, b.N)
+	for i := range values {
+		values[i] = prefix + strconv.Itoa(i+1)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, value := range values {
+		parsed, err := atmostonce.ParseIdentity(value)
+		if err != nil || s.admit(someone, parsed.Session, parsed.Seq) != admitted {
+			b.Fatal(parsed, err)
+		}
+	}
+}
+
+// BenchmarkMemory tells what a session takes, in bytes.
+func BenchmarkMemory(b *testing.B) {
+	for range b.N {
+		const count = 1_000_000
+		heap := func() uint64 {
+			runtime.GC()
+			runtime.GC()
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			return stats.HeapAlloc
+		}
+		empty := heap()
+		s := newSessions(count, count, time.Now)
+		created := time.Now()
+		for range count / 10 {
+			s.admit(someone, atmostonce.NewSession(created), 1)
+		}
+		b.ReportMetric(float64(heap()-empty)/(count/10), "B/active")
+		for range 9 {
+			collapseAll(s)
+			for range count / 10 {
+				s.admit(someone, atmostonce.NewSession(created), 1)
+			}
+		}
+		collapseAll(s)
+		b.ReportMetric(float64(heap()-empty)/count, "B/collapsed")
+		all, collapsed, _ := s.count()
+		if all != count || collapsed != count {
+			b.Fatal(all, collapsed)
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+// BenchmarkSweep is how long one shard of a million sessions is locked: when all
+// stay as they are, when all are collapsed, and when as many are forgotten as may be.
+func BenchmarkSweep(b *testing.B) {
+	const count = 1_000_000
+	var stay, collapse, forget time.Duration
+	for range b.N {
+		now := epoch
+		s := newSessions(count, count, func() time.Time { return now })
+		for i := range count {
+			s.admit(someone, numbered(now, i), 1)
+		}
+		each := func(ticks uint32) time.Duration {
+			s.ticks.Add(ticks)
+			start := time.Now()
+			for i := range s.shards {
+				s.sweepShard(&s.shards[i], s.ticks.Load(), s.oldest())
+			}
+			return time.Since(start) / shardCount
+		}
+		stay += each(0)
+		collapse += each(collapseAfter)
+		now = now.Add(2 * horizon)
+		forget += each(forgetAfter)
+	}
+	for unit, total := range map[string]time.Duration{"stay-µs/shard": stay, "collapse-µs/shard": collapse, "forget-µs/shard": forget} {
+		b.ReportMetric(float64(total.Microseconds())/float64(b.N), unit)
+	}
+}
+
+// collapseAll lets a minute pass.
+func collapseAll(s *sessions) {
+	s.ticks.Add(collapseAfter)
+	sweepAll(s, 0)
+}
+
+// sweepAll lets ticks pass and goes through all shards.
+func sweepAll(s *sessions, ticks uint32) {
+	s.sweep(ticks)
+	for range shardCount/sweepShards - 1 {
+		s.sweep(0)
+	}
+}

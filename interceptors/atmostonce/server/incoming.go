@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// The keys under which grpc-go keeps a call's incoming metadata and its stream
+// in the context. They are unexported, so each is learned by asking for it.
+var (
+	incomingKey = keyOf(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
+	streamKey   = keyOf(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
+)
+
+// keyProbe is a context that keeps the key it is asked for.
+type keyProbe struct {
+	context.Context //nolint:containedctx // it is one
+
+	key any
+}
+
+// Value implements [context.Context].
+func (p *keyProbe) Value(key any) any {
+	p.key = key
+	return nil
+}
+
+// keyOf returns the context key that read asks for.
+func keyOf(read func(context.Context)) any {
+	probe := &keyProbe{Context: context.Background()}
+	read(probe)
+	return probe.key
+}
+
+// incomingValues returns the values of a key of the incoming metadata, which
+// must not be changed. It does not copy them, as grpc-go's function does.
+func incomingValues(ctx context.Context, key string) []string {
+	incoming, ok := ctx.Value(incomingKey).(metadata.MD)
+	if !ok {
+		return metadata.ValueFromIncomingContext(ctx, key)
+	}
+	if values, ok := incoming[key]; ok {
+		return values
+	}
+	for name, values := range incoming {
+		if strings.EqualFold(name, key) {
+			return values
+		}
+	}
+	return nil
+}
