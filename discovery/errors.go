@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/onecall-dev/onecall/internal/quote"
 )
@@ -41,6 +42,9 @@ func (e *UnknownAPIError) Error() string {
 		known = "the registry knows no API at all: is this the right registry and namespace?"
 	}
 	if len(e.Nearest) > 0 {
+		if strings.ContainsFunc(e.Nearest[0], unicode.IsUpper) {
+			known = "a service without option (onecall.v1.api).name goes by its full proto name; " + known
+		}
 		known = fmt.Sprintf("did you mean %s? %s", strings.ReplaceAll(quote.Names(e.Nearest, most), ", ", " or "), known)
 	}
 	return fmt.Sprintf("unknown API %s: nobody ever served it; check its name and that a service of it was started (%s)", quote.Text(e.API), known)

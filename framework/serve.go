@@ -136,7 +136,7 @@ func (s *serving) run(ctx context.Context) error {
 	}()
 	listener, err := s.options.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("onecall: Serve: option ListenOn: cannot listen: %w", err)
+		return fmt.Errorf("onecall: Serve: option ListenOn: cannot listen: %w: end what listens there, or give an address of this machine with a free port, such as 127.0.0.1:0", err)
 	}
 	address, err := advertised(listener, s.options.advertise)
 	if err != nil {

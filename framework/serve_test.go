@@ -56,7 +56,7 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 		"registry is nil":       func() error { return framework.Serve(t.Context(), nil, good) },
 		"register is nil":       serve(nil),
 		"no API was registered": serve(func(grpc.ServiceRegistrar) {}),
-		"onecall.test.v1.EchoService: is registered twice": serve(func(apis grpc.ServiceRegistrar) {
+		"onecall.test.v1.EchoService: is registered twice: a server has one implementation of a service: remove one of the two calls that register it": serve(func(apis grpc.ServiceRegistrar) {
 			testv1.RegisterEchoServiceServer(apis, &echo{})
 			testv1.RegisterEchoServiceServer(apis, &echo{})
 		}),
@@ -76,16 +76,16 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 		`default.Service: the API name "default.Service" is reserved`: serve(func(apis grpc.ServiceRegistrar) {
 			apis.RegisterService(&grpc.ServiceDesc{ServiceName: "default.Service"}, &echo{})
 		}),
-		"option ListenOn: cannot listen: listen tcp " + taken.Addr().String() + ": bind: address already in use": serve(good, framework.ListenOn(taken.Addr().String())),
-		`option ListenOn: "8080" is not "host:port"`:                                                             serve(good, framework.ListenOn("8080")),
-		`option AdvertiseAs: ":80" is not "host:port"`:                                                           serve(good, framework.AdvertiseAs(":80")),
-		`option AdvertiseAs: "host:x" has the port "x"`:                                                          serve(good, framework.AdvertiseAs("host:x")),
-		"option AdvertiseAs: is needed, for callers cannot dial":                                                 serve(good, framework.ListenWith(unix())),
-		"option ShutdownTimeout: 0s is not more than zero":                                                       serve(good, framework.ShutdownTimeout(0)),
-		"option Authenticate: the function is nil":                                                               serve(good, framework.Authenticate(nil)),
-		"option Authenticate: is given twice":                                                                    serve(good, framework.Authenticate(nobody), framework.Authenticate(nobody)),
-		"option Logger: is nil":                                                                                  serve(good, framework.Logger(nil)),
-		"option 1 is nil":                                                                                        serve(good, nil),
+		"option ListenOn: cannot listen: listen tcp " + taken.Addr().String() + ": bind: address already in use: end what listens there, or give an address": serve(good, framework.ListenOn(taken.Addr().String())),
+		`option ListenOn: "8080" is not "host:port"`:             serve(good, framework.ListenOn("8080")),
+		`option AdvertiseAs: ":80" is not "host:port"`:           serve(good, framework.AdvertiseAs(":80")),
+		`option AdvertiseAs: "host:x" has the port "x"`:          serve(good, framework.AdvertiseAs("host:x")),
+		"option AdvertiseAs: is needed, for callers cannot dial": serve(good, framework.ListenWith(unix())),
+		"option ShutdownTimeout: 0s is not more than zero":       serve(good, framework.ShutdownTimeout(0)),
+		"option Authenticate: the function is nil":               serve(good, framework.Authenticate(nil)),
+		"option Authenticate: is given twice":                    serve(good, framework.Authenticate(nobody), framework.Authenticate(nobody)),
+		"option Logger: is nil":                                  serve(good, framework.Logger(nil)),
+		"option 1 is nil":                                        serve(good, nil),
 		"option ServerOptions: The unary server interceptor was already set": serve(good, framework.ServerOptions(grpc.UnaryInterceptor(
 			func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 				return handler(ctx, req)

@@ -4,6 +4,7 @@ package nearest
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // maxLength bounds the names that are compared: the work grows with the product
@@ -14,7 +15,7 @@ const maxLength = 128
 // nearest first, at most limit. A name may be off by a third of its letters:
 // one that was added, left out or replaced counts one, and so do two
 // neighbours that changed places (the Damerau-Levenshtein distance, optimal
-// string alignment). Case does not count.
+// string alignment). Case does not count. Names that begin with name and a dot come last.
 func Names(name string, known []string, limit int) []string {
 	type candidate struct {
 		name string
@@ -27,6 +28,8 @@ func Names(name string, known []string, limit int) []string {
 		}
 		if off := distance(fold(name), fold(other)); off <= max(len(name), len(other))/3 {
 			near = append(near, candidate{other, off})
+		} else if strings.HasPrefix(other, name+".") {
+			near = append(near, candidate{other, maxLength})
 		}
 	}
 	slices.SortFunc(near, func(a, b candidate) int {

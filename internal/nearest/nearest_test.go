@@ -17,6 +17,7 @@ func TestNames(t *testing.T) {
 		"bilings":         {"billing"},
 		"billing.invoice": {"billing.invoices"},
 		"usr":             {"user"},
+		"billing":         {"billing", "billing.invoices"}, // the whole before what begins with it
 		"":                {},
 		"zebra":           {},
 		"a":               {},

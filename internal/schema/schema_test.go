@@ -308,3 +308,25 @@ func BenchmarkSchema(b *testing.B) {
 		})
 	}
 }
+
+func TestAnImportByAnotherPathIsNamedWithItsRemedy(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"proto/onecall/v1/options.proto": `proto/onecall/v1/options.proto is imported and not linked into the program: import it as "onecall/v1/options.proto", with the folder above onecall/ as an import path`,
+		"other/shared.proto":             "other/shared.proto is imported and not linked into the program: import it by the path that its Go code was generated with, and link that code in",
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			file, err := protodesc.FileOptions{AllowUnresolvable: true}.New(&descriptorpb.FileDescriptorProto{
+				Name: new("shop.proto"), Syntax: new("proto3"), Dependency: []string{path},
+				Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("ShopService")}},
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := schema.Of(file.Services().Get(0)).Pack(); err == nil || err.Error() != want {
+				t.Errorf("Pack = %v, want %s", err, want)
+			}
+		})
+	}
+}
