@@ -23,18 +23,18 @@ func (e *IdentityError) Error() string {
 
 // requireIdentity returns why RequireIdentity forbids to call an instance, nil when
 // it does not.
-func (c *connection) requireIdentity(instance discovery.Instance) error {
-	if !c.bus.options.identified || !instance.Incarnation.IsZero() {
+func (a *api) requireIdentity(instance discovery.Instance) error {
+	if !a.bus.options.identified || !instance.Incarnation.IsZero() {
 		return nil
 	}
-	return &IdentityError{API: c.api, Address: instance.Address}
+	return &IdentityError{API: a.name, Address: instance.Address}
 }
 
 // logAnonymous logs once that calls of the API have no identity.
-func (c *connection) logAnonymous(address string) {
-	if c.anonymous.Swap(true) { // no lock: the program's logger may make such a call
+func (a *api) logAnonymous(address string) {
+	if a.anonymous.Swap(true) { // no lock: the program's logger may make such a call
 		return
 	}
-	c.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+
-		"Serve the API with framework.Serve, or have option RequireIdentity refuse such instances", "api", c.api, "address", address)
+	a.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+
+		"Serve the API with framework.Serve, or have option RequireIdentity refuse such instances", "api", a.name, "address", address)
 }

@@ -55,7 +55,7 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 		return nil, notSentBecause(err)
 	}
 	reply := rpc.newReply()
-	if err := rpc.route.conn.invoke(ctx, rpc.route, rpc.method, request, reply, options); err != nil {
+	if err := rpc.route.call(ctx, request, reply, options); err != nil {
 		return nil, err
 	}
 	return &Reply{rpc: name, message: reply, types: rpc.types}, nil
@@ -94,7 +94,6 @@ func notSentBecause(err error) error {
 // namedRPC is what a call by name needs.
 type namedRPC struct {
 	route  *route
-	method string
 	plan   *named.Plan
 	types  schema.Types
 	output protoreflect.MessageDescriptor
@@ -102,7 +101,10 @@ type namedRPC struct {
 	digest string
 }
 
-// newReply gives a message for the reply.
+// isCurrent reports whether the schema is the program's own or that of an instance.
+func (r *namedRPC) isCurrent() bool { return r.digest == "" || r.route.client.api.isCurrent(r.digest) }
+
+// newReply returns a message for the reply.
 func (r *namedRPC) newReply() proto.Message {
 	if found, err := r.types.FindMessageByName(r.output.FullName()); err == nil {
 		return found.New().Interface()
@@ -115,7 +117,7 @@ func (r *namedRPC) newReply() proto.Message {
 // options are the call's, with the time that it took to ask.
 func (b *Bus) named(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*namedRPC, []grpc.CallOption, error) {
 	known, ok := b.knownByName(name)
-	if ok && positional == nil && b.current(known) {
+	if ok && positional == nil && known.isCurrent() {
 		return known, options, nil
 	}
 	api, rpc, err := named.SplitName(name)
@@ -150,7 +152,7 @@ func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.S
 		return own, "", options, nil
 	}
 	start := time.Now()
-	found, digest, err := b.publishedSchema(ctx, api, name, rpc, options)
+	found, digest, err := b.remoteSchema(ctx, api, name, rpc, options)
 	if err != nil && own != nil && ctx.Err() == nil && !b.closed.Load() {
 		err = unlisted(own.Service, api, rpc, err)
 	}
@@ -215,9 +217,9 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 		return nil, err
 	}
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
-	out := &namedRPC{method: path, plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
+	out := &namedRPC{plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
 	if serviceNamed(string(found.Service.FullName())) == found.Service {
-		out.route, err = b.addRoute(context.Background(), path, nil) // linked in: it waits for nothing
+		out.route, err = b.route(context.Background(), path, nil) // linked in: it waits for nothing
 		return out, err
 	}
 	described, err := contract.FromDescriptor(found.Service)
@@ -228,11 +230,11 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	if err != nil {
 		return nil, faulty(name, err)
 	}
-	conn, err := b.connect(connectionKey{api, described.Service}, name)
+	client, err := b.connect(api, described.Service, name)
 	if err != nil {
 		return nil, err
 	}
-	out.route = newRoute(described, path, conn, rules)
+	out.route = newRoute(client, described, path, &described.RPCs[method.Index()], rules)
 	return out, nil
 }
 

@@ -168,7 +168,7 @@ var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout:
 // defaults, which they may change, and what they may not.
 //
 // What runs around a call at the caller is not an interceptor: see
-// connection.invoke.
+// route.call.
 func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
 	config, err := serviceConfig(bus.balancing, calls, limits)
 	if err != nil {

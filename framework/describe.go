@@ -88,7 +88,7 @@ func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	found := b.ownSchema(api, "")
 	if found == nil {
 		var err error
-		if found, _, err = b.publishedSchema(ctx, api, api, "", nil); err != nil {
+		if found, _, err = b.remoteSchema(ctx, api, api, "", nil); err != nil {
 			return nil, err
 		}
 	}

@@ -41,7 +41,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if err != nil {
 		return err
 	}
-	return route.conn.invoke(ctx, route, method, args, reply, opts)
+	return route.call(ctx, args, reply, opts)
 }
 
 // NewStream begins a stream, as [Bus.NewStream] does, of the methods that
@@ -51,7 +51,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	if err != nil {
 		return nil, err
 	}
-	return route.conn.newStream(ctx, route, desc, method, opts)
+	return route.newStream(ctx, desc, opts)
 }
 
 // Ready waits until an instance is connected, as [Bus.Ready] does.
@@ -63,28 +63,28 @@ func (c *Conn) Close() error { return c.bus.Close() }
 
 func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption) (*route, error) {
 	if service, _, ok := contract.SplitMethod(method); ok && ctx != nil && contract.IsBuiltin(service) {
-		return c.infrastructure(method)
+		return c.builtin(method)
 	}
 	route, err := c.bus.route(ctx, method, opts)
 	if err != nil {
 		return nil, err
 	}
-	if route.conn.api != c.api {
+	if route.client.api.name != c.api {
 		return nil, invalid(route.rpc, "it is not of API %s, which this connection was dialled to: Dial its own API or use a Bus", c.api)
 	}
 	return route, nil
 }
 
-// infrastructure returns the route of a method of gRPC's own services, which every
+// builtin returns the route of a method of gRPC's own services, which every
 // instance serves: over the connections of the program's service, if it has one.
-func (c *Conn) infrastructure(method string) (*route, error) {
-	to := connectionKey{api: c.api}
+func (c *Conn) builtin(path string) (*route, error) {
+	service := ""
 	if services := c.bus.linkedServices(c.api); len(services) == 1 {
-		to.service = services[0]
+		service = services[0]
 	}
-	conn, err := c.bus.connect(to, method)
+	client, err := c.bus.connect(c.api, service, path)
 	if err != nil {
 		return nil, err
 	}
-	return &route{rpc: shownName(method), conn: conn, limit: timeout.Declared(0, 0), listed: true}, nil
+	return &route{path: path, rpc: shownName(path), client: client, limit: timeout.Declared(0, 0), listed: true}, nil
 }

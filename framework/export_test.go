@@ -3,6 +3,7 @@ package framework
 import (
 	"context"
 	"net"
+	"sync"
 
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -22,25 +23,50 @@ var Policies = policies
 func Kept(b *Bus) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(*b.routes.Load()) + len(b.connections) + len(b.rules) + len(b.published)
+	kept := len(*b.routes.Load()) + len(b.apis)
+	for _, of := range b.apis {
+		kept += len(of.clients)
+	}
+	return kept
 }
 
-// KeptVerdicts counts the schemas of instances of which a bus keeps what it found.
-func KeptVerdicts(b *Bus) (count int) {
+// KeptChecks counts the schemas of instances of which a bus keeps the result.
+func KeptChecks(b *Bus) (count int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, conn := range b.connections {
-		conn.drift.mu.Lock()
-		count += len(conn.drift.verdicts)
-		conn.drift.mu.Unlock()
+	for _, of := range b.apis {
+		of.checker.mu.Lock()
+		count += len(of.checker.checks)
+		of.checker.mu.Unlock()
 	}
 	return count
+}
+
+// WhileLocked runs f while another goroutine holds the locks of a bus and of its
+// APIs.
+func WhileLocked(b *Bus, f func()) {
+	locks := []*sync.Mutex{&b.mu}
+	for _, of := range b.apis {
+		for _, client := range of.clients {
+			locks = append(locks, &client.mu)
+		}
+		locks = append(locks, &of.watch.mu, &of.schemas.mu, &of.checker.mu)
+	}
+	for _, lock := range locks {
+		lock.Lock()
+	}
+	defer func() {
+		for _, lock := range locks {
+			lock.Unlock()
+		}
+	}()
+	f()
 }
 
 // BeforeUnpack has a bus that has made no call yet call hold before it reads a
 // schema.
 func BeforeUnpack(b *Bus, hold func()) {
-	b.fetching.unpacked = func(packed, service string) (*schema.Schema, error) {
+	b.fetcher.unpacked = func(packed, service string) (*schema.Schema, error) {
 		hold()
 		return schema.Unpack(packed, service)
 	}

@@ -17,11 +17,11 @@ import (
 
 // failure is a failed attempt of a call.
 type failure struct {
-	route   *route
+	rpc     string // the bus name
 	outcome Outcome
-	// problem is why no instance could be found, if there was none all the
-	// while; nil otherwise.
-	problem *problem
+	// unavailable is set only if there was no instance from before the attempt until
+	// after it failed.
+	unavailable *unavailable
 	// written says that a handler may have written the error, or an interceptor
 	// of the program's: it stays in its own words.
 	written bool
@@ -43,31 +43,31 @@ type failure struct {
 }
 
 // newFailure returns the failure of an attempt. outcome is that of the whole call,
-// of which record is the last.
-func newFailure(route *route, record *client.Attempt, outcome Outcome, err error) failure {
-	failed := failure{route: route, outcome: outcome, err: err}
-	own := record.Outcome()
+// of which attempt is the last.
+func newFailure(rpc string, attempt *client.Attempt, outcome Outcome, err error) failure {
+	failed := failure{rpc: rpc, outcome: outcome, err: err}
+	own := attempt.Outcome()
 	switch {
-	case record.Answered(err):
+	case attempt.Answered(err):
 		failed.written = own == Executed || own == Unknown && atmostonce.ReasonOf(err) == ""
 		// grpc-go's server has this error of the size of a request, and a plain
 		// server's handler may have it too.
-		if status.Code(err) == codes.ResourceExhausted && record.Foreign(err) && strings.Contains(status.Convert(err).Message(), "larger than max") {
+		if status.Code(err) == codes.ResourceExhausted && attempt.Foreign(err) && strings.Contains(status.Convert(err).Message(), "larger than max") {
 			failed.written, failed.oversize = false, true
 		}
-	case !record.Settled(err):
+	case !attempt.Settled(err):
 		failed.written = own == Executed
 	}
 	return failed
 }
 
-// locate returns the failure with where the attempt that record stands for failed.
+// locate returns the failure with where the attempt failed.
 // first is the failure of the call's first attempt; nil if that is this one.
-func (f failure) locate(links *links, record *client.Attempt, first *failure) failure {
-	f.address, f.first = record.Address(), first
-	own := record.Outcome()
-	f.broken = f.address != "" && own == Unknown && !f.written && !record.Answered(f.err) && status.Code(f.err) == codes.Unavailable
-	if f.address == "" && own == NotSent && f.problem == nil {
+func (f failure) locate(links *links, attempt *client.Attempt, first *failure) failure {
+	f.address, f.first = attempt.Address(), first
+	own := attempt.Outcome()
+	f.broken = f.address != "" && own == Unknown && !f.written && !attempt.Answered(f.err) && status.Code(f.err) == codes.Unavailable
+	if f.address == "" && own == NotSent && f.unavailable == nil {
 		f.unconnected = links.err()
 	}
 	return f
@@ -100,9 +100,9 @@ func endOf(ctx context.Context, code codes.Code) error {
 	return nil
 }
 
-// told gives the error as the program gets it. An error that a handler may have
+// asError returns the error as the program gets it. An error that a handler may have
 // written stays in its own words; others say what is known of the call.
-func (f failure) told() error {
+func (f failure) asError() error {
 	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
 	if f.ended != nil {
 		causes = append(causes, f.ended)
@@ -113,9 +113,9 @@ func (f failure) told() error {
 	switch f.err.(type) { //nolint:errorlint // only of itself: these name the RPC already
 	case *callError, *timeout.Error, *validate.Error:
 	default:
-		text = f.route.rpc + ": " + shownText(st.Message())
+		text = f.rpc + ": " + shownText(st.Message())
 		if f.broken {
-			text = f.route.rpc + ": the connection to " + f.address + " broke: " + shownText(st.Message())
+			text = f.rpc + ": the connection to " + f.address + " broke: " + shownText(st.Message())
 		}
 	}
 	if f.oversize {
@@ -128,7 +128,7 @@ func (f failure) told() error {
 	}
 	_, timed := f.err.(*timeout.Error) //nolint:errorlint // only of itself: its words are its own
 	if code := st.Code(); f.outcome != Refused && (code == codes.Unavailable || code == codes.DeadlineExceeded && !timed) {
-		st = briefly(st, code, f.route.rpc) // grpc-go's words have addresses
+		st = briefly(st, code, f.rpc) // grpc-go's words have addresses
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
 }
@@ -140,13 +140,13 @@ func (f failure) explain(st *status.Status, text string, causes []error) (*statu
 		return st, text, causes
 	}
 	switch {
-	case f.problem != nil && code == codes.Unavailable:
-		text = f.route.rpc + ": " + f.problem.err.Error()
-		return briefly(st, f.problem.code(), f.route.rpc), text, append([]error{f.problem.err}, causes...)
-	case f.problem != nil:
-		return st, text + ": " + f.problem.err.Error(), append(causes, f.problem.err)
+	case f.unavailable != nil && code == codes.Unavailable:
+		text = f.rpc + ": " + f.unavailable.err.Error()
+		return briefly(st, f.unavailable.code(), f.rpc), text, append([]error{f.unavailable.err}, causes...)
+	case f.unavailable != nil:
+		return st, text + ": " + f.unavailable.err.Error(), append(causes, f.unavailable.err)
 	case f.unconnected != nil && code == codes.Unavailable:
-		return st, f.route.rpc + ": " + f.unconnected.Error(), append([]error{f.unconnected}, causes...)
+		return st, f.rpc + ": " + f.unconnected.Error(), append([]error{f.unconnected}, causes...)
 	case f.unconnected != nil:
 		return st, text + ": " + f.unconnected.Error(), append(causes, f.unconnected)
 	default:

@@ -54,19 +54,18 @@ func isParameters(value any) bool {
 	}
 }
 
-// schemaRead gives the schema that was read for an API before, nil when none was
+// schemaRead returns the schema that was read for an API before, nil when none was
 // or no instance has it any more.
-func (b *Bus) schemaRead(api string) *schema.Schema {
+func (b *Bus) schemaRead(name string) *schema.Schema {
 	b.mu.Lock()
-	p := b.published[api]
+	of := b.apis[name]
 	b.mu.Unlock()
-	if p == nil {
+	if of == nil {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.fetched[p.digest] == nil || !p.stands(p.digest) {
+	found, digest := of.schemas.inUse()
+	if found == nil || !of.isCurrent(digest) {
 		return nil
 	}
-	return p.fetched[p.digest]
+	return found
 }

@@ -2,6 +2,8 @@ package framework
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -54,36 +56,60 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 // ready waits until an instance of an API is connected, or says why none is when
 // ctx or the bus ends.
 func (b *Bus) ready(ctx context.Context, api string) error {
-	connections, err := b.reach(ctx, api)
+	clients, err := b.reach(ctx, api)
 	if err != nil {
 		return err
 	}
-	return readyAny(ctx, connections)
+	return readyAny(ctx, clients)
 }
 
 // ready waits until an instance is connected, or says why none is when ctx or
 // the bus ends.
-func (c *connection) ready(ctx context.Context) error {
+func (c *serviceClient) ready(ctx context.Context) error {
 	for {
-		state := c.held.GetState()
+		state := c.withTimeouts.GetState()
 		switch state {
 		case connectivity.Ready:
 			return nil
 		case connectivity.Shutdown:
 			return ErrClosed
 		case connectivity.Idle:
-			c.held.Connect()
+			c.withTimeouts.Connect()
 		case connectivity.Connecting, connectivity.TransientFailure:
 		}
-		if c.held.WaitForStateChange(ctx, state) {
+		if c.withTimeouts.WaitForStateChange(ctx, state) {
 			continue
 		}
-		if problem := c.held.finding.now(); problem != nil {
-			return problem.err
+		if reason := c.withTimeouts.availability.now(); reason != nil {
+			return reason.err
 		}
-		if unconnected := c.held.links.err(); unconnected != nil {
+		if unconnected := c.withTimeouts.links.err(); unconnected != nil {
 			return unconnected
 		}
-		return &ConnectionError{API: c.api}
+		return &ConnectionError{API: c.api.name}
 	}
+}
+
+// readyAny waits until one of several clients is ready. Its error says of each
+// why it is not.
+func readyAny(ctx context.Context, clients []*serviceClient) error {
+	if len(clients) == 1 {
+		return clients[0].ready(ctx)
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	errs := make([]error, len(clients))
+	for i, client := range clients {
+		all.Go(func() {
+			if errs[i] = client.ready(waiting); errs[i] == nil {
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	if slices.Contains(errs, nil) {
+		return nil
+	}
+	return errors.Join(errs...)
 }

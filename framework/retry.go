@@ -74,18 +74,26 @@ func (r *retry) succeeded() {
 
 // outcome returns what is known of the call after its last attempt. If an attempt
 // before that may have run, so may the call.
-func (r *retry) outcome(record *client.Attempt) Outcome {
-	last := record.Outcome()
+func (r *retry) outcome(attempt *client.Attempt) Outcome {
+	last := attempt.Outcome()
 	if r.repeats > 0 && last != Executed {
 		return Unknown
 	}
 	return last
 }
 
+// failure returns the failure of the last attempt of the call. before is why there
+// was no instance before that, or nil.
+func (r *retry) failure(ch *channel, attempt *client.Attempt, before *unavailable, err error) failure {
+	failed := newFailure(r.route.rpc, attempt, r.outcome(attempt), err)
+	failed.unavailable = ch.availability.since(before)
+	return failed.locate(ch.links, attempt, r.first)
+}
+
 // wait reports whether there is to be another attempt, and waits before it, until
 // ctx ends at the latest.
-func (r *retry) wait(ctx context.Context, record *client.Attempt, failed failure) bool {
-	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(record, failed) {
+func (r *retry) wait(ctx context.Context, attempt *client.Attempt, failed failure) bool {
+	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(attempt, failed) {
 		return false
 	}
 	r.retries++
@@ -97,18 +105,18 @@ func (r *retry) wait(ctx context.Context, record *client.Attempt, failed failure
 
 // allowed reports whether another attempt is safe, and may end better than the one
 // that failed.
-func (r *retry) allowed(record *client.Attempt, failed failure) bool {
+func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	code := status.Code(failed.err)
 	notRun := r.bus.options.retry >= RetryNotRun && r.retries-r.repeats < notRunRetries
-	if !record.Settled(failed.err) {
+	if !attempt.Settled(failed.err) {
 		return false
 	}
-	if record.Expired() {
-		return notRun && record.Renew()
+	if attempt.Expired() {
+		return notRun && attempt.Renew()
 	}
-	switch record.Outcome() {
+	switch attempt.Outcome() {
 	case NotSent:
-		return notRun && code == codes.Unavailable && failed.problem == nil
+		return notRun && code == codes.Unavailable && failed.unavailable == nil
 	case Refused:
 		return notRun && mayDifferElsewhere(failed.err, code)
 	case Unknown:

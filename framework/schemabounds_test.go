@@ -209,7 +209,7 @@ func TestWhatIsKnownOfASchemaThatIsGoneIsDropped(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The present one, and those that were there within the last minutes.
-			if kept := framework.KeptVerdicts(bus); kept == 0 || kept > 4 {
+			if kept := framework.KeptChecks(bus); kept == 0 || kept > 4 {
 				t.Fatalf("after %d schemas what was found of %d is kept", i+1, kept)
 			}
 		}

@@ -72,14 +72,20 @@ type Config struct {
 // Builder builds resolvers for connections to APIs. Its methods are safe for
 // all goroutines.
 type Builder struct {
-	registry discovery.Registry
-	config   Config
+	source Source
+	config Config
 }
 
 var _ resolver.Builder = (*Builder)(nil)
 
-// NewBuilder returns a builder that asks registry.
-func NewBuilder(registry discovery.Registry, config Config) *Builder {
+// Source is where a resolver gets the instances of an API: a discovery.Registry, or
+// what shares one watch of it. Watch is as of [discovery.Registry].
+type Source interface {
+	Watch(api string, observer func(discovery.Snapshot)) (stop func())
+}
+
+// NewBuilder returns a builder that watches source.
+func NewBuilder(source Source, config Config) *Builder {
 	if config.Observe == nil {
 		config.Observe = func(error) {}
 	}
@@ -95,7 +101,7 @@ func NewBuilder(registry discovery.Registry, config Config) *Builder {
 	if config.Lines == nil {
 		config.Lines = new(Lines)
 	}
-	return &Builder{registry: registry, config: config}
+	return &Builder{source: source, config: config}
 }
 
 // Scheme implements [resolver.Builder].
@@ -114,7 +120,7 @@ func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 	r.later = stoppedTimer(r.look)
 	r.now = stoppedTimer(r.look)
 	b.config.Observe(NewNoAnswerError(r.api))
-	r.stop = b.registry.Watch(r.api, r.tell)
+	r.stop = b.source.Watch(r.api, r.tell)
 	return r, nil
 }
 

@@ -14,41 +14,41 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// errNoSchema says that nobody can tell what an API's RPCs take.
+// errNoSchema says that it is not known what parameters an API's RPCs have.
 var errNoSchema = errors.New("its instances publish no schema: link its generated code into this program, or have it served by framework.Serve")
 
 // fetchBackoff spaces out attempts to get a schema.
 var fetchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 10 * time.Second}
 
 const (
-	// fetchLimit bounds the time of one request.
+	// fetchLimit is the time limit of one request.
 	fetchLimit = 5 * time.Second
 	// fetchesAtOnce is how many requests there are at once.
 	fetchesAtOnce = 8
-	// schemasAMinute is how many schemas of one API are read within a minute: one
-	// may take 0.15 s of CPU time, and whoever may register an instance may
+	// schemasAMinute is how many schemas of one API are read within a minute. One
+	// may take 0.15 s of CPU time, and a program that may register instances may
 	// publish any number.
 	schemasAMinute = 8
-	// readAgain is the pause after a schema that could not be read: it is that of a
-	// program, and stays as it is.
+	// readAgain is the pause after a schema that could not be read. Reading it again
+	// would fail again.
 	readAgain = time.Minute
 )
 
 // errManySchemas says that a schema is not read now.
 var errManySchemas = fmt.Errorf("its instances publish more than %d schemas within a minute: more are read after that", schemasAMinute)
 
-// fetching gets schemas of instances out of a registry: one request for all who
-// ask for an instance's at once, and a pause after one that failed. It reads one
+// schemaFetcher gets schemas of instances out of a registry: one request for all
+// goroutines that need the schema of an instance, and a pause after a failed one. It reads one
 // schema at a time. Its methods are safe for all goroutines.
-type fetching struct {
+type schemaFetcher struct {
 	registry discovery.Registry
 	//nolint:containedctx // it is a running thing
-	life  context.Context
-	end   context.CancelFunc
-	under sync.WaitGroup
-	// asking has a place for each request, and reading is held while a schema is
-	// read.
-	asking, reading chan struct{}
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	// requests has a slot for each request, and reading one for the schema that is
+	// being read.
+	requests, reading chan struct{}
 	// unpacked is [schema.Unpack], but in tests.
 	unpacked func(packed, service string) (*schema.Schema, error)
 
@@ -66,36 +66,36 @@ type fetchKey struct {
 	incarnation          discovery.Incarnation
 }
 
-// fetch is one instance's.
+// fetch is the request for the schema of one instance.
 type fetch struct {
 	done   chan struct{} // closed when it has ended; then the next three are set
 	schema *schema.Schema
 	err    error
-	again  time.Time // before then a failure stands
+	again  time.Time // until then a failure is returned again
 	// failures counts those in a row.
 	failures int
 }
 
-func newFetching(registry discovery.Registry) *fetching {
-	life, end := context.WithCancel(context.Background())
-	return &fetching{
-		registry: registry, life: life, end: end, asking: make(chan struct{}, fetchesAtOnce), reading: make(chan struct{}, 1),
+func newSchemaFetcher(registry discovery.Registry) *schemaFetcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &schemaFetcher{
+		registry: registry, ctx: ctx, cancel: cancel, requests: make(chan struct{}, fetchesAtOnce), reading: make(chan struct{}, 1),
 		unpacked: schema.Unpack, fetches: make(map[fetchKey]*fetch), read: make(map[string][]time.Time),
 	}
 }
 
-// close ends what is being got and waits for it. A schema that is being read heeds
-// no context: close does not wait for that, and the result is dropped.
-func (f *fetching) close() {
+// close ends the requests and waits for them. Reading a schema cannot be
+// cancelled: close does not wait for that, and the result is dropped.
+func (f *schemaFetcher) close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
-	f.end()
-	f.under.Wait()
+	f.cancel()
+	f.running.Wait()
 }
 
-// get gives an instance's schema, within ctx.
-func (f *fetching) get(ctx context.Context, instance discovery.Instance) (*schema.Schema, error) {
+// get returns the schema of an instance, within ctx.
+func (f *schemaFetcher) get(ctx context.Context, instance discovery.Instance) (*schema.Schema, error) {
 	at, err := f.begin(fetchKey{instance.API, instance.Address, instance.Schema, instance.Incarnation}, instance)
 	if err != nil {
 		return nil, err
@@ -108,8 +108,8 @@ func (f *fetching) get(ctx context.Context, instance discovery.Instance) (*schem
 	}
 }
 
-// begin begins to get a schema, unless that is under way or failed just now.
-func (f *fetching) begin(key fetchKey, instance discovery.Instance) (*fetch, error) {
+// begin begins a request, unless there is one or it failed just now.
+func (f *schemaFetcher) begin(key fetchKey, instance discovery.Instance) (*fetch, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -129,15 +129,15 @@ func (f *fetching) begin(key fetchKey, instance discovery.Instance) (*fetch, err
 		at.failures = before.failures
 	}
 	f.fetches[key] = at
-	f.under.Add(1)
+	f.running.Add(1)
 	go f.run(key, at, instance)
 	return at, nil
 }
 
-// run gets a schema. It lets close go on before it reads it.
-func (f *fetching) run(key fetchKey, at *fetch, instance discovery.Instance) {
-	packed, err := f.ask(instance)
-	f.under.Done()
+// run requests a schema and reads it. close waits for the request alone.
+func (f *schemaFetcher) run(key fetchKey, at *fetch, instance discovery.Instance) {
+	packed, err := f.request(instance)
+	f.running.Done()
 	pause := time.Duration(0)
 	var found *schema.Schema
 	if err == nil {
@@ -149,25 +149,25 @@ func (f *fetching) run(key fetchKey, at *fetch, instance discovery.Instance) {
 	defer close(at.done)
 	at.schema, at.err = found, err
 	if err == nil {
-		delete(f.fetches, key) // who asked keeps it
+		delete(f.fetches, key) // the callers of get keep the schema
 		return
 	}
 	at.failures++
 	at.again = time.Now().Add(max(pause, fetchBackoff.Delay(at.failures)))
 }
 
-// ask asks the registry for the descriptors of an instance.
-func (f *fetching) ask(instance discovery.Instance) (packed string, err error) {
+// request gets the descriptors of an instance from the registry.
+func (f *schemaFetcher) request(instance discovery.Instance) (packed string, err error) {
 	if !f.mayRead(instance.API, false) {
 		return "", errManySchemas
 	}
 	select {
-	case f.asking <- struct{}{}:
-		defer func() { <-f.asking }()
-	case <-f.life.Done():
+	case f.requests <- struct{}{}:
+		defer func() { <-f.requests }()
+	case <-f.ctx.Done():
 		return "", ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(f.life, fetchLimit)
+	ctx, cancel := context.WithTimeout(f.ctx, fetchLimit)
 	defer cancel()
 	packed, err = f.registry.Descriptors(ctx, instance)
 	if err == nil && packed == "" {
@@ -178,14 +178,14 @@ func (f *fetching) ask(instance discovery.Instance) (packed string, err error) {
 
 // unpack reads descriptors, and checks that they are those that the instance says
 // it has.
-func (f *fetching) unpack(packed string, instance discovery.Instance) (*schema.Schema, error) {
+func (f *schemaFetcher) unpack(packed string, instance discovery.Instance) (*schema.Schema, error) {
 	select {
 	case f.reading <- struct{}{}:
 		defer func() { <-f.reading }()
-	case <-f.life.Done():
+	case <-f.ctx.Done():
 		return nil, ErrClosed
 	}
-	if f.life.Err() != nil { // of both cases either may be taken
+	if f.ctx.Err() != nil { // of both cases either may be taken
 		return nil, ErrClosed
 	}
 	if !f.mayRead(instance.API, true) {
@@ -203,7 +203,7 @@ func (f *fetching) unpack(packed string, instance discovery.Instance) (*schema.S
 
 // mayRead reports whether a schema of an API may be read now, and counts it if it
 // is.
-func (f *fetching) mayRead(api string, counted bool) bool {
+func (f *schemaFetcher) mayRead(api string, counted bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -211,7 +211,7 @@ func (f *fetching) mayRead(api string, counted bool) bool {
 		times := f.read[api]
 		return len(times) < schemasAMinute || now.Sub(times[0]) >= time.Minute
 	}
-	for other, times := range f.read { // names of APIs come from anywhere
+	for other, times := range f.read { // names of APIs come from outside
 		recent := slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
 		if len(recent) == 0 {
 			delete(f.read, other)

@@ -1,0 +1,106 @@
+package framework
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// call makes a unary call. What runs around it, from the outside:
+//
+//	the request's rules → retries → deadline → the attempt, which is bound at the pick →
+//	the program's own interceptors → reserved metadata → grpc-go
+//
+// and on the way back the reply's rules, or the error is put in words.
+func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOption) error {
+	call, err := timeout.Begin(r.limit, opts)
+	if err != nil {
+		return failure{rpc: r.rpc, outcome: NotSent, err: err}.asError()
+	}
+	if err := r.checkRequest(args); err != nil {
+		return err
+	}
+	ch, err := r.client.channelFor(r, call)
+	if err != nil {
+		return err
+	}
+	bus := r.client.api.bus
+	retry := retry{bus: bus, route: r}
+	for {
+		before := ch.availability.now()
+		// Until the first resolver update grpc-go has no service config and so
+		// applies no timeout: set the deadline on the context.
+		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil
+		attempt, err := r.try(ctx, ch, call, own, args, reply, opts)
+		if err == nil {
+			retry.succeeded()
+			return r.succeeded(reply)
+		}
+		failed := retry.failure(ch, attempt, before, err)
+		limited, cancel := call.Context(ctx)
+		again := retry.wait(limited, attempt, failed)
+		cancel()
+		if !again {
+			if failed.outcome != Executed {
+				failed = failed.late(call.Explain(ctx, r.rpc, err))
+			}
+			return bus.explain(ctx, failed)
+		}
+	}
+}
+
+// checkRequest returns the error of a call with a request that must not be sent.
+func (r *route) checkRequest(request any) error {
+	if isNil(request) {
+		return nilRequest(r.rpc)
+	}
+	if err := r.rules.CheckRequest(request); err != nil {
+		return failure{rpc: r.rpc, outcome: NotSent, err: err}.asError()
+	}
+	return nil
+}
+
+// try makes one attempt. The call's limit is set on a context of its own, or is held by
+// the channel.
+func (r *route) try(ctx context.Context, ch *channel, call timeout.Call, own bool, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
+	if own {
+		var cancel context.CancelFunc
+		ctx, cancel = call.Context(ctx)
+		defer cancel()
+	}
+	attempt := ch.calls.NewAttempt(ctx, r.path)
+	defer attempt.End() // also when an interceptor panics
+	return attempt, ch.Invoke(attempt, r.path, args, reply, opts...)
+}
+
+// succeeded keeps the route of a method that the program's .proto does not have, and
+// returns the error of a reply that breaks the rules.
+func (r *route) succeeded(reply any) error {
+	if !r.listed {
+		r.client.api.bus.keepAnswered(r)
+	}
+	if err := r.rules.CheckReply(reply); err != nil {
+		return failure{rpc: r.rpc, outcome: Executed, written: true, err: err}.asError()
+	}
+	return nil
+}
+
+// explain returns the error of a call that failed, in words. ctx is the program's.
+func (b *Bus) explain(ctx context.Context, failed failure) error {
+	code := status.Code(failed.err)
+	failed.ended = endOf(ctx, code)
+	if failed.outcome != Executed && b.ended(ctx, code) {
+		failed.unavailable, failed.written = nil, false
+		failed.err = &callError{
+			status: status.New(codes.Canceled, ErrClosed.Error()),
+			text:   failed.rpc + ": " + ErrClosed.Error(),
+			causes: []error{ErrClosed, failed.err},
+		}
+	}
+	return failed.asError()
+}

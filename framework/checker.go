@@ -1,0 +1,295 @@
+package framework
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/internal/quote"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// schemaChecker compares the schemas of an API's instances with the program's own,
+// each once. Its methods are safe for all goroutines.
+type schemaChecker struct {
+	bus    *Bus
+	api    string
+	cancel context.CancelFunc
+	//nolint:containedctx // it is a running thing
+	ctx     context.Context
+	running sync.WaitGroup
+
+	mu sync.Mutex // guards the fields below
+	// checks are maxChecks at most.
+	checks map[checkKey]*check
+	// ownDigests are the digests of the program's own services.
+	ownDigests map[protoreflect.FullName]string
+	// accepted is when an instance was looked at last, and before when the last
+	// was before that: then all instances had been looked at.
+	accepted, before time.Time
+	closed           bool
+}
+
+const (
+	// maxChecks bounds the schemas of an API that are known: its instances have
+	// two or three while a new version replaces another.
+	maxChecks = 64
+	// keepCheck is how long the result of a schema that no instance has any more is
+	// kept.
+	keepCheck = time.Minute
+)
+
+// errManySchemasKnown says that a schema is not checked.
+var errManySchemasKnown = fmt.Errorf("its instances have more than %d different schemas", maxChecks)
+
+// checkKey is what is compared: the program's own service with a schema, by its
+// digest.
+type checkKey struct {
+	service protoreflect.FullName
+	digest  string
+}
+
+// check is the check of one schema.
+type check struct {
+	// pending is whether it is running, and lastErr why its last attempt failed.
+	pending bool
+	lastErr error
+	// waiting has a callback of each channel that waits, which update calls.
+	waiting map[*channel]func()
+	// instance is the one that was last seen with the schema, and seen when.
+	instance discovery.Instance
+	seen     time.Time
+	// err is the result: nil of a compatible schema.
+	err *SchemaError
+}
+
+func newSchemaChecker(bus *Bus, api string) *schemaChecker {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &schemaChecker{
+		bus: bus, api: api, ctx: ctx, cancel: cancel,
+		checks: make(map[checkKey]*check), ownDigests: make(map[protoreflect.FullName]string),
+	}
+}
+
+// close ends the checks and waits for them.
+func (c *schemaChecker) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.running.Wait()
+}
+
+// run runs f on a goroutine for which close waits; not after close.
+func (c *schemaChecker) run(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.running.Go(f)
+	}
+}
+
+// accept returns why a channel must not call an instance of a service because of
+// its schema, nil when it may, as it may always without StrictSchema:
+// see [resolver.Config].
+func (c *schemaChecker) accept(ch *channel, instance discovery.Instance, again func()) error {
+	if instance.Schema == "" {
+		return nil // another program's, or too large to publish
+	}
+	own := c.own(instance)
+	if own == nil {
+		return nil // without generated code there is nothing to compare with
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Sub(c.accepted) > time.Second { // all instances are looked at together
+		c.before = c.accepted
+	}
+	c.accepted = now
+	// As of most instances: then there is nothing to keep.
+	if c.closed || c.ownDigest(own) == instance.Schema {
+		return nil
+	}
+	found := c.find(own, instance)
+	if !c.bus.options.strict {
+		return nil
+	}
+	switch {
+	case found == nil:
+		return fmt.Errorf("API %q: option StrictSchema: the instance at %s is not called: %w", c.api, instance.Address, errManySchemasKnown)
+	case found.pending:
+		if found.waiting == nil {
+			found.waiting = make(map[*channel]func())
+		}
+		found.waiting[ch] = again
+		if found.lastErr != nil {
+			return fmt.Errorf("%w: option StrictSchema: its schema can't be read: %w", resolver.ErrPending, found.lastErr)
+		}
+		return resolver.ErrPending
+	case found.err != nil:
+		refused := *found.err
+		refused.Address, refused.Version = instance.Address, instance.Version
+		return &refused
+	default:
+		return nil
+	}
+}
+
+// find returns the check of an instance's schema, and begins it if there is none.
+// The result is nil if too many are known already; c.mu is held.
+func (c *schemaChecker) find(own protoreflect.ServiceDescriptor, instance discovery.Instance) *check {
+	key := checkKey{own.FullName(), instance.Schema}
+	found := c.checks[key]
+	if found == nil {
+		if !c.hasRoom() {
+			return nil
+		}
+		found = &check{pending: true}
+		c.checks[key] = found
+		c.running.Go(func() { c.check(key, own) })
+	}
+	found.instance, found.seen = instance, c.accepted
+	return found
+}
+
+// own returns the program's own descriptor of what an instance serves, nil when
+// there is none.
+func (c *schemaChecker) own(instance discovery.Instance) protoreflect.ServiceDescriptor {
+	if service := c.bus.contracts.Service(instance.Service); service != nil {
+		return service.Descriptor
+	}
+	for _, service := range c.bus.contracts.Named(c.api) {
+		return service.Descriptor
+	}
+	return nil
+}
+
+// ownDigest returns the digest of a service of the program's own; c.mu is held.
+func (c *schemaChecker) ownDigest(own protoreflect.ServiceDescriptor) string {
+	digest, ok := c.ownDigests[own.FullName()]
+	if !ok {
+		digest, _ = schema.Digest(own) // "" is no instance's
+		c.ownDigests[own.FullName()] = digest
+	}
+	return digest
+}
+
+// hasRoom reports whether there is room for another check, once those are dropped
+// whose schema no instance had for some time; c.mu is held.
+func (c *schemaChecker) hasRoom() bool {
+	for key, found := range c.checks {
+		if !found.pending && found.seen.Before(c.before.Add(-keepCheck)) {
+			delete(c.checks, key)
+		}
+	}
+	return len(c.checks) < maxChecks
+}
+
+// check compares a schema with the program's own, once an instance publishes it. It
+// gives up after a few failures for which no channel waited, as without StrictSchema
+// none does. The next instance with that schema begins another check.
+func (c *schemaChecker) check(key checkKey, own protoreflect.ServiceDescriptor) {
+	const few = 5
+	for failures, unwanted := 1, 0; ; failures++ {
+		c.mu.Lock()
+		instance := c.checks[key].instance
+		c.mu.Unlock()
+		served, err := c.bus.fetcher.get(c.ctx, instance)
+		if err == nil {
+			c.compare(key, own, served, instance)
+			return
+		}
+		if c.ctx.Err() != nil {
+			return
+		}
+		level := slog.LevelDebug
+		if failures == 1 && c.bus.options.strict {
+			level = slog.LevelWarn
+		}
+		c.bus.options.log.Log(c.ctx, level, "cannot read the schema of an instance; trying again", "api", c.api, "address", instance.Address, "error", err)
+		unwanted++
+		if c.update(key, func(found *check) { found.lastErr = err }) {
+			unwanted = 0
+		}
+		if unwanted >= few && c.giveUp(key) {
+			return
+		}
+		if fetchBackoff.Wait(c.ctx, failures) != nil {
+			return
+		}
+	}
+}
+
+// giveUp drops a check, unless a channel waits for it now.
+func (c *schemaChecker) giveUp(key checkKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.checks[key].waiting) > 0 {
+		return false
+	}
+	delete(c.checks, key)
+	return true
+}
+
+// compare keeps the result of a check, and logs an incompatible schema.
+func (c *schemaChecker) compare(key checkKey, own protoreflect.ServiceDescriptor, served *schema.Schema, instance discovery.Instance) {
+	var incompatible *SchemaError
+	for _, difference := range schema.Compare(c.api, own, served.Service) {
+		if incompatible == nil {
+			incompatible = &SchemaError{API: c.api, Address: instance.Address, Version: instance.Version}
+		}
+		incompatible.Differences = append(incompatible.Differences, difference.String())
+	}
+	if incompatible != nil {
+		c.bus.incompatible.Add(1)
+		c.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", c.api, "address", instance.Address,
+			"version", quote.Line(instance.Version, quote.TextLimit), "refused", c.bus.options.strict, "differences", incompatible.shown())
+	}
+	// Only now, so that a call cannot fail before the log says why.
+	c.update(key, func(found *check) { found.pending, found.err = false, incompatible })
+}
+
+// update changes a check and calls back the channels that wait for it. It reports
+// whether there were any. A channel that must wait longer is added again by accept.
+func (c *schemaChecker) update(key checkKey, change func(*check)) (wanted bool) {
+	c.mu.Lock()
+	found := c.checks[key]
+	waiting := found.waiting
+	found.waiting = nil
+	change(found)
+	c.mu.Unlock()
+	for _, again := range waiting {
+		again()
+	}
+	return len(waiting) > 0
+}
+
+// IncompatibleSchemas gives how many schemas of instances were found that are
+// incompatible with the program's own, each counted once. The log says how they
+// differ.
+func (b *Bus) IncompatibleSchemas() uint64 { return b.incompatible.Load() }
+
+// StrictSchema has a program keep to its schemas. A bus does not call instances
+// whose schema is incompatible with the one that it was built with, by a
+// *[SchemaError]; without the option it logs the difference once and calls them.
+// A service refuses requests with fields that its schema does not know, by
+// INVALID_ARGUMENT; without the option it passes them over.
+func StrictSchema() Option {
+	return bothOption{
+		serveOption: func(o *serveOptions) error {
+			o.strict = true
+			return nil
+		},
+		busOption: func(o *busOptions) error {
+			o.strict = true
+			return nil
+		},
+	}
+}

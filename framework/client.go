@@ -1,0 +1,173 @@
+package framework
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
+)
+
+// serviceClient is a bus's connections to the instances of one proto service of an
+// API: instances of one API may serve different ones, such as those of two packages.
+type serviceClient struct {
+	api     *api
+	service string // the full proto name; "" is that of any instance
+	// limits are the declared timeouts, by gRPC's path.
+	limits map[string]timeout.Limit
+	// rules returns the rules of the messages, by gRPC's path. They are compiled at
+	// the first call.
+	rules func() (map[string]validate.Method, error)
+	// withTimeouts holds calls to limits, by its service config.
+	withTimeouts *channel
+
+	// mu guards the fields below.
+	mu     sync.Mutex
+	closed bool
+	// withoutTimeouts is for the rare call whose option Timeout is longer than the
+	// declared limit: grpc-go would take the earlier of the two. It is made at the
+	// first such call.
+	withoutTimeouts *channel
+	// served is whether an instance of the service was ever known, and others are
+	// the services of instances that serve another.
+	served bool
+	others []string
+}
+
+// channel is one of grpc-go's connections, and how it finds instances.
+type channel struct {
+	*grpc.ClientConn
+
+	availability availability
+	links        *links
+	calls        *client.Channel
+}
+
+// newServiceClient returns the connections to a service of an API. It does no I/O.
+func newServiceClient(of *api, service string) (*serviceClient, error) {
+	c := &serviceClient{api: of, service: service, limits: make(map[string]timeout.Limit)}
+	linked := of.bus.contracts.Service(service)
+	c.rules = sync.OnceValues(func() (map[string]validate.Method, error) {
+		if linked == nil {
+			return map[string]validate.Method{}, nil
+		}
+		return compileRules(linked.API)
+	})
+	if linked != nil && linked.Err == nil {
+		for _, rpc := range linked.API.RPCs {
+			if !rpc.Stream {
+				c.limits[rpc.Method] = timeout.Declared(rpc.Timeout, linked.API.Timeout)
+			}
+		}
+	}
+	var err error
+	c.withTimeouts, err = c.dial(c.limits)
+	return c, err
+}
+
+// dial returns a channel that holds calls to limits.
+func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) {
+	bus := c.api.bus
+	ch := &channel{calls: bus.caller.NewChannel(), links: newLinks(c.api.name, bus.options.plainText.spoken)}
+	ch.calls.WithoutIdentity = c.api.logAnonymous
+	ch.availability.observe(resolver.NewNoAnswerError(c.api.name))
+	options, err := dialOptions(bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.api.watch, resolver.Config{
+		Observe:    ch.availability.observe,
+		Connection: ch.links.observe,
+		Zone:       bus.options.zone,
+		Accept: func(instance discovery.Instance, again func()) error {
+			return c.accept(ch, instance, again)
+		},
+		Logger: bus.options.log,
+		Lines:  &c.api.lines,
+	})))
+	if err != nil {
+		return nil, err
+	}
+	if ch.ClientConn, err = grpc.NewClient(resolver.Target(c.api.name), options...); err != nil {
+		return nil, fmt.Errorf("%s: cannot make a connection: %w", c.api.name, err)
+	}
+	return ch, nil
+}
+
+// accept returns why a channel must not call an instance, nil when it may: see
+// [resolver.Config].
+func (c *serviceClient) accept(ch *channel, instance discovery.Instance, again func()) error {
+	if err := c.api.requireIdentity(instance); err != nil {
+		return err
+	}
+	if err := c.otherService(instance); err != nil {
+		return err
+	}
+	return c.api.checker.accept(ch, instance, again)
+}
+
+// mostOthers is how many other services of an API are logged.
+const mostOthers = 10
+
+// otherService returns a *[ServiceError] for an instance that serves another
+// service than the called one, otherwise nil. It logs the first instance of each
+// other service.
+func (c *serviceClient) otherService(instance discovery.Instance) error {
+	if c.service == "" || instance.Service == "" {
+		return nil // any will do, or nothing is known
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if instance.Service == c.service {
+		c.served = true
+		return nil
+	}
+	err := &ServiceError{API: c.api.name, Service: c.service, Other: instance.Service, Address: instance.Address, Served: c.served}
+	if !slices.Contains(c.others, instance.Service) && len(c.others) < mostOthers {
+		c.others = append(c.others, instance.Service)
+		// The resolver's lock is held, which a call of the logger's may need.
+		c.api.checker.run(func() {
+			c.api.bus.options.log.Warn("an instance of an API serves another service, and is not called for this one",
+				"api", err.API, "address", err.Address, "service", err.Other, "called", err.Service)
+		})
+	}
+	return err
+}
+
+// channelFor returns the channel for a call: the one without timeouts if its limit
+// is longer than the declared one.
+func (c *serviceClient) channelFor(route *route, call timeout.Call) (*channel, error) {
+	if !route.configured || !call.Longer(route.limit) {
+		return c.withTimeouts, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, closedError(route.rpc)
+	}
+	if c.withoutTimeouts == nil {
+		ch, err := c.dial(nil)
+		if err != nil {
+			return nil, err
+		}
+		c.withoutTimeouts = ch
+	}
+	return c.withoutTimeouts, nil
+}
+
+// close ends the connections.
+func (c *serviceClient) close() error {
+	c.mu.Lock()
+	c.closed = true
+	withoutTimeouts := c.withoutTimeouts
+	c.withoutTimeouts = nil
+	c.mu.Unlock()
+	err := c.withTimeouts.Close()
+	if withoutTimeouts != nil {
+		err = errors.Join(err, withoutTimeouts.Close())
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package framework
+
+import (
+	"context"
+	"maps"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/quote"
+)
+
+// route is one method and how to call it. It never changes.
+type route struct {
+	path   string // gRPC's, such as "/auth.v1.AuthService/CheckPassword"
+	rpc    string // the bus name, such as "auth.check_password"
+	client *serviceClient
+	// limit is the declared timeout of a unary RPC, and configured says that
+	// client's channel withTimeouts holds calls to it.
+	limit      timeout.Limit
+	configured bool
+	rules      validate.Method
+	// idempotent says that the RPC declares that it may run more than once.
+	idempotent bool
+	// listed says that the service's .proto, as the caller knows it, has the RPC, or
+	// that it has answered.
+	listed bool
+}
+
+// newRoute returns the route of an RPC of an API. rpc is nil if the API's .proto, as
+// the caller knows it, does not have it.
+func newRoute(client *serviceClient, of *contract.API, path string, rpc *contract.RPC, rules validate.Method) *route {
+	_, method, _ := contract.SplitMethod(path)
+	added := &route{path: path, rpc: rpcName(of.Name, method), client: client, rules: rules, limit: timeout.Declared(0, of.Timeout)}
+	if rpc != nil {
+		added.limit = timeout.Declared(rpc.Timeout, of.Timeout)
+		added.idempotent = rpc.Idempotency != contract.IdempotencyUnknown
+		added.listed = true
+	}
+	_, added.configured = client.limits[path]
+	return added
+}
+
+// route returns the route of a method, by gRPC's path. opts are the call's.
+func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
+	if ctx == nil {
+		return nil, invalid(b.nameOf(path), "the context is nil: give context.Background() if there is no other")
+	}
+	if found, ok := (*b.routes.Load())[path]; ok {
+		return found, nil
+	}
+	return b.addRoute(ctx, path, opts)
+}
+
+// addRoute makes the route of a method that is called for the first time. Paths may
+// come from outside: it keeps only a method that the program's own .proto has, and
+// nothing at all of a service that is neither linked in nor known to the registry.
+func (b *Bus) addRoute(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
+	service, method, ok := contract.SplitMethod(path)
+	if !ok {
+		return nil, invalid(quote.Text(path), `this is not of gRPC's form "/package.Service/Method": call by a generated client, or by name with Call`)
+	}
+	if contract.IsBuiltin(service) {
+		return nil, invalid(service, "this is a service of gRPC's own and of each instance, no API: Dial the API whose instances are meant")
+	}
+	of, err := b.contracts.Find(service)
+	linked := of != nil
+	if err == nil && !linked {
+		of, err = contract.FromServiceDesc(&grpc.ServiceDesc{ServiceName: service})
+	}
+	if err != nil {
+		return nil, faulty(b.nameOf(path), err)
+	}
+	rpc := rpcName(of.Name, method)
+	if !linked {
+		if err := b.everServed(ctx, of.Name, rpc, opts); err != nil {
+			return nil, err
+		}
+	}
+	client, err := b.connect(of.Name, service, rpc)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := client.rules()
+	if err != nil {
+		return nil, faulty(b.nameOf(path), err)
+	}
+	var listed *contract.RPC
+	if found := b.contracts.Method(path); found != nil {
+		listed = found.RPC
+	}
+	added := newRoute(client, of, path, listed, rules[path])
+	if added.listed {
+		b.keep(added)
+	}
+	return added, nil
+}
+
+// nameOf returns the bus name of a method if its service is linked into the program,
+// otherwise its path.
+func (b *Bus) nameOf(path string) string {
+	if found := b.contracts.Method(path); found != nil {
+		return found.RPC.Name
+	}
+	return path
+}
+
+// rpcName returns the bus name of a method as texts show it.
+func rpcName(api, method string) string { return shownName(contract.RPCName(api, method)) }
+
+// keep keeps a route for the calls that follow.
+func (b *Bus) keep(kept *route) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	routes := maps.Clone(*b.routes.Load())
+	routes[kept.path] = kept
+	b.routes.Store(&routes)
+}
+
+// keepAnswered keeps the route of a method that has answered, though the program's
+// own .proto does not have it.
+func (b *Bus) keepAnswered(answered *route) {
+	kept := *answered
+	kept.listed = true
+	b.keep(&kept)
+}
