@@ -118,9 +118,7 @@ func (f failure) asError() error {
 			text = f.rpc + ": the connection to " + f.address + " broke: " + shownText(st.Message())
 		}
 	}
-	if f.oversize {
-		text += ": the service takes no request of that size; send less, or raise grpc.MaxRecvMsgSize in the service's ServerOptions"
-	}
+	text += f.sizeRemedy(st)
 	st, text, causes = f.explain(st, text, causes)
 	if f.first != nil && f.first.err.Error() != f.err.Error() {
 		text += "; at first " + f.first.short()
@@ -131,6 +129,23 @@ func (f failure) asError() error {
 		st = briefly(st, code, f.rpc) // grpc-go's words have addresses
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
+}
+
+// sizeRemedy returns what to do if a message is larger than one side takes, and ""
+// of other failures.
+func (f failure) sizeRemedy(st *status.Status) string {
+	switch {
+	case f.oversize:
+		return ": the service takes no request of that size; send less, or raise grpc.MaxRecvMsgSize in the service's ServerOptions"
+	case st.Code() != codes.ResourceExhausted:
+		return ""
+	case strings.Contains(st.Message(), "received message larger than max"):
+		return ": this bus takes no reply of that size; ask for less, or raise grpc.MaxCallRecvMsgSize by grpc.WithDefaultCallOptions in DialOptions"
+	case strings.Contains(st.Message(), "trying to send message larger than max"):
+		return ": this bus sends no request of that size; send less, or raise grpc.MaxCallSendMsgSize by grpc.WithDefaultCallOptions in DialOptions"
+	default:
+		return ""
+	}
 }
 
 // explain adds why there was no instance, or no connection to one.

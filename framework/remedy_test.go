@@ -144,3 +144,25 @@ func TestAServiceWithoutTheOptionIsSuggested(t *testing.T) {
 		t.Errorf("a call = %v, want an error that says %q", err, want)
 	}
 }
+
+func TestAMessageThatIsTooLargeForTheCallerSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	bus, _, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) { return strings.Repeat("x", 5<<20), nil }})
+	client := testv1.NewEchoServiceClient(bus)
+	for name, test := range map[string]struct {
+		request *testv1.EchoRequest
+		option  grpc.CallOption
+		want    string
+	}{
+		"a reply":   {&testv1.EchoRequest{}, patient, "raise grpc.MaxCallRecvMsgSize"},
+		"a request": {&testv1.EchoRequest{Text: "hello"}, grpc.MaxCallSendMsgSize(3), "raise grpc.MaxCallSendMsgSize"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := client.Echo(t.Context(), test.request, test.option)
+			if status.Code(err) != codes.ResourceExhausted || !strings.HasPrefix(err.Error(), "test.echo.echo: ") || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("too large: %v", err)
+			}
+		})
+	}
+}
