@@ -2,84 +2,121 @@ package framework
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/keepalive"
-	grpcresolver "google.golang.org/grpc/resolver"
 
-	"github.com/onecall-dev/onecall/discovery/resolver"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/contract"
 )
-
-// grpc-go knows policies by name, and takes them only before it is used.
-func init() { //nolint:gochecknoinits // see balancer.Register
-	balancer.Register(client.NewPolicy(resolver.IncarnationOf, observerOf))
-}
-
-// observerOf returns the observer of a new connection, nil when there is none.
-func observerOf(address grpcresolver.Address) client.Observer {
-	if observer := resolver.ObserverOf(address); observer != nil {
-		return observer
-	}
-	return nil
-}
 
 // streamWorkers is how many goroutines a server keeps for its calls: a fresh
 // one for each would grow its stack each time. More calls than that get fresh
 // ones.
 const streamWorkers = 64
 
-// chain is what runs around the handlers of a service. This is THE list of it,
-// from the outside, each with its place in grpc-go:
-//
-//	place                            what runs there
-//	the description of the method    answers: panics, runtime.Goexit and errors become statuses
-//	  (streams: outermost            authentication, by option Authenticate
-//	  interceptor)                   admission (guard), before a unary call's request is read
-//	outermost unary interceptor      deadline
-//	the program's interceptors       those of option ServerOptions, which may authorize
-//	innermost interceptor            panics of what follows, rules of the messages
-//	the description of the method    note that the handler starts (guard)
-//	the service's method
-//
-// The program's interceptors thus see each call that is admitted, its
-// refusals by the rules included, and a panic of the handler as an error.
-// Each place is one function, since grpc-go pays for each link of a chain.
-// Calls are counted for a shutdown, which ends the contexts of streams, in the
-// outermost interceptor of their shape.
+// The names of the places that code looks up.
+const (
+	beforeAdmission = "before admission"
+	admission       = "admission"
+	programsOwn     = "the program's own"
+)
+
+// place is one place in the chain of a service: what runs there around a call. A
+// field that is nil is empty: it costs a call nothing.
+type place struct {
+	name string
+	// method wraps the method of a unary RPC. It runs before the request was read.
+	method func(path string, method grpc.MethodHandler) grpc.MethodHandler
+	// unary runs around a unary call whose request was read.
+	unary grpc.UnaryServerInterceptor
+	// stream runs around a stream.
+	stream grpc.StreamServerInterceptor
+}
+
+// chain is what runs around the handlers of a service.
 type chain struct {
 	log    *slog.Logger
 	guard  *server.Server
 	expose bool // what option ExposeErrors sets
 	calls  *underWay
+	notify *notifier // nil without observers
+	places []place
 
-	limited       grpc.UnaryServerInterceptor  // the deadline
-	checked       grpc.UnaryServerInterceptor  // the rules
-	checkedStream grpc.StreamServerInterceptor // those of streams
-	admitted      grpc.StreamServerInterceptor // streams, by the guard
+	// admitted runs around a unary call after its admission and before the
+	// program's own interceptors; served runs around a stream before these.
+	admitted grpc.UnaryServerInterceptor
+	served   grpc.StreamServerInterceptor
 }
 
-func newChain(serve serveOptions, guard *server.Server, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) *chain {
-	return &chain{
-		log:           serve.log,
-		guard:         guard,
-		expose:        serve.exposeErrors,
-		calls:         calls,
-		limited:       timeout.UnaryServerInterceptor(limits),
-		checked:       validate.UnaryServerInterceptor(serve.log, rules, serve.strict),
-		checkedStream: validate.StreamServerInterceptor(serve.log, rules, serve.strict),
-		admitted:      guard.StreamServerInterceptor(),
+// order returns the places of a chain, the outermost first. It is THE list of what
+// runs around a handler, for unary calls and streams alike.
+//
+// Each link that has something costs a call one allocation, but for the first
+// four: those of unary calls are methods, and the guard runs what is before
+// admission.
+func (c *chain) order(o serveOptions, limits map[string]timeout.Method, rules map[string]validate.Method) []place {
+	return []place{
+		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
+		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
+		{name: beforeAdmission, unary: chainUnary(o.before.unary), stream: chainStream(o.before.stream)}, // run by the guard
+		{name: admission, stream: c.admitStream},                                                         // unary calls: service
+		{name: "limits"},
+		{name: "after admission", unary: chainUnary(o.after.unary), stream: ofAPIs(chainStream(o.after.stream))},
+		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
+		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.strict), stream: validate.StreamServerInterceptor(c.log, rules, o.strict)},
+		{name: programsOwn}, // grpc-go runs those of option ServerOptions
+		{name: "handler"},   // its panics are recovered here too, so that the program's own see an error
 	}
+}
+
+// newChain returns the chain of a service, and its guard, which is to be closed.
+func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) (*chain, error) {
+	c := &chain{log: o.log, expose: o.exposeErrors, calls: calls, notify: o.notify}
+	if c.notify != nil && len(o.before.unary) > 0 {
+		o.before = o.before.with(noteContext, noteStreamContext)
+	}
+	c.places = c.order(o, limits, rules)
+	before := c.places[c.index(beforeAdmission)]
+	config := server.Config{
+		Incarnation:             incarnation,
+		RequireIdentity:         o.admission.RequireIdentity,
+		MaxSessionsPerPrincipal: o.admission.MaxSessionsPerPrincipal,
+		MaxSessions:             o.admission.MaxSessions,
+		Ledger:                  o.admission.Ledger,
+		Exempt:                  contract.IsBuiltin,
+		BeforeUnary:             before.unary,
+		BeforeStream:            before.stream,
+		Handle:                  c.handle,
+		Log:                     o.log,
+	}
+	if c.notify != nil {
+		config.Started = noteStarted
+	}
+	var err error
+	c.guard, err = server.New(config)
+	var unary []grpc.UnaryServerInterceptor
+	var stream []grpc.StreamServerInterceptor
+	for i, place := range c.places {
+		if place.unary != nil && i > c.index(admission) {
+			unary = append(unary, place.unary)
+		}
+		if place.stream != nil && place.name != beforeAdmission {
+			stream = append(stream, place.stream)
+		}
+	}
+	c.admitted, c.served = chainUnary(unary), chainStream(stream)
+	return c, err
+}
+
+// index returns the index of a place.
+func (c *chain) index(name string) int {
+	return slices.IndexFunc(c.places, func(p place) bool { return p.name == name })
 }
 
 // options returns the options of a server, with the program's own between.
@@ -88,23 +125,59 @@ func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
 	options = append(options, protection()...)
 	options = append(options, own...)
 	return append(options,
-		grpc.UnaryInterceptor(c.outerUnary), // it comes before those that are chained
-		grpc.StreamInterceptor(c.outerStream),
-		grpc.ChainUnaryInterceptor(c.innerUnary),
-		grpc.ChainStreamInterceptor(c.innerStream))
+		grpc.UnaryInterceptor(c.serveUnary), // it comes before those that are chained
+		grpc.StreamInterceptor(c.serveStream))
 }
 
-// service returns what to register in place of an API's description.
+// service returns what to register in place of an API's description: its methods
+// with the places up to admission around them, its handlers recovered.
 func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
-	marked := c.guard.MarkStarted(desc) // a copy
-	for i := range marked.Methods {
-		marked.Methods[i].Handler = c.answerUnary(marked.Methods[i].Handler)
+	recovered := *desc
+	recovered.Streams = slices.Clone(desc.Streams)
+	for i := range recovered.Streams {
+		recovered.Streams[i].Handler = c.handleStream("/"+desc.ServiceName+"/"+recovered.Streams[i].StreamName, recovered.Streams[i].Handler)
 	}
-	return marked
+	admitted := c.guard.MarkStarted(&recovered) // a copy
+	for i := range admitted.Methods {
+		method := &admitted.Methods[i]
+		for _, place := range slices.Backward(c.places) {
+			if place.method != nil {
+				method.Handler = place.method("/"+desc.ServiceName+"/"+method.MethodName, method.Handler)
+			}
+		}
+	}
+	return admitted
 }
 
-// answerUnary is the outermost of a unary method.
-func (c *chain) answerUnary(method grpc.MethodHandler) grpc.MethodHandler {
+// serveUnary runs around each unary call whose request was read. A shutdown waits
+// for those of APIs.
+func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+	running := c.calls.unary[info.FullMethod]
+	if running == nil { // a method of gRPC's own services, such as health
+		return c.handle(ctx, req, handler)
+	}
+	running.begin()
+	failed := true // also after a panic or runtime.Goexit
+	defer func() { running.end(failed) }()
+	reply, err = c.admitted(ctx, req, info, handler)
+	failed = err != nil
+	return reply, err
+}
+
+// serveStream runs around each stream. A shutdown can end its context.
+func (c *chain) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	running := c.calls.beginStream(stream, info.FullMethod)
+	defer c.calls.endStream(running)
+	return running.result(c.served(srv, running, info, handler))
+}
+
+// admitStream is the place of admission for streams.
+func (c *chain) admitStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return c.guard.StreamServerInterceptor()(srv, stream, info, handler)
+}
+
+// recoverMethod is the place of recovery for unary calls.
+func (c *chain) recoverMethod(_ string, method grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
 		returned := false
 		defer func() { err = c.answer(ctx, err, returned, recover()) }()
@@ -114,96 +187,40 @@ func (c *chain) answerUnary(method grpc.MethodHandler) grpc.MethodHandler {
 	}
 }
 
-// outerStream is the outermost of a stream.
-func (c *chain) outerStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return c.calls.serveStream(srv, stream, info, func(srv any, stream grpc.ServerStream) (err error) {
-		returned := false
-		defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
-		err = c.admitted(srv, stream, info, handler)
-		returned = true
+// recoverStream is the place of recovery for streams.
+func (c *chain) recoverStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	returned := false
+	defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
+	err = handler(srv, stream)
+	returned = true
+	return err
+}
+
+// handle calls the handler of a unary call, whose panic becomes an error.
+func (c *chain) handle(ctx context.Context, req any, handler grpc.UnaryHandler) (_ any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = recovery.Panicked(ctx, c.log, cause)
+		}
+	}()
+	return handler(ctx, req)
+}
+
+// handleStream returns a handler of a stream whose calls are counted, and whose
+// panic becomes an error.
+func (c *chain) handleStream(path string, handler grpc.StreamHandler) grpc.StreamHandler {
+	calls := c.calls.streaming[path]
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		calls.begin()
+		failed := true // also after runtime.Goexit
+		defer func() {
+			if cause := recover(); cause != nil {
+				err = recovery.Panicked(stream.Context(), c.log, cause)
+			}
+			calls.end(failed)
+		}()
+		err = handler(srv, stream)
+		failed = err != nil
 		return err
-	})
-}
-
-// outerUnary runs outside of the program's interceptors. The methods of gRPC's
-// own services, such as health, have no other that recovers these.
-func (c *chain) outerUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
-	running := c.calls.begin(info.FullMethod)
-	defer running.end()
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = recovery.Panicked(ctx, c.log, cause)
-		}
-	}()
-	return c.limited(ctx, req, info, handler)
-}
-
-// innerUnary runs inside of the program's interceptors.
-func (c *chain) innerUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = recovery.Panicked(ctx, c.log, cause)
-		}
-	}()
-	return c.checked(ctx, req, info, handler)
-}
-
-// innerStream runs inside of the program's interceptors.
-func (c *chain) innerStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = recovery.Panicked(stream.Context(), c.log, cause)
-		}
-	}()
-	return c.checkedStream(srv, stream, info, handler)
-}
-
-// callerKeepalive has Linux end a connection on which what was sent is not
-// acknowledged for Timeout; the policy's own probes send something on each within
-// 16 s. Pings of HTTP/2 are for other systems: grpc-go's servers allow one every
-// 5 minutes unless they were told otherwise, and end the connection after more.
-var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
-
-// dialOptions gives the options of a connection: the program's own between
-// defaults, which they may change, and what they may not.
-//
-// What runs around a call at the caller is not an interceptor: see
-// route.call.
-func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
-	config, err := serviceConfig(bus.balancing, calls, limits)
-	if err != nil {
-		return nil, err
 	}
-	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
-	// A proxy of the environment would replace the instances' addresses.
-	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
-	if !bus.credentials {
-		options = append(options, grpc.WithTransportCredentials(bus.plainText))
-	}
-	options = append(options, bus.dial...)
-	return append(options,
-		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
-		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
-		grpc.WithDefaultServiceConfig(config),
-		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
-		grpc.WithDisableRetry(),
-		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
-	), nil
-}
-
-// serviceConfig gives gRPC's service config of a connection
-// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
-// no health check: the policy watches the health of each connection itself.
-func serviceConfig(balancing map[string]json.RawMessage, calls *client.Channel, limits map[string]timeout.Limit) (string, error) {
-	config, err := json.Marshal(map[string]any{
-		"loadBalancingConfig": []map[string]any{{client.PolicyName: map[string]any{
-			"childPolicy": []map[string]json.RawMessage{balancing},
-			"channel":     calls.ID(),
-		}}},
-		"methodConfig": timeout.MethodConfigs(limits),
-	})
-	if err != nil {
-		return "", fmt.Errorf("service config: %w", err)
-	}
-	return string(config), nil
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -386,10 +387,30 @@ func TestAnAuthenticationThatLosesTheContextRefusesItsCalls(t *testing.T) {
 	}
 }
 
-func TestTheProgramsInterceptorsSeeWhatBecomesOfEachCall(t *testing.T) {
+// seeing returns interceptors that keep the code of each call of test.echo, and
+// refuse unary calls without a text.
+func seeing(seen *atomic.Value) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if asked, ok := req.(*testv1.EchoRequest); ok && asked.GetText() == "" {
+				return nil, status.Error(codes.PermissionDenied, "you may not")
+			}
+			reply, err := handler(ctx, req)
+			seen.Store(status.Code(err))
+			return reply, err
+		}, func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			err := handler(srv, stream)
+			if !strings.HasPrefix(info.FullMethod, "/grpc.") {
+				seen.Store(status.Code(err))
+			}
+			return err
+		}
+}
+
+func TestInterceptorsAfterAdmissionSeeWhatBecomesOfEachCall(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
-	var seen atomic.Value
+	var after, own atomic.Value
+	unary, stream := seeing(&own)
 	serve(t, registry, &echo{
 		echo: func(_ context.Context, text string) (string, error) {
 			if text == "panic" {
@@ -398,42 +419,103 @@ func TestTheProgramsInterceptorsSeeWhatBecomesOfEachCall(t *testing.T) {
 			return tooLong, nil
 		},
 		watch: func(testv1.EchoService_WatchServer) error { panic("on purpose") },
-	}, framework.ServerOptions(
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			if asked, ok := req.(*testv1.EchoRequest); ok && asked.GetText() == "" {
-				return nil, status.Error(codes.Unauthenticated, "who are you?")
-			}
-			reply, err := handler(ctx, req)
-			seen.Store(status.Code(err))
-			return reply, err
-		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			err := handler(srv, stream)
-			if !strings.HasPrefix(info.FullMethod, "/grpc.") {
-				seen.Store(status.Code(err))
-			}
-			return err
-		})))
+	}, framework.AfterAdmission(seeing(&after)), framework.ServerOptions(grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)))
 	_, instance := direct(t, registry)
 	conn := dialled(t, instance.Address)
+	const none = codes.Code(99)
 	for title, test := range map[string]struct {
 		shape, text string
-		want        codes.Code
+		want, own   codes.Code
 	}{
-		"a request that breaks a rule": {"unary", tooLong, codes.InvalidArgument},
-		"a panic":                      {"unary", "panic", codes.Internal},
-		"a panic of a stream":          {"server streaming", "", codes.Internal},
+		"a request that breaks a rule": {"unary", tooLong, codes.InvalidArgument, none},
+		"a panic":                      {"unary", "panic", codes.Internal, codes.Internal},
+		"a panic of a stream":          {"server streaming", "", codes.Internal, codes.Internal},
 	} {
-		t.Run(title, func(t *testing.T) {
-			seen.Store(codes.OK)
-			if err := everyShape[test.shape](t.Context(), conn, &testv1.EchoRequest{Text: test.text}); status.Code(err) != test.want || seen.Load() != test.want {
-				t.Errorf("%s: the caller has %v, the interceptor %v", title, err, seen.Load())
+		t.Run(title, func(t *testing.T) { //nolint:paralleltest // they share what was seen
+			after.Store(none)
+			own.Store(none)
+			if err := everyShape[test.shape](t.Context(), conn, &testv1.EchoRequest{Text: test.text}); status.Code(err) != test.want || after.Load() != test.want || own.Load() != test.own {
+				t.Errorf("the caller has %v, the interceptor after admission %v, the program's own %v", err, after.Load(), own.Load())
 			}
 		})
 	}
-	// A bad request of a stranger is refused by the interceptor, not by the rules.
-	if err := everyShape["unary"](t.Context(), conn, &testv1.EchoRequest{}); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("a stranger: %v", err)
+	t.Run("a bad request that is not authorized", func(t *testing.T) { //nolint:paralleltest // as above
+		if err := everyShape["unary"](t.Context(), conn, &testv1.EchoRequest{}); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("its rules were checked before its authorization: %v", err)
+		}
+	})
+}
+
+// passing returns interceptors that note a name and call their handlers.
+func passing(note func(string), name string) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			note(name)
+			return handler(ctx, req)
+		}, func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if !strings.HasPrefix(info.FullMethod, "/grpc.") {
+				note(name)
+			}
+			return handler(srv, stream)
+		}
+}
+
+func TestEachPlaceRunsInItsOrderAroundEachShape(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	var mu sync.Mutex
+	var order []string
+	note := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, name)
+	}
+	handler := func(context.Context, string) (string, error) { note("handler"); return "", nil }
+	unary, stream := passing(note, "own")
+	serve(t, registry, &echo{echo: handler, watch: func(testv1.EchoService_WatchServer) error { note("handler"); return nil }},
+		framework.ServerOptions(grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)),
+		framework.AfterAdmission(passing(note, "after 1")), framework.AfterAdmission(passing(note, "after 2")),
+		framework.BeforeAdmission(passing(note, "before 1")),
+		framework.Authenticate(func(ctx context.Context) (context.Context, error) { note("before 2"); return ctx, nil }),
+		framework.BeforeAdmission(passing(note, "before 3")),
+		framework.Admission(framework.AdmissionConfig{Ledger: noting{note}}))
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	want := []string{"before 1", "before 2", "before 3", "admission", "after 1", "after 2", "own", "handler"}
+	for _, shape := range []string{"unary", "server streaming"} {
+		t.Run(shape, func(t *testing.T) { //nolint:paralleltest // they share the order
+			mu.Lock()
+			order = nil
+			mu.Unlock()
+			if err := everyShape[shape](t.Context(), bus, &testv1.EchoRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(order, want) {
+				t.Errorf("what ran is %q, want %q", order, want)
+			}
+		})
+	}
+}
+
+// noting is a ledger that notes admissions.
+type noting struct{ note func(string) }
+
+func (l noting) Begin(context.Context, string) (bool, error) { l.note("admission"); return true, nil }
+
+func TestAnInterceptorOfAPlaceIsNotNil(t *testing.T) {
+	t.Parallel()
+	unary, stream := passing(func(string) {}, "")
+	for option, given := range map[string]framework.ServeOption{
+		"BeforeAdmission": framework.BeforeAdmission(unary, nil),
+		"AfterAdmission":  framework.AfterAdmission(nil, stream),
+	} {
+		t.Run(option, func(t *testing.T) {
+			t.Parallel()
+			if err := framework.Serve(t.Context(), memory.New(), (&echo{}).register, given); err == nil || !strings.Contains(err.Error(), "option "+option+": an interceptor is nil") {
+				t.Errorf("Serve = %v", err)
+			}
+		})
 	}
 }
 

@@ -2,35 +2,70 @@ package framework_test
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/testlog"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
 // recorder is an observer that keeps events.
 type recorder struct {
 	mu     sync.Mutex // guards events
-	events []framework.Event
+	events []recorded
 }
 
-func (r *recorder) Observe(_ context.Context, event framework.Event) {
+// recorded is an event, and the token that byToken found.
+type recorded struct {
+	event framework.Event
+	token string
+}
+
+func (r *recorder) Observe(ctx context.Context, event framework.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, event)
+	token, _ := ctx.Value(tokenKey{}).(string)
+	r.events = append(r.events, recorded{event, token})
+}
+
+// calls returns the ends of calls at a service, without their durations.
+func (r *recorder) calls() (all []recorded) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, each := range r.events {
+		switch event := each.event.(type) {
+		case framework.CallServed:
+			event.Duration = 0
+			all = append(all, recorded{event, each.token})
+		case framework.CallRefused:
+			event.Duration = 0
+			all = append(all, recorded{event, each.token})
+		}
+	}
+	return all
 }
 
 // observed returns the events of one type, in order.
 func observed[E framework.Event](r *recorder) (all []E) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, event := range r.events {
-		if event, ok := event.(E); ok {
+	for _, each := range r.events {
+		if event, ok := each.event.(E); ok {
 			all = append(all, event)
 		}
 	}
@@ -75,4 +110,76 @@ func TestTheLifeOfAServiceIsObserved(t *testing.T) {
 			t.Errorf("the log has not the panic, or its value:\n%s", log)
 		}
 	})
+}
+
+// observable answers "fail", "panic" and "exit" with what they say.
+var observable = &echo{echo: func(_ context.Context, text string) (string, error) {
+	switch text {
+	case "fail":
+		return "", errors.New("a secret")
+	case "panic":
+		panic("a secret")
+	case "exit":
+		runtime.Goexit()
+	}
+	return text, nil
+}}
+
+// byToken authenticates by the metadatum token.
+func byToken(ctx context.Context) (context.Context, error) {
+	token := metadata.ValueFromIncomingContext(ctx, "token")
+	if len(token) != 1 {
+		return nil, status.Error(codes.Unauthenticated, "who are you?")
+	}
+	return context.WithValue(ctx, tokenKey{}, token[0]), nil
+}
+
+func TestEachCallOfAServiceIsObservedOnce(t *testing.T) {
+	t.Parallel()
+	const unary, streams = "test.echo.echo", "test.echo.watch"
+	text := func(text string) any { return &testv1.EchoRequest{Text: text} }
+	for title, test := range map[string]struct {
+		shape   string
+		request any
+		token   string
+		want    framework.Event
+	}{
+		"served":            {"unary", text("x"), "ann", framework.CallServed{RPC: unary}},
+		"an error":          {"unary", text("fail"), "ann", framework.CallServed{RPC: unary, Code: codes.Internal}},
+		"a panic":           {"unary", text("panic"), "ann", framework.CallServed{RPC: unary, Code: codes.Internal}},
+		"runtime.Goexit":    {"unary", text("exit"), "ann", framework.CallServed{RPC: unary, Code: codes.Internal}},
+		"not authenticated": {"unary", text("x"), "", framework.CallRefused{RPC: unary, Code: codes.Unauthenticated}},
+		"a broken rule":     {"unary", text(tooLong), "ann", framework.CallRefused{RPC: unary, Code: codes.InvalidArgument}},
+		"not admitted":      {"unary", text("x"), "other", framework.CallRefused{RPC: unary, Code: codes.FailedPrecondition, Reason: atmostonce.WrongInstance}},
+		"a stream":          {"server streaming", text("x"), "ann", framework.CallServed{RPC: streams, Stream: true}},
+		"a stranger's":      {"server streaming", text("x"), "", framework.CallRefused{RPC: streams, Stream: true, Code: codes.Unauthenticated}},
+		"a stream, unread":  {"server streaming", []byte{0xff}, "ann", framework.CallRefused{RPC: streams, Stream: true, Code: codes.Internal}},
+		"an unknown method": {"unknown", text("x"), "ann", framework.CallRefused{RPC: "/onecall.test.v1.EchoService/Later", Stream: true, Code: codes.Unimplemented}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			registry, events := memory.New(), new(recorder)
+			serve(t, registry, observable, framework.Observe(events), framework.Authenticate(byToken))
+			_, instance := direct(t, registry)
+			identity := atmostonce.Identity{Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1}
+			if test.token == "other" {
+				identity.Incarnation = discovery.NewIncarnation()
+			}
+			ctx := identified(t.Context(), identity)
+			if test.token != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "token", test.token)
+			}
+			conn := dialled(t, instance.Address)
+			if call := everyShape[test.shape]; call != nil {
+				_ = call(ctx, conn, test.request, grpc.ForceCodec(rawCodec{}))
+			} else {
+				_ = conn.Invoke(ctx, "/onecall.test.v1.EchoService/Later", test.request, &testv1.EchoResponse{})
+			}
+			eventually.True(t, "the end of the call", func() bool { return len(events.calls()) > 0 })
+			got := events.calls()
+			if len(got) != 1 || got[0].event != test.want || got[0].token != test.token {
+				t.Errorf("observed %+v, want once %+v with the token %q", got, test.want, test.token)
+			}
+		})
+	}
 }

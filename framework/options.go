@@ -48,9 +48,11 @@ type serveOptions struct {
 	admission AdmissionConfig
 	zone      string
 	strict    bool
-	// authenticate is what Authenticate sets, nil when nothing does.
-	authenticate func(context.Context) (context.Context, error)
-	exposeErrors bool
+	// before and after are the program's interceptors before and after admission.
+	before, after interceptors
+	// authenticated is whether option Authenticate is set.
+	authenticated bool
+	exposeErrors  bool
 }
 
 type busOptions struct {
@@ -149,9 +151,10 @@ func ShutdownTimeout(limit time.Duration) ServeOption {
 // service speaks plain text, and logs a warning unless it listens on loopback:
 // grpc.Creds(insecure.NewCredentials()) says that plain text is meant.
 //
-// Chained interceptors run after authentication and admission, within the call's
-// deadline, and before the rules of the messages are checked: they see requests
-// that break rules, panics of handlers and replies of nil as errors.
+// Chained interceptors are the program's own: they run inside of everything else,
+// just around the handler. They see requests that keep to the rules, and a panic
+// of the handler as an error. What is to see every call, or to authorize calls, has
+// other places: see [BeforeAdmission] and [AfterAdmission].
 // grpc.UnaryInterceptor and grpc.StreamInterceptor are the framework's and an
 // error here. A grpc.InTapHandle must return a context with the call's metadata:
 // without them the call has no identity.
@@ -206,29 +209,68 @@ func Admission(config AdmissionConfig) ServeOption {
 	})
 }
 
+// BeforeAdmission adds interceptors that run around the calls of APIs before they
+// are admitted: those that authenticate, and those that measure or log each call.
+// A call that they refuse takes no session, learns no rule and writes to no ledger.
+// Given several times, they run in that order, the first outermost.
+//
+// Interceptors of go-grpc-middleware go in unchanged. They must call their handler
+// with a context that derives from their own; [WithPrincipal] sets on it by what
+// name callers are counted. The request of a unary call is nil to them, because it
+// is not read yet. gRPC's own services, such as health and reflection, are
+// served without them.
+//
+// Both parameters are required, so that streams are not forgotten. One that has
+// nothing to do calls its handler.
+func BeforeAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		o.before = o.before.with(unary, stream)
+		return bothGiven("BeforeAdmission", unary, stream)
+	})
+}
+
+// AfterAdmission adds interceptors that run around the calls of APIs after they were
+// admitted, and before their rules are checked: those that authorize. They see
+// what becomes of each call, such as a request that breaks rules, as an error.
+// Otherwise it is like [BeforeAdmission]; the request is there.
+func AfterAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
+	return serveOption(func(o *serveOptions) error {
+		o.after = o.after.with(unary, stream)
+		return bothGiven("AfterAdmission", unary, stream)
+	})
+}
+
+// bothGiven returns the error of an option of which an interceptor is missing.
+func bothGiven(option string, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) error {
+	if unary == nil || stream == nil {
+		return fmt.Errorf("option %s: an interceptor is nil: give one for unary calls and one for streams, which calls its handler if there is nothing to do", option)
+	}
+	return nil
+}
+
 // Authenticate sets the function that says who calls, for unary calls and
-// streams. It is called once for each call, before the request is read and before
-// the call is admitted: a call that it refuses takes no session, learns no rule,
-// writes to no ledger and reaches no interceptor. Its error is the call's, so
-// give it a code, such as codes.Unauthenticated. It has the form of
-// go-grpc-middleware's auth.AuthFunc.
+// streams. It is an interceptor of [BeforeAdmission], in the form of
+// go-grpc-middleware's auth.AuthFunc: called once for each call, before the request
+// is read and before the call is admitted. Its error is the call's, so give it a
+// code, such as codes.Unauthenticated.
 //
 // The context that it returns is the handler's, and must derive from the one that
 // it was called with. [WithPrincipal] sets on it by what name callers are counted.
 // It is called from many goroutines. gRPC's own services, such as health and
 // reflection, are served without it.
 //
-// The default authenticates nobody but by TLS. What a caller may do is for
-// interceptors of [ServerOptions], which run after it.
+// By default only TLS authenticates. What a caller may do is for interceptors of
+// [AfterAdmission].
 func Authenticate(authenticate func(ctx context.Context) (context.Context, error)) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		switch {
 		case authenticate == nil:
 			return errors.New("option Authenticate: the function is nil: leave the option out to authenticate by TLS alone")
-		case o.authenticate != nil:
+		case o.authenticated:
 			return errors.New("option Authenticate: is given twice: give one function that does both")
 		}
-		o.authenticate = authenticate
+		o.authenticated = true
+		o.before = o.before.with(authentication(authenticate))
 		return nil
 	})
 }

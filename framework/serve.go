@@ -61,19 +61,7 @@ func Serve(ctx context.Context, registry discovery.Registry, register func(apis 
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
 	s := &serving{apis: apis, registry: registry, options: read, incarnation: discovery.NewIncarnation(), health: health.NewServer()}
-	if s.guard, err = server.New(server.Config{
-		Incarnation:             s.incarnation,
-		RequireIdentity:         read.admission.RequireIdentity,
-		MaxSessionsPerPrincipal: read.admission.MaxSessionsPerPrincipal,
-		MaxSessions:             read.admission.MaxSessions,
-		Ledger:                  read.admission.Ledger,
-		Exempt:                  contract.IsBuiltin,
-		Authenticate:            read.authenticate,
-		Log:                     read.log,
-	}); err != nil {
-		return fmt.Errorf("onecall: Serve: %w", err)
-	}
-	defer s.guard.Close()
+	defer s.close()
 	if err := s.newServer(); err != nil {
 		return fmt.Errorf("onecall: Serve: %w", err)
 	}
@@ -110,7 +98,11 @@ func (s *serving) newServer() (err error) {
 		maps.Copy(rules, compiled)
 	}
 	s.underWay = newUnderWay(contracts)
-	chain := newChain(s.options, s.guard, s.underWay, limited(contracts), rules)
+	chain, err := newChain(s.options, s.incarnation, s.underWay, limited(contracts), rules)
+	if err != nil {
+		return err
+	}
+	s.guard = chain.guard
 	s.server = grpc.NewServer(chain.options(s.options.server)...)
 	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		s.underWay.add(desc)
@@ -124,6 +116,13 @@ func (s *serving) newServer() (err error) {
 		s.health.SetServingStatus(api.Service, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	return nil
+}
+
+// close ends the guard's goroutine, if there is one.
+func (s *serving) close() {
+	if s.guard != nil {
+		s.guard.Close()
+	}
 }
 
 // run listens, serves, registers, and on the way out does so in reverse.

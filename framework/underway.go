@@ -28,12 +28,12 @@ var errStreamEnded = status.Error(codes.Unavailable, "the instance shuts down an
 // was received. Streams of gRPC's own services (health, reflection) are kept
 // apart: no shutdown waits for them.
 type underWay struct {
-	// names are bus names, and unary the counters of unary RPCs, by gRPC's path.
-	// Neither changes once the server runs.
-	names map[string]string
-	unary map[string]*unaryCalls
+	// names are bus names, unary and streaming the counters of RPCs, by gRPC's path.
+	// None of them changes once the server runs.
+	names            map[string]string
+	unary, streaming map[string]*rpcCalls
 
-	// mu guards the fields below.
+	// mu guards the fields below. No other lock is taken while it is held.
 	mu      sync.Mutex
 	streams map[*endableStream]struct{}
 	// infrastructureEnded and allEnded report whether streams of that kind are
@@ -41,14 +41,37 @@ type underWay struct {
 	infrastructureEnded, allEnded bool
 }
 
-// unaryCalls counts the running handlers of one unary RPC.
-type unaryCalls struct {
-	name    string
-	running atomic.Int64
+// rpcCalls counts the calls of one RPC. A call is counted from when its request
+// was received, a stream from when its handler starts.
+type rpcCalls struct {
+	name string
+	// Every call is counted in begun, then in ended, and before that in failed if it
+	// ends with an error.
+	begun, ended, failed atomic.Uint64
+}
+
+// begin counts a call until [rpcCalls.end].
+func (c *rpcCalls) begin() { c.begun.Add(1) }
+
+// end is called when the handler has returned, panicked or ended its goroutine.
+func (c *rpcCalls) end(failed bool) {
+	if failed {
+		c.failed.Add(1)
+	}
+	c.ended.Add(1)
+}
+
+// running returns how many calls there are, or some more while calls come and go.
+func (c *rpcCalls) running() int64 {
+	ended := c.ended.Load()              // first: a call must not be missing
+	return int64(c.begun.Load() - ended) //nolint:gosec // as many as there are goroutines
 }
 
 func newUnderWay(apis []*contract.API) *underWay {
-	u := &underWay{names: make(map[string]string), unary: make(map[string]*unaryCalls), streams: make(map[*endableStream]struct{})}
+	u := &underWay{
+		names: make(map[string]string), unary: make(map[string]*rpcCalls), streaming: make(map[string]*rpcCalls),
+		streams: make(map[*endableStream]struct{}),
+	}
 	for _, api := range apis {
 		for _, rpc := range api.RPCs {
 			u.names[rpc.Method] = rpc.Name
@@ -60,62 +83,45 @@ func newUnderWay(apis []*contract.API) *underWay {
 // add has the calls of an API counted. An RPC without a contract goes by its
 // path.
 func (u *underWay) add(desc *grpc.ServiceDesc) {
+	counters := func(name string) (string, *rpcCalls) {
+		path := "/" + desc.ServiceName + "/" + name
+		return path, &rpcCalls{name: u.name(path)}
+	}
 	for _, method := range desc.Methods {
-		path := "/" + desc.ServiceName + "/" + method.MethodName
-		u.names[path] = cmp.Or(u.names[path], path)
-		u.unary[path] = &unaryCalls{name: u.names[path]}
+		path, calls := counters(method.MethodName)
+		u.unary[path] = calls
 	}
 	for _, stream := range desc.Streams {
-		path := "/" + desc.ServiceName + "/" + stream.StreamName
-		u.names[path] = cmp.Or(u.names[path], path)
+		path, calls := counters(stream.StreamName)
+		u.streaming[path] = calls
 	}
 }
 
-// begin counts a unary call until [unaryCalls.end]; nil for one of gRPC's own
-// services.
-func (u *underWay) begin(path string) *unaryCalls {
-	calls := u.unary[path]
-	if calls != nil {
-		calls.running.Add(1)
-	}
-	return calls
-}
+// name returns the bus name of an RPC, or its path if it has none.
+func (u *underWay) name(path string) string { return cmp.Or(u.names[path], path) }
 
-// end is called when the handler has returned, panicked or ended its goroutine.
-func (c *unaryCalls) end() {
-	if c != nil {
-		c.running.Add(-1)
-	}
-}
-
-// serveStream runs a stream whose context can be ended.
-func (u *underWay) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	service, _, _ := contract.SplitMethod(info.FullMethod)
+// beginStream returns a stream whose context can be ended, until
+// [underWay.endStream].
+func (u *underWay) beginStream(stream grpc.ServerStream, path string) *endableStream {
+	service, _, _ := contract.SplitMethod(path)
 	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	endable := &endableStream{ServerStream: stream, ctx: ctx, cancel: cancel, path: info.FullMethod, infrastructure: contract.IsBuiltin(service)}
-	u.addStream(endable)
-	defer u.removeStream(endable)
-	err := handler(srv, endable)
-	if endable.ended.Load() && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
-		return errStreamEnded
-	}
-	return err
-}
-
-func (u *underWay) addStream(stream *endableStream) {
+	running := &endableStream{ServerStream: stream, ctx: ctx, cancel: cancel, path: path, infrastructure: contract.IsBuiltin(service)}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.streams[stream] = struct{}{}
-	if u.allEnded || stream.infrastructure && u.infrastructureEnded {
-		stream.end()
+	u.streams[running] = struct{}{}
+	if u.allEnded || running.infrastructure && u.infrastructureEnded {
+		running.end()
 	}
+	return running
 }
 
-func (u *underWay) removeStream(stream *endableStream) {
+// endStream is called when the stream's handler has returned, panicked or ended
+// its goroutine.
+func (u *underWay) endStream(stream *endableStream) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	delete(u.streams, stream)
+	u.mu.Unlock()
+	stream.cancel(nil)
 }
 
 // endInfrastructure ends the contexts of streams of gRPC's own services.
@@ -147,7 +153,7 @@ type counts map[string]int64
 func (u *underWay) unaryCounts() counts {
 	running := make(counts)
 	for _, calls := range u.unary {
-		if n := calls.running.Load(); n > 0 {
+		if n := calls.running(); n > 0 {
 			running[calls.name] += n
 		}
 	}
@@ -161,7 +167,11 @@ func (u *underWay) streamCounts() counts {
 	running := make(counts)
 	for stream := range u.streams {
 		if !stream.infrastructure {
-			running[cmp.Or(u.names[stream.path], "unknown methods")]++
+			name := "unknown methods"
+			if calls := u.streaming[stream.path]; calls != nil {
+				name = calls.name
+			}
+			running[name]++
 		}
 	}
 	return running
@@ -222,6 +232,15 @@ func (s *endableStream) Context() context.Context { return s.ctx }
 func (s *endableStream) end() {
 	s.ended.Store(true)
 	s.cancel(errShuttingDown)
+}
+
+// result returns the error with which the stream ends: that of a shutdown, if it
+// ended the stream's context and the handler returned the end of that.
+func (s *endableStream) result(err error) error {
+	if s.ended.Load() && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
+		return errStreamEnded
+	}
+	return err
 }
 
 // SendMsg implements [grpc.ServerStream].

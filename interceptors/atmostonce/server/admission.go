@@ -35,47 +35,74 @@ func (s *Server) UnaryServerInterceptor() grpc.UnaryServerInterceptor {
 			return handler(ctx, req)
 		}
 		call := &served{Context: ctx, server: s}
-		if ctx, err = s.authenticate(call); err != nil {
-			return nil, err
+		if s.config.BeforeUnary == nil {
+			return s.admitUnary(call, call, req, handler)
 		}
-		identified, err := s.admit(ctx, call)
-		if err != nil {
-			return nil, err
-		}
-		failed := true // also after a panic or runtime.Goexit
-		defer func() { s.end(call, identified, failed, "") }()
-		reply, err = handler(ctx, req)
-		failed = err != nil
-		return reply, err
+		return s.before(call, req, info, func(ctx context.Context, req any) (any, error) { return s.admitUnary(ctx, call, req, handler) })
 	}
 }
 
-// StreamServerInterceptor authenticates and admits streams, each once, at its
-// start: see [Server.UnaryServerInterceptor].
-func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return s.serveStream(srv, stream, info.FullMethod, handler)
+// admitUnary runs the handler of a unary call whose method did not go through
+// [Server.MarkStarted], if the call is admitted.
+func (s *Server) admitUnary(ctx context.Context, call *served, req any, handler grpc.UnaryHandler) (reply any, err error) {
+	identified, err := s.admit(ctx, call)
+	if err != nil {
+		return nil, err
 	}
+	failed := true // also after a panic or runtime.Goexit
+	defer func() { s.end(call, identified, failed, "") }()
+	reply, err = handler(ctx, req)
+	failed = err != nil
+	return reply, err
+}
+
+// before runs what is to run before a unary call's admission, and then admit, if
+// the call's context was not lost.
+func (s *Server) before(call *served, req any, info *grpc.UnaryServerInfo, admit grpc.UnaryHandler) (any, error) {
+	return s.config.BeforeUnary(call, req, info, func(ctx context.Context, req any) (any, error) {
+		if ctx == nil || ctx.Value(servedKey{}) != call {
+			return nil, errBefore
+		}
+		return admit(ctx, req)
+	})
+}
+
+// errBefore is of a call whose context was lost before its admission.
+var errBefore = status.Error(codes.Internal, "the call was refused: an interceptor before admission, or the function of option Authenticate, "+
+	"passed on a context that does not derive from the one that it was called with")
+
+// StreamServerInterceptor admits streams, each once, at its start: see
+// [Server.UnaryServerInterceptor].
+func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
+	return s.serveStream
 }
 
 // serveStream runs a stream's handler, which may be an interceptor's, if the
 // stream is admitted.
-func (s *Server) serveStream(srv any, stream grpc.ServerStream, path string, handler grpc.StreamHandler) (err error) {
+func (s *Server) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	wrapped := &servedStream{ServerStream: stream, served: served{Context: stream.Context(), server: s}}
-	call := &wrapped.served
-	wrapped.ctx = call
-	marked := (*s.marked.Load())[path]
-	if s.exempt(path) {
-		s.introduce(call.Context, path)
+	marked := (*s.marked.Load())[info.FullMethod]
+	switch {
+	case s.exempt(info.FullMethod):
+		s.introduce(wrapped.served.Context, info.FullMethod)
 		if !marked {
 			return handler(srv, stream)
 		}
 		return handler(srv, wrapped)
+	case s.config.BeforeStream == nil:
+		return s.admitStream(srv, wrapped, &wrapped.served, marked, handler)
 	}
-	if wrapped.ctx, err = s.authenticate(call); err != nil {
-		return err
-	}
-	identified, err := s.admit(wrapped.ctx, call)
+	return s.config.BeforeStream(srv, wrapped, info, func(srv any, stream grpc.ServerStream) error {
+		if ctx := stream.Context(); ctx == nil || ctx.Value(servedKey{}) != &wrapped.served {
+			return errBefore
+		}
+		return s.admitStream(srv, stream, &wrapped.served, marked, handler)
+	})
+}
+
+// admitStream runs the handler of a stream that is not exempt.
+func (s *Server) admitStream(srv any, stream grpc.ServerStream, call *served, marked bool, handler grpc.StreamHandler) error {
+	identified, err := s.admit(stream.Context(), call)
 	if err != nil {
 		return err
 	}
@@ -90,29 +117,10 @@ func (s *Server) serveStream(srv any, stream grpc.ServerStream, path string, han
 			s.end(call, identified, failed, call.end())
 		}
 	}()
-	err = handler(srv, wrapped)
+	err = handler(srv, stream)
 	failed = err != nil
 	return err
 }
-
-// authenticate returns the context of a call that is authenticated, or the
-// error that refuses it.
-func (s *Server) authenticate(call *served) (context.Context, error) {
-	if s.config.Authenticate == nil {
-		return call, nil
-	}
-	ctx, err := s.config.Authenticate(call)
-	if err != nil {
-		return nil, err
-	}
-	if ctx == nil || ctx.Value(servedKey{}) != call {
-		return nil, errAuthenticated
-	}
-	return ctx, nil
-}
-
-// errAuthenticated is of a call whose authentication lost its context.
-var errAuthenticated = status.Error(codes.Internal, "the call was refused: the context that Authenticate returned does not derive from the one that it was called with")
 
 // end sets the trailers of a call that ends.
 func (s *Server) end(call *served, identified, failed bool, outcome outcomeTrailer) {
@@ -135,7 +143,8 @@ func (s *Server) exempt(path string) bool {
 }
 
 // admit lets a call pass, or returns the error that refuses it. identified is
-// whether it was marked. ctx is what authentication made of the call's.
+// whether it was marked. ctx is the call's context after
+// what runs before admission.
 func (s *Server) admit(ctx context.Context, served *served) (identified bool, err error) {
 	values := incomingValues(served.Context, atmostonce.CallKey)
 	if len(values) == 0 {

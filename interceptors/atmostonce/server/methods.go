@@ -28,9 +28,17 @@ func (m *unaryMethod) serve(srv any, ctx context.Context, decode func(any) error
 	if m.exempt {
 		return m.handler(srv, call, call.decode, intercept)
 	}
-	if ctx, err = m.server.authenticate(call); err != nil {
-		return nil, err
+	if m.server.config.BeforeUnary == nil {
+		return m.admit(srv, call, call)
 	}
+	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: m.path}
+	return m.server.before(call, nil, info, func(ctx context.Context, _ any) (any, error) { return m.admit(srv, ctx, call) })
+}
+
+// admit runs the method if the call is admitted.
+//
+//nolint:revive // the context is the second parameter, as in serve
+func (m *unaryMethod) admit(srv any, ctx context.Context, call *served) (reply any, err error) {
 	identified, err := m.server.admit(ctx, call)
 	if err != nil {
 		return nil, err
@@ -106,7 +114,8 @@ func (s *Server) markStream(path string, desc grpc.StreamDesc) grpc.StreamHandle
 	if desc.ClientStreams || desc.ServerStreams {
 		return handler
 	}
-	return func(srv any, stream grpc.ServerStream) error { return s.serveStream(srv, stream, path, handler) }
+	info := &grpc.StreamServerInfo{FullMethod: path}
+	return func(srv any, stream grpc.ServerStream) error { return s.serveStream(srv, stream, info, handler) }
 }
 
 // serveSingle runs the handler of a stream for which the caller sends one

@@ -35,8 +35,8 @@ func (p principal) scope() principal {
 
 type principalKey struct{}
 
-// WithPrincipal returns a context for [Config].Authenticate to return,
-// which names the program that calls. Sessions are counted by that name instead
+// WithPrincipal returns a context for what runs before admission to pass on, which
+// names the program that calls. Sessions are counted by that name instead
 // of by the peer's certificate or host, and are apart from those of all others.
 // An empty name changes nothing.
 func WithPrincipal(ctx context.Context, name string) context.Context {

@@ -47,14 +47,21 @@ type Config struct {
 	// without looking at identities. When nil, gRPC's own are: those below
 	// grpc.health, grpc.reflection and grpc.channelz.
 	Exempt func(service string) bool
-	// Authenticate, when not nil, is called for each call of a service that is
-	// not exempt, before the call is admitted and before its request is read. Its
-	// error is the call's: such a call takes no session, learns no rule and
-	// writes to no ledger. The context that it returns must derive from the one
-	// that it is called with; handlers get it. [WithPrincipal] sets on it who the
-	// caller is. The calls of methods that did not go through
-	// [Server.MarkStarted] are not authenticated.
-	Authenticate func(ctx context.Context) (context.Context, error)
+	// BeforeUnary and BeforeStream, when not nil, run around the admission and the
+	// handler of each call of a service that is not exempt, such as to authenticate
+	// it. A call that they refuse takes no session, learns no rule and writes to no
+	// ledger. A unary call's request is not read yet: it is nil to them. The context
+	// that they call their handler with must derive from the one that they are
+	// called with; handlers get it. [WithPrincipal] sets on it who the caller is.
+	BeforeUnary  grpc.UnaryServerInterceptor
+	BeforeStream grpc.StreamServerInterceptor
+	// Started, when not nil, is called immediately before each handler of a service
+	// that went through [Server.MarkStarted], with the context that the call arrived
+	// with.
+	Started func(ctx context.Context)
+	// Handle, when not nil, calls the handlers of unary calls of such services, such
+	// as to recover their panics.
+	Handle func(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error)
 	// Log is where the server reports methods that it refuses because they
 	// call no interceptor. When nil, [slog.Default].
 	Log *slog.Logger

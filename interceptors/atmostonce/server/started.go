@@ -111,6 +111,9 @@ func (s *served) hasReservedTrailer() bool {
 // begin.
 func (s *served) start() error {
 	if s.state.CompareAndSwap(pending, started) {
+		if s.server.config.Started != nil {
+			s.server.config.Started(s.Context)
+		}
 		return nil
 	}
 	if s.state.Load() == over {
@@ -141,6 +144,9 @@ func (s *served) invoke(ctx context.Context, req any) (any, error) {
 	if err := s.start(); err != nil {
 		return nil, err
 	}
+	if s.server.config.Handle != nil {
+		return s.server.config.Handle(ctx, req, s.handler)
+	}
 	return s.handler(ctx, req)
 }
 
@@ -150,11 +156,10 @@ type servedStream struct {
 	grpc.ServerStream
 
 	served served
-	ctx    context.Context //nolint:containedctx // the stream's own: served, or what authentication made of it
 }
 
 // Context implements [grpc.ServerStream].
-func (s *servedStream) Context() context.Context { return s.ctx }
+func (s *servedStream) Context() context.Context { return &s.served }
 
 // SetHeader implements [grpc.ServerStream].
 func (s *servedStream) SetHeader(md metadata.MD) error {
@@ -174,8 +179,8 @@ func (s *servedStream) SetTrailer(md metadata.MD) {
 // MarkStarted returns a copy of a service's description, to be registered in its
 // place, by which each call is admitted and its handler notes that it starts.
 //
-// A unary call is authenticated and admitted before its request is read and
-// before every interceptor of the gRPC server, so that no method can leave
+// A unary call is admitted before its request is read and before every
+// interceptor of the gRPC server, so that no method can leave
 // admission out. A method that does not call the interceptor that it is given is
 // refused from its second call on. Streams are admitted by [Server.StreamServerInterceptor], which they
 // need; only one that streams in neither direction, for which grpc-go calls no

@@ -296,7 +296,7 @@ func places() []mutant {
 		{
 			name:   "a method that calls no interceptor is served",
 			breaks: "no API is served without what runs around its handlers",
-			edits:  []edit{{pkg: admission, in: "unaryMethod.serve", old: "if !call.entered.Load() {", new: "if false {"}},
+			edits:  []edit{{pkg: admission, in: "unaryMethod.admit", old: "if !call.entered.Load() {", new: "if false {"}},
 			suites: of(facade, "TestNoAPIIsServedWithoutAdmission"),
 		},
 		{
@@ -322,10 +322,8 @@ func places() []mutant {
 			breaks: "who is not authenticated takes no session",
 			edits: []edit{{
 				pkg: admission, in: "unaryMethod.serve",
-				old: "if ctx, err = m.server.authenticate(call); err != nil { return nil, err }" +
-					"identified, err := m.server.admit(ctx, call)\n if err != nil { return nil, err }",
-				new: "identified, err := m.server.admit(ctx, call)\n if err != nil { return nil, err }\n" +
-					"if ctx, err = m.server.authenticate(call); err != nil { return nil, err }",
+				old: "return m.server.before(",
+				new: "if _, err := m.server.admit(ctx, call); err != nil { return nil, err }\n return m.server.before(",
 			}},
 			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule"),
 		},

@@ -1,0 +1,80 @@
+package framework
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/keepalive"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// grpc-go knows policies by name, and takes them only before it is used.
+func init() { //nolint:gochecknoinits // see balancer.Register
+	balancer.Register(client.NewPolicy(resolver.IncarnationOf, observerOf))
+}
+
+// observerOf returns the observer of a new connection, nil when there is none.
+func observerOf(address grpcresolver.Address) client.Observer {
+	if observer := resolver.ObserverOf(address); observer != nil {
+		return observer
+	}
+	return nil
+}
+
+// callerKeepalive has Linux end a connection on which what was sent is not
+// acknowledged for Timeout; the policy's own probes send something on each within
+// 16 s. Pings of HTTP/2 are for other systems: grpc-go's servers allow one every
+// 5 minutes unless they were told otherwise, and end the connection after more.
+var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
+
+// dialOptions gives the options of a connection: the program's own between
+// defaults, which they may change, and what they may not.
+//
+// What runs around a call at the caller is not an interceptor: see
+// route.call.
+func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
+	config, err := serviceConfig(bus.balancing, calls, limits)
+	if err != nil {
+		return nil, err
+	}
+	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
+	// A proxy of the environment would replace the instances' addresses.
+	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
+	if !bus.credentials {
+		options = append(options, grpc.WithTransportCredentials(bus.plainText))
+	}
+	options = append(options, bus.dial...)
+	return append(options,
+		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
+		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
+		grpc.WithDefaultServiceConfig(config),
+		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
+		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
+	), nil
+}
+
+// serviceConfig gives gRPC's service config of a connection
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
+// no health check: the policy watches the health of each connection itself.
+func serviceConfig(balancing map[string]json.RawMessage, calls *client.Channel, limits map[string]timeout.Limit) (string, error) {
+	config, err := json.Marshal(map[string]any{
+		"loadBalancingConfig": []map[string]any{{client.PolicyName: map[string]any{
+			"childPolicy": []map[string]json.RawMessage{balancing},
+			"channel":     calls.ID(),
+		}}},
+		"methodConfig": timeout.MethodConfigs(limits),
+	})
+	if err != nil {
+		return "", fmt.Errorf("service config: %w", err)
+	}
+	return string(config), nil
+}
