@@ -36,8 +36,8 @@ type registrar struct {
 	// version counts the changes of what is desired.
 	version uint64
 	// wake wakes the goroutine; nil before there is one.
-	wake chan struct{}
-	writeState
+	wake  chan struct{}
+	state writeState
 
 	done sync.WaitGroup
 }
@@ -50,7 +50,7 @@ func newRegistrar(conn *etcdclient.Connection, keys keyspace, config Config) *re
 		log:           config.Logger,
 		describe:      config.client().Describe(),
 		registrations: make(map[*registration]struct{}),
-		writeState:    writeState{progress: make(chan struct{}), changed: make(chan struct{})},
+		state:         writeState{progress: make(chan struct{}), changed: make(chan struct{})},
 	}
 	r.keeper = leaseKeeper{conn: conn, ttl: config.TTL, warn: r.warn}
 	r.auditor = auditor{conn: conn, ttl: config.TTL, log: config.Logger, warn: r.warn}
@@ -174,7 +174,7 @@ func (r *registrar) withdraw(ctx context.Context, version uint64) (next time.Tim
 	}
 	if !revoked {
 		r.mu.Lock()
-		r.err = nil // nothing else runs that would clear it
+		r.state.err = nil // nothing else runs that would clear it
 		r.mu.Unlock()
 	}
 	r.markWritten(version, nil, revoked)

@@ -35,15 +35,15 @@ func (r *Registry) Stats() Stats {
 			stats.Registered++
 		}
 	}
-	stats.LeaseLeft = max(0, time.Until(r.registrar.expires))
-	stats.WriteError = r.registrar.err
+	stats.LeaseLeft = max(0, time.Until(r.registrar.state.expires))
+	stats.WriteError = r.registrar.state.err
 	r.registrar.mu.Unlock()
 	if stats.LeaseLeft == 0 {
 		stats.Registered = 0
 	}
 	r.watcher.mu.Lock()
 	stats.APIs = len(r.watcher.watches)
-	stats.ReadError = r.watcher.fault
+	stats.ReadError = r.watcher.err
 	r.watcher.mu.Unlock()
 	return stats
 }

@@ -58,11 +58,11 @@ func (r *registrar) update(change func() []line) {
 // the goroutines that wait for it. ok reports whether a write has just succeeded.
 func (r *registrar) markWritten(version uint64, denied map[string]error, ok bool) {
 	r.update(func() []line {
-		r.denied = denied
-		if r.written != version {
-			r.written = version
-			close(r.progress)
-			r.progress = make(chan struct{})
+		r.state.denied = denied
+		if r.state.written != version {
+			r.state.written = version
+			close(r.state.progress)
+			r.state.progress = make(chan struct{})
 		}
 		if ok {
 			return r.setError(nil)
@@ -75,7 +75,7 @@ func (r *registrar) markWritten(version uint64, denied map[string]error, ok bool
 func (r *registrar) await(ctx context.Context, version uint64) error {
 	for {
 		r.mu.Lock()
-		written, progress, err := r.written, r.progress, r.err
+		written, progress, err := r.state.written, r.state.progress, r.state.err
 		r.mu.Unlock()
 		if written >= version {
 			return nil
@@ -93,15 +93,15 @@ func (r *registrar) await(ctx context.Context, version uint64) error {
 // setError stores the error of the last attempt, nil if it succeeded, and returns
 // the lines to log. r.mu must be held.
 func (r *registrar) setError(err error) (lines []line) {
-	before := r.err
-	r.err = err
+	before := r.state.err
+	r.state.err = err
 	switch {
 	case err != nil && before == nil && r.conn.Life().Err() == nil:
-		r.errSince = time.Now()
+		r.state.errSince = time.Now()
 		lines = append(lines, line{slog.LevelWarn, "cannot write to etcd; trying again until it works", []any{"etcd", r.describe, "error", err}})
 		r.notify()
 	case err == nil && before != nil:
-		lines = append(lines, line{slog.LevelInfo, "writing to etcd works again", []any{"after", since(r.errSince)}})
+		lines = append(lines, line{slog.LevelInfo, "writing to etcd works again", []any{"after", since(r.state.errSince)}})
 		r.notify()
 	}
 	return append(lines, r.updateStatus()...)
@@ -110,15 +110,15 @@ func (r *registrar) setError(err error) (lines []line) {
 // updateStatus finds out which registrations are in etcd, and returns the lines to
 // log. r.mu must be held.
 func (r *registrar) updateStatus() (lines []line) {
-	now, expired := time.Now(), r.expires
+	now, expired := time.Now(), r.state.expires
 	lease := r.keeper.lease
-	r.expires = time.Time{}
+	r.state.expires = time.Time{}
 	if lease != nil {
-		r.expires = lease.expires
+		r.state.expires = lease.expires
 	}
 	changed := false
 	for registration := range r.registrations {
-		registered := now.Before(r.expires) && registration.sinceVersion <= r.written && r.denial(registration) == nil && lease.hasAll(registration.entries)
+		registered := now.Before(r.state.expires) && registration.sinceVersion <= r.state.written && r.denial(registration) == nil && lease.hasAll(registration.entries)
 		if registered == registration.registered {
 			continue
 		}
@@ -128,7 +128,7 @@ func (r *registrar) updateStatus() (lines []line) {
 			if !expired.IsZero() && expired.Before(now) { // the lease ended then
 				registration.since = expired
 			}
-			lines = append(lines, line{slog.LevelWarn, "no longer registered in etcd; registering again until it works", registration.attrs(because(cmp.Or(r.denial(registration), r.err))...)})
+			lines = append(lines, line{slog.LevelWarn, "no longer registered in etcd; registering again until it works", registration.attrs(because(cmp.Or(r.denial(registration), r.state.err))...)})
 			continue
 		}
 		if registration.before {
@@ -164,7 +164,7 @@ func since(then time.Time) time.Duration { return time.Since(then).Round(time.Mi
 // be held.
 func (r *registrar) denial(registration *registration) error {
 	for key := range registration.entries {
-		if err := r.denied[key]; err != nil {
+		if err := r.state.denied[key]; err != nil {
 			return err
 		}
 	}
@@ -173,21 +173,21 @@ func (r *registrar) denial(registration *registration) error {
 
 // notify wakes the goroutines that wait for a change of a status. r.mu must be held.
 func (r *registrar) notify() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+	close(r.state.changed)
+	r.state.changed = make(chan struct{})
 }
 
 // statusOf returns the status of a registration.
 func (r *registrar) statusOf(registration *registration) discovery.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	status := discovery.Status{Since: registration.since, Err: r.err, Changed: r.changed}
+	status := discovery.Status{Since: registration.since, Err: r.state.err, Changed: r.state.changed}
 	switch {
 	case !registration.registered:
-	case time.Now().Before(r.expires):
-		status.Registered, status.Expires = true, r.expires
+	case time.Now().Before(r.state.expires):
+		status.Registered, status.Expires = true, r.state.expires
 	default: // the goroutine has not noticed yet that the lease has ended
-		status.Since = r.expires
+		status.Since = r.state.expires
 	}
 	return status
 }

@@ -21,9 +21,10 @@ type watchStream struct {
 	end    context.CancelFunc
 	ended  sync.WaitGroup
 
-	mu sync.Mutex // guards replies
-	// replies are those that the watcher has not taken. Receiving never waits for
-	// it: it may be sending, which etcd lets it do only while it is received from.
+	mu sync.Mutex // guards replies and kept
+	// replies are those that the watcher has not taken. The receiving goroutine never
+	// waits for the watcher, which may be sending: etcd accepts that only while its
+	// replies are received.
 	replies []watchReply
 	// kept is how many bytes they have, and most how many they may have.
 	kept, most int
@@ -31,8 +32,8 @@ type watchStream struct {
 
 	last    int64
 	watches map[int64]*watch
-	// created are the watches whose creation etcd has not confirmed, in the
-	// order in which it will: a refusal does not say whose it is.
+	// created are the watches that etcd has not confirmed, in the order in which it
+	// will: a refusal does not name its watch.
 	created []*watch
 }
 
@@ -42,8 +43,8 @@ type watchReply struct {
 	err      error
 }
 
-// openWatchStream opens a stream, within ctx; it lasts until life ends, etcd has no
-// leader, or more than most bytes came that the watcher has not taken.
+// openWatchStream opens a stream, within ctx. The stream lasts until life ends, etcd has
+// no leader, or more than most bytes came that the watcher has not taken.
 func openWatchStream(ctx, life context.Context, client *clientv3.Client, most int) (*watchStream, error) {
 	streamCtx, end := context.WithCancel(clientv3.WithRequireLeader(life))
 	stop := context.AfterFunc(ctx, end)
@@ -58,13 +59,13 @@ func openWatchStream(ctx, life context.Context, client *clientv3.Client, most in
 	return s, nil
 }
 
-// receive keeps what comes until the stream ends, or more came than is kept.
+// receive keeps the replies, until the stream ends or too many bytes wait.
 func (s *watchStream) receive() {
 	for {
 		response, err := s.stream.Recv()
 		s.mu.Lock()
 		s.kept += proto.Size(response)
-		if s.kept > s.most { // all is listed again
+		if s.kept > s.most { // then all APIs are listed again
 			s.replies, response, err = nil, nil, fmt.Errorf("more than %d bytes came at once", s.most)
 			s.end()
 		}
@@ -72,7 +73,7 @@ func (s *watchStream) receive() {
 		s.mu.Unlock()
 		select {
 		case s.arrived <- struct{}{}:
-		default: // it is known that some are there
+		default: // the watcher is already woken
 		}
 		if err != nil {
 			return
@@ -80,7 +81,7 @@ func (s *watchStream) receive() {
 	}
 }
 
-// take gives what came since the last time.
+// take returns the replies since the last time.
 func (s *watchStream) take() []watchReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +90,7 @@ func (s *watchStream) take() []watchReply {
 	return taken
 }
 
-// create begins a watch. That the stream has ended shows when it is received
-// from.
+// create starts a watch. If the stream has ended, receiving from it returns the error.
 func (s *watchStream) create(w *watch, prefix string, revision int64) {
 	s.last++
 	w.id = s.last
@@ -111,7 +111,7 @@ func (s *watchStream) cancel(w *watch) {
 	_ = s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 }
 
-// find gives the watch that a response is about, nil when it has ended.
+// find returns the watch that a response is about, nil if the watch has ended.
 func (s *watchStream) find(response *pb.WatchResponse) *watch {
 	w := s.watches[response.GetWatchId()]
 	if response.GetCreated() && len(s.created) > 0 {
@@ -127,7 +127,7 @@ func (s *watchStream) find(response *pb.WatchResponse) *watch {
 	return w
 }
 
-// close ends the stream and waits for who receives.
+// close ends the stream and waits for the receiving goroutine.
 func (s *watchStream) close() {
 	s.end()
 	s.ended.Wait()

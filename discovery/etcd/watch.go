@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,42 +14,43 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/instanceset"
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
-// watch is what is known of one API, and who asked for it. The watcher's
-// goroutine keeps it up to date.
+// watch is what is known of one API, and its observers. The watcher's goroutine keeps
+// it up to date.
 type watch struct {
 	api string
 
-	// mu guards observers and latest. It is held while observers are given what to
-	// be notified of, so that all are notified in one order, and not while they are.
+	// mu guards observers and latest. It is held while snapshots are queued for the
+	// observers, so that all receive them in one order, and not while they are notified.
 	mu        sync.Mutex
 	observers map[*observer]struct{}
 	latest    *discovery.Snapshot // nil before anything is known
 
 	// The fields below belong to the watcher's goroutine.
 
-	// id is that of the watch on the watcher's stream, 0 when there is none and
-	// the API must be listed.
+	// id is that of the watch on the watcher's stream, 0 if there is none and the API
+	// must be listed.
 	id int64
-	// due is when the API is to be listed again, or, while id is not 0, to be
-	// compared with etcd; failures counts listings in a row that failed.
+	// due is when to list the API again, or, while id is not 0, to compare it with
+	// etcd. failures counts listings in a row that failed.
 	due      time.Time
 	failures int
 	// revision is the one up to which everything is known.
 	revision int64
-	entries  entries
-	known    bool
-	names    []string
-	seen     time.Time
-	fault    *discovery.UnreachableError
+	entries  instanceset.Set
+	known    bool      // whether the API was ever served
+	names    []string  // of other APIs, while this one is not known
+	seen     time.Time // when an instance was last seen, if there is none now
+	err      *discovery.UnreachableError
 }
 
 type observer = notify.Observer[discovery.Snapshot]
 
-// Watch implements [discovery.Registry]. Of a closed registry it tells that it
-// can't be reached.
+// Watch implements [discovery.Registry]. A closed registry notifies once, of an
+// unreachable registry.
 func (r *Registry) Watch(api string, notified func(discovery.Snapshot)) func() {
 	watching := notify.NewObserver(notified)
 	w := r.watcher.join(api, watching)
@@ -81,64 +81,58 @@ func (r *Registry) Descriptors(ctx context.Context, instance discovery.Instance)
 	return string(reply.Kvs[0].GetValue()), nil
 }
 
-// list is what etcd answers of an API.
+// list is the listing of an API.
 type list struct {
 	watch    *watch
 	client   *clientv3.Client
-	err      error // why there is no answer; then the rest is not set
+	err      error // why it failed; then the fields below are not set
 	revision int64
-	entries  []entryOf
+	entries  []instanceset.Entry
 	unusable []unusable
-	mark     *mvccpb.KeyValue // nil of an API that nobody ever served
-	names    []string         // of a registry that does not know the API
+	mark     *mvccpb.KeyValue // nil if the API was never served
+	names    []string         // of other APIs, if this one is not known
 }
 
-// unusable is a key whose value can't be used.
+// unusable is a key whose value cannot be used.
 type unusable struct {
 	key string
 	err error
 }
 
-// add takes in a key of the API.
+// add adds a key of the API.
 func (l *list) add(api string, kv *mvccpb.KeyValue) {
 	l.entries = append(l.entries, decode(api, kv, func(key string, err error) {
 		l.unusable = append(l.unusable, unusable{key, err})
 	}))
 }
 
-// take replaces what is known by a listing; skipped is told of entries that
-// can't be used.
+// take replaces what is known by a listing. It calls skipped for each entry that
+// cannot be used.
 func (w *watch) take(l list, skipped func(key string, err error)) {
-	before, knew, fault := w.entries.instances, w.known, w.fault
+	before, knew, failed := w.entries.Instances(), w.known, w.err != nil
 	first := w.revision == 0
 	for _, u := range l.unusable {
 		skipped(u.key, u.err)
 	}
-	w.entries.clear(len(l.entries))
-	for _, entry := range l.entries {
-		w.entries.add(entry)
-	}
-	w.entries.sort()
-	w.entries.settle()
+	w.entries.Reset(l.entries)
 	w.revision = l.revision
 	w.known = w.known || len(l.entries) > 0 || l.mark != nil
 	w.names = l.names
 	w.saw(len(before))
-	if len(w.entries.instances) == 0 && w.seen.IsZero() && l.mark != nil {
+	if len(w.entries.Instances()) == 0 && w.seen.IsZero() && l.mark != nil {
 		w.seen = decodeKnown(l.mark.GetValue())
 	}
-	w.fault, w.failures = nil, 0
-	same := slices.EqualFunc(before, w.entries.instances, func(a, b discovery.Instance) bool { return a.Equal(b) })
-	if first || !same || knew != w.known || fault != nil || !w.known {
+	w.err, w.failures = nil, 0
+	same := slices.EqualFunc(before, w.entries.Instances(), func(a, b discovery.Instance) bool { return a.Equal(b) })
+	if first || !same || knew != w.known || failed || !w.known {
 		w.publish()
 	}
 }
 
-// apply takes in events; those that a listing had told of already are passed
-// over. last is false when etcd has parted the events of a revision and more of
-// them follow.
+// apply applies events, except those that the listing has included. last is false if
+// etcd has split the events of a revision and more of them follow.
 func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string, err error)) {
-	before := len(w.entries.instances)
+	before := len(w.entries.Instances())
 	changed := false
 	for _, event := range events {
 		kv := event.GetKv()
@@ -147,9 +141,9 @@ func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string
 		}
 		changed = true
 		if event.GetType() == mvccpb.Event_DELETE {
-			w.entries.remove(keyOf(kv))
+			w.entries.Remove(keyOf(kv))
 		} else {
-			w.entries.put(decode(w.api, kv, skipped))
+			w.entries.Put(decode(w.api, kv, skipped))
 			w.known = true
 		}
 	}
@@ -159,28 +153,28 @@ func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string
 	if last {
 		w.revision = events[len(events)-1].GetKv().GetModRevision()
 	}
-	w.entries.settle()
 	w.saw(before)
 	w.publish()
 }
 
-// decode gives the entry of a key. One whose value can't be used has no address:
-// it is passed over, and what stood there before is no longer used either.
-func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)) entryOf {
-	entry := entryOf{key: keyOf(kv), created: kv.GetCreateRevision()}
+// decode returns the entry of a key. It has no address if the value cannot be used; the
+// key's earlier value is no longer used then either.
+func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)) instanceset.Entry {
+	entry := instanceset.Entry{Key: keyOf(kv), Created: kv.GetCreateRevision()}
 	instance, err := decodeInstance(api, kv.GetValue())
 	if err != nil {
-		skipped(entry.key, err)
+		skipped(entry.Key, err)
 		return entry
 	}
-	entry.instance = instance
+	entry.Instance = instance
 	return entry
 }
 
-// maxKeyBytes is the most that is kept of a key: ours have a tenth of it.
+// maxKeyBytes is how many bytes are kept of a key. Keys of this package have a tenth of
+// it.
 const maxKeyBytes = 512
 
-// keyOf returns the name under which a key is kept: itself unless it is long.
+// keyOf returns the key, or, if it is long, its beginning and a hash.
 func keyOf(kv *mvccpb.KeyValue) string {
 	key := kv.GetKey()
 	if len(key) <= maxKeyBytes {
@@ -189,29 +183,30 @@ func keyOf(kv *mvccpb.KeyValue) string {
 	return fmt.Sprintf("%s…%x", key[:maxKeyBytes], sha256.Sum256(key))
 }
 
-// saw notes when the last instance went.
+// saw notes the time if the last instance has gone.
 func (w *watch) saw(before int) {
-	if before > 0 && len(w.entries.instances) == 0 {
+	if before > 0 && len(w.entries.Instances()) == 0 {
 		w.seen = time.Now()
 	}
 }
 
-// unreachable tells that etcd can't be asked; instances stay as last known.
-func (w *watch) unreachable(fault *discovery.UnreachableError) {
-	same := w.fault != nil && w.fault.Since.Equal(fault.Since) && w.fault.Cause.Error() == fault.Cause.Error()
-	w.fault = fault
+// unreachable notifies the observers that etcd cannot be read. The last known instances
+// stay.
+func (w *watch) unreachable(err *discovery.UnreachableError) {
+	same := w.err != nil && w.err.Since.Equal(err.Since) && w.err.Cause.Error() == err.Cause.Error()
+	w.err = err
 	if !same {
 		w.publish()
 	}
 }
 
-// publish tells all observers what is known.
+// publish notifies all observers of what is known.
 func (w *watch) publish() {
 	snapshot := discovery.Snapshot{
 		API:         w.api,
-		Instances:   w.entries.instances,
+		Instances:   w.entries.Instances(),
 		Known:       w.known,
-		Unreachable: w.fault,
+		Unreachable: w.err,
 	}
 	if !w.known {
 		snapshot.KnownAPIs = w.names
@@ -232,81 +227,3 @@ func (w *watch) publish() {
 }
 
 var errClosed = errors.New("etcd: the registry is closed: close it after the buses and services that use it")
-
-// entries are the keys of an API. An event costs as much with a thousand as
-// with one, but for the copy of what observers share.
-type entries struct {
-	// addresses holds the address of each key, "" of one that can't be used.
-	addresses map[string]string
-	// sorted holds those that can be used by address, and of one address the
-	// one that registered last first.
-	sorted []entryOf
-	// instances are the first of each address: what observers are told. They
-	// are replaced, never changed.
-	instances []discovery.Instance
-}
-
-// entryOf is an instance, its key and the revision at which that was made.
-type entryOf struct {
-	key      string
-	instance discovery.Instance
-	created  int64
-}
-
-func (e *entries) clear(size int) {
-	e.addresses = make(map[string]string, size)
-	e.sorted = make([]entryOf, 0, size)
-}
-
-// count is how many keys there are, those that can't be used among them.
-func (e *entries) count() int64 { return int64(len(e.addresses)) }
-
-// put takes in a key that may be there already.
-func (e *entries) put(entry entryOf) {
-	e.remove(entry.key)
-	e.addresses[entry.key] = entry.instance.Address
-	if entry.instance.Address == "" {
-		return
-	}
-	i, _ := slices.BinarySearchFunc(e.sorted, entry, compareEntries)
-	e.sorted = slices.Insert(e.sorted, i, entry)
-}
-
-// add takes in a key that is not there, without its place: sort follows.
-func (e *entries) add(entry entryOf) {
-	e.addresses[entry.key] = entry.instance.Address
-	if entry.instance.Address != "" {
-		e.sorted = append(e.sorted, entry)
-	}
-}
-
-func (e *entries) sort() { slices.SortFunc(e.sorted, compareEntries) }
-
-func (e *entries) remove(key string) {
-	address := e.addresses[key]
-	delete(e.addresses, key)
-	if address == "" {
-		return
-	}
-	i, _ := slices.BinarySearchFunc(e.sorted, address, func(entry entryOf, address string) int {
-		return cmp.Compare(entry.instance.Address, address)
-	})
-	for e.sorted[i].key != key {
-		i++
-	}
-	e.sorted = slices.Delete(e.sorted, i, i+1)
-}
-
-func compareEntries(a, b entryOf) int {
-	return cmp.Or(cmp.Compare(a.instance.Address, b.instance.Address), cmp.Compare(b.created, a.created))
-}
-
-// settle makes instances anew.
-func (e *entries) settle() {
-	e.instances = make([]discovery.Instance, 0, len(e.sorted))
-	for i := range e.sorted {
-		if i == 0 || e.sorted[i].instance.Address != e.sorted[i-1].instance.Address {
-			e.instances = append(e.instances, e.sorted[i].instance)
-		}
-	}
-}

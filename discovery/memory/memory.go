@@ -7,29 +7,31 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/instanceset"
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
 // Registry is a [discovery.Registry] in a map. The zero value is ready to use;
 // it needs no closing. It is never unreachable.
 type Registry struct {
-	// mu guards all fields. It is held while observers are given what to be notified
-	// of, so that all are notified in one order, and not while they are.
-	mu   sync.Mutex
-	apis map[string][]entry // oldest first
-	// seen holds, of each API that was ever served, when an instance was taken
-	// out last.
-	seen      map[string]time.Time
-	observers map[*observer]string // by what API each watches
+	// mu guards all fields. It is held while snapshots are queued for the observers, so
+	// that all receive them in one order, and not while they are notified.
+	mu      sync.Mutex
+	apis    map[string]*api // that were ever served
+	created int64           // counts the instances that were registered
+	// observers has the API that each of them watches.
+	observers map[*observer]string
 }
 
-type entry struct {
-	owner    *registration
-	instance discovery.Instance
+// api is what the registry has of an API.
+type api struct {
+	instances instanceset.Set
+	seen      time.Time // when an instance registered, drained or was removed last
 }
 
 type observer = notify.Observer[discovery.Snapshot]
@@ -46,22 +48,18 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 			return nil, err
 		}
 	}
-	reg := &registration{registry: r, changed: make(chan struct{})}
+	reg := &registration{registry: r, entries: make(map[string][]instanceset.Entry), changed: make(chan struct{})}
 	reg.status = discovery.Status{Registered: true, Since: time.Now(), Changed: reg.changed}
-	r.update(func() (changed map[string]bool) {
-		if r.apis == nil {
-			r.apis = make(map[string][]entry)
-			r.seen = make(map[string]time.Time)
-		}
-		changed = make(map[string]bool)
+	r.update(func() bool {
 		for _, instance := range instances {
 			instance.State = cmp.Or(instance.State, discovery.Serving)
-			r.seen[instance.API] = time.Now()
-			r.apis[instance.API] = append(r.apis[instance.API], entry{owner: reg, instance: instance})
-			changed[instance.API] = true
+			r.created++
+			reg.entries[instance.API] = append(reg.entries[instance.API],
+				instanceset.Entry{Key: strconv.FormatInt(r.created, 10), Instance: instance, Created: r.created})
 		}
-		return changed
-	})
+		reg.put()
+		return true
+	}, reg.entries)
 	return reg, nil
 }
 
@@ -88,23 +86,28 @@ func (r *Registry) Watch(api string, notified func(discovery.Snapshot)) func() {
 func (r *Registry) Descriptors(_ context.Context, instance discovery.Instance) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.apis[instance.API] {
-		if e.instance.Incarnation == instance.Incarnation && e.instance.Address == instance.Address {
-			return e.instance.Descriptors, nil
+	if known := r.apis[instance.API]; known != nil {
+		for _, entry := range known.instances.Entries() {
+			if entry.Instance.Incarnation == instance.Incarnation && entry.Instance.Address == instance.Address {
+				return entry.Instance.Descriptors, nil
+			}
 		}
 	}
 	return "", nil
 }
 
-// update changes what is registered, and then notifies the observers of the APIs
-// that changed.
-func (r *Registry) update(change func() (changed map[string]bool)) {
+// update calls change, and then notifies the observers of a registration's APIs if
+// there was a change.
+func (r *Registry) update(change func() bool, apis map[string][]instanceset.Entry) {
 	r.mu.Lock()
-	changed := change()
+	if !change() {
+		r.mu.Unlock()
+		return
+	}
 	var concerned []*observer
-	for watching, api := range r.observers {
-		if changed[api] {
-			watching.Add(r.snapshot(api))
+	for watching, name := range r.observers {
+		if _, ok := apis[name]; ok {
+			watching.Add(r.snapshot(name))
 			concerned = append(concerned, watching)
 		}
 	}
@@ -114,60 +117,51 @@ func (r *Registry) update(change func() (changed map[string]bool)) {
 	}
 }
 
-func (r *Registry) snapshot(api string) discovery.Snapshot {
-	newest := make(map[string]discovery.Instance)
-	for _, e := range r.apis[api] {
-		instance := e.instance
-		instance.Descriptors = ""
-		newest[instance.Address] = instance
+// snapshot returns what is known of an API. r.mu must be held.
+func (r *Registry) snapshot(name string) discovery.Snapshot {
+	snapshot := discovery.Snapshot{API: name}
+	known := r.apis[name]
+	if known == nil {
+		snapshot.KnownAPIs = slices.Sorted(maps.Keys(r.apis))
+		return snapshot
 	}
-	seen, known := r.seen[api]
-	snapshot := discovery.Snapshot{
-		API: api,
-		Instances: slices.SortedFunc(maps.Values(newest), func(a, b discovery.Instance) int {
-			return cmp.Compare(a.Address, b.Address)
-		}),
-		Known: known,
+	snapshot.Known = true
+	snapshot.Instances = slices.Clone(known.instances.Instances())
+	for i := range snapshot.Instances {
+		snapshot.Instances[i].Descriptors = ""
 	}
-	if !known {
-		snapshot.KnownAPIs = slices.Sorted(maps.Keys(r.seen))
-	}
-	if len(newest) == 0 {
-		snapshot.LastSeen = seen
+	if len(snapshot.Instances) == 0 {
+		snapshot.LastSeen = known.seen
 	}
 	return snapshot
 }
 
-// change applies edit to each entry of an owner, and notifies the observers
-// concerned.
-func (r *Registry) change(owner *registration, edit func(*discovery.Instance) (keep bool)) {
-	r.update(func() (changed map[string]bool) {
-		changed = make(map[string]bool)
-		for api, entries := range r.apis {
-			kept := make([]entry, 0, len(entries))
-			for _, e := range entries {
-				keep := true
-				if e.owner == owner {
-					changed[api] = true
-					r.seen[api] = time.Now()
-					keep = edit(&e.instance)
-				}
-				if keep {
-					kept = append(kept, e)
-				}
-			}
-			r.apis[api] = kept
-		}
-		return changed
-	})
-}
-
+// registration is the instances of one call of Register.
 type registration struct {
 	registry *Registry
 
-	// status is guarded by the registry's lock; changed is its Changed.
+	// The registry's lock guards the fields below.
+	entries map[string][]instanceset.Entry // by API
 	status  discovery.Status
-	changed chan struct{}
+	changed chan struct{} // the status's Changed
+}
+
+// put puts the entries into the registry. The registry's lock must be held.
+func (r *registration) put() {
+	for name, entries := range r.entries {
+		known := r.registry.apis[name]
+		if known == nil {
+			known = new(api)
+			if r.registry.apis == nil {
+				r.registry.apis = make(map[string]*api)
+			}
+			r.registry.apis[name] = known
+		}
+		known.seen = time.Now()
+		for _, entry := range entries {
+			known.instances.Put(entry)
+		}
+	}
 }
 
 // Status implements [discovery.Registration].
@@ -179,21 +173,37 @@ func (r *registration) Status() discovery.Status {
 
 // Drain implements [discovery.Registration].
 func (r *registration) Drain(context.Context) error {
-	r.registry.change(r, func(instance *discovery.Instance) bool {
-		instance.State = discovery.Draining
+	r.registry.update(func() bool {
+		if !r.status.Registered {
+			return false
+		}
+		for _, entries := range r.entries {
+			for i := range entries {
+				entries[i].Instance.State = discovery.Draining
+			}
+		}
+		r.put()
 		return true
-	})
+	}, r.entries)
 	return nil
 }
 
 // Close implements [discovery.Registration].
 func (r *registration) Close(context.Context) error {
-	r.registry.change(r, func(*discovery.Instance) bool { return false })
-	r.registry.mu.Lock()
-	defer r.registry.mu.Unlock()
-	if r.status.Registered {
+	r.registry.update(func() bool {
+		if !r.status.Registered {
+			return false
+		}
+		for name, entries := range r.entries {
+			known := r.registry.apis[name]
+			known.seen = time.Now()
+			for _, entry := range entries {
+				known.instances.Remove(entry.Key)
+			}
+		}
 		r.status = discovery.Status{Since: time.Now(), Changed: make(chan struct{})} // the last change
 		close(r.changed)
-	}
+		return true
+	}, r.entries)
 	return nil
 }
