@@ -27,7 +27,6 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/named"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -484,7 +483,7 @@ func require(m protoreflect.Message) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		if field.Message() == nil || field.IsMap() || field.IsList() || field.ContainingOneof() != nil || !named.Required(field) {
+		if field.Message() == nil || field.IsMap() || field.IsList() || field.ContainingOneof() != nil || !contract.Required(field) {
 			continue
 		}
 		require(m.Mutable(field).Message())

@@ -7,11 +7,9 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/named"
 	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -125,11 +123,8 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
 		described := FieldDescription{
-			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: named.Required(field),
-			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field),
-		}
-		if options, ok := field.Options().(*descriptorpb.FieldOptions); ok {
-			described.Redacted = options.GetDebugRedact()
+			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: contract.Required(field),
+			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field), Redacted: contract.Redacted(field),
 		}
 		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 			described.Oneof = string(oneof.Name())

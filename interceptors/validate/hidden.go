@@ -7,17 +7,12 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // anyName is the type that may hold any message.
 const anyName = "google.protobuf.Any"
-
-// isHidden tells whether nothing may show a field's value.
-func isHidden(field protoreflect.FieldDescriptor) bool {
-	options, ok := field.Options().(*descriptorpb.FieldOptions)
-	return ok && options.GetDebugRedact()
-}
 
 // viewer tells what may be shown of the violations of one message.
 type viewer struct {
@@ -68,8 +63,8 @@ func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.Fi
 		if field == nil { // a oneof
 			return shown, hidden || element.HasFieldNumber(), nil
 		}
-		hidden = hidden || isHidden(field)
-		judged = messageIn(field)
+		hidden = hidden || contract.Redacted(field)
+		judged = contract.MessageIn(field)
 		if hidden && field.IsMap() {
 			if &shown[0] == &path[0] {
 				shown = append([]*validate.FieldPathElement(nil), path...) // paths share their elements
@@ -105,7 +100,7 @@ func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.Me
 	}
 	for i := range descriptor.Fields().Len() {
 		field := descriptor.Fields().Get(i)
-		if held := messageIn(field); isHidden(field) || held != nil && mayHold(held, seen) {
+		if held := contract.MessageIn(field); contract.Redacted(field) || held != nil && mayHold(held, seen) {
 			return true
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // reached is what can be reached from a type of message through its fields.
@@ -80,7 +82,7 @@ func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err 
 	if field.Cardinality() == protoreflect.Repeated {
 		r.unbounded = true
 	}
-	if held := messageIn(field); held != nil {
+	if held := contract.MessageIn(field); held != nil {
 		err = r.add(held)
 	}
 	return rules != nil && proto.Size(rules) > 0, err
@@ -88,13 +90,4 @@ func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err 
 
 func unreadable(subject protoreflect.Descriptor, err error) error {
 	return &RuleError{Subject: string(subject.FullName()), Problem: "its validation rules cannot be read: " + err.Error(), Cause: err}
-}
-
-// messageIn gives the type of the messages that a field, list or map holds; nil
-// when it holds none.
-func messageIn(field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
-	if field.IsMap() {
-		return field.MapValue().Message()
-	}
-	return field.Message()
 }

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // unknownRule is the Rule of a field that the message's type does not have.
@@ -56,7 +58,7 @@ func (s *search) message(message protoreflect.Message) {
 	}
 	descriptor := message.Descriptor()
 	for i := range descriptor.Fields().Len() {
-		if field := descriptor.Fields().Get(i); messageIn(field) != nil && message.Has(field) {
+		if field := descriptor.Fields().Get(i); contract.MessageIn(field) != nil && message.Has(field) {
 			s.field(field, message.Get(field))
 		}
 	}
@@ -64,7 +66,7 @@ func (s *search) message(message protoreflect.Message) {
 		return
 	}
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.IsExtension() && messageIn(field) != nil {
+		if field.IsExtension() && contract.MessageIn(field) != nil {
 			s.field(field, value)
 		}
 		return true
@@ -140,7 +142,7 @@ func numbersIn(unknown []byte) []protowire.Number {
 func (s *search) place() (place string, hidden bool) {
 	var path strings.Builder
 	for _, step := range s.path {
-		hidden = hidden || isHidden(step.field)
+		hidden = hidden || contract.Redacted(step.field)
 		if path.Len() > maxPathBytes {
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // maxWeight bounds the parts of a message of which all violations are told,
@@ -50,7 +52,7 @@ func (c *Checker) violations(message proto.Message, err error) (found []*protova
 func lighter(message protoreflect.Message, depth int, left *int) bool {
 	*left -= depth
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		held := messageIn(field) != nil
+		held := contract.MessageIn(field) != nil
 		switch {
 		case field.IsMap():
 			*left -= value.Map().Len() * depth

@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // field puts a message's field into dest.
@@ -14,7 +16,7 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 		return nil
 	}
 	d.path = append(d.path, step{field: string(field.Name())})
-	hide := redacted(field)
+	hide := contract.Redacted(field)
 	if hide {
 		d.hidden++
 	}

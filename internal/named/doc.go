@@ -6,7 +6,7 @@
 //
 // Its name is the field's name in the .proto, such as user_name; the camelCase
 // of JSON is no name. A field must be given unless the .proto says that it may
-// be left out: see [Required].
+// be left out: see [contract.Required].
 //
 // # What it may be given as
 //

@@ -3,6 +3,8 @@ package named
 import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // given copies a message that stands for itself, or packs it into an Any.
@@ -55,7 +57,7 @@ func (e *encoder) sound(m protoreflect.Message) bool {
 	}
 	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		e.push(step{field: string(field.Name())})
-		hide := redacted(field)
+		hide := contract.Redacted(field)
 		if hide {
 			e.hidden++
 		}

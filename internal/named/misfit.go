@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // misfit is a value of a message that another schema of the same full name would
@@ -84,7 +86,7 @@ func (c *comparison) member(here protoreflect.FieldDescriptor, reader protorefle
 	if there == nil {
 		return
 	}
-	hide := redacted(here) || redacted(there)
+	hide := contract.Redacted(here) || contract.Redacted(there)
 	if hide {
 		c.hidden++
 	}

@@ -6,8 +6,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/onecall-dev/onecall/internal/contract"
 )
 
 // Resolver finds the Go types of messages. *protoregistry.Types and
@@ -129,7 +130,7 @@ func compileOnce(desc protoreflect.MessageDescriptor, seen map[protoreflect.Mess
 }
 
 func compileField(desc protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]*message) *field {
-	out := &field{desc: desc, name: string(desc.Name()), required: Required(desc), redacted: redacted(desc), oneof: -1}
+	out := &field{desc: desc, name: string(desc.Name()), required: contract.Required(desc), redacted: contract.Redacted(desc), oneof: -1}
 	if oneof := desc.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 		out.oneof = oneof.Index()
 	}
@@ -153,12 +154,6 @@ func compileValue(desc protoreflect.FieldDescriptor, seen map[protoreflect.Messa
 		out.message = compileOnce(inner, seen)
 	}
 	return out
-}
-
-// redacted tells whether no error may tell the field's value.
-func redacted(desc protoreflect.FieldDescriptor) bool {
-	options, ok := desc.Options().(*descriptorpb.FieldOptions)
-	return ok && options.GetDebugRedact()
 }
 
 // names gives the names of the message's fields.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -87,7 +88,7 @@ func (r random) fill(m protoreflect.Message, depth int) {
 	for i := range fields.Len() {
 		field := fields.Get(i)
 		oneof := field.ContainingOneof()
-		if oneof != nil && !oneof.IsSynthetic() || !named.Required(field) && (depth < 1 || r.Intn(2) == 0) {
+		if oneof != nil && !oneof.IsSynthetic() || !contract.Required(field) && (depth < 1 || r.Intn(2) == 0) {
 			continue
 		}
 		r.field(m, field, depth)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/named"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -73,7 +74,7 @@ func TestRequired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for i := range test.desc.Fields().Len() {
-				if field := test.desc.Fields().Get(i); named.Required(field) {
+				if field := test.desc.Fields().Get(i); contract.Required(field) {
 					got = append(got, string(field.Name()))
 				}
 			}

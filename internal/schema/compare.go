@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/named"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
@@ -122,14 +121,14 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 			c.fields(at, here, there, request)
 		case served.Fields().ByNumber(here.Number()) != nil:
 			c.add(at, number(here), "named "+string(served.Fields().ByNumber(here.Number()).Name()))
-		case named.Required(here):
+		case contract.Required(here):
 			c.add(at, "required", "")
 		}
 	}
 	fields = served.Fields()
 	for i := range fields.Len() {
 		there := fields.Get(i)
-		if request && named.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
+		if request && contract.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
 			c.add(below(part, "."+string(there.Name())), "", "required")
 		}
 	}

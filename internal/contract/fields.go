@@ -1,0 +1,65 @@
+package contract
+
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// Redacted reports whether no error, detail or log line may show a field's value.
+func Redacted(field protoreflect.FieldDescriptor) bool {
+	options, ok := field.Options().(*descriptorpb.FieldOptions)
+	return ok && options.GetDebugRedact()
+}
+
+// MessageIn returns the type of the messages that a field, its elements or its map's
+// values are, nil if they are no messages.
+func MessageIn(field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
+	if field.IsMap() {
+		return field.MapValue().Message()
+	}
+	return field.Message()
+}
+
+// Required reports whether a call by name must set a field. It must, unless the field
+// is optional, repeated, a map or in a oneof. Editions have no keyword for optional:
+// there a field with presence may be left out, unless it is LEGACY_REQUIRED. A
+// message field may be left out too if its message would need another message of the
+// same type, and so on without end, as Node in Node.
+func Required(field protoreflect.FieldDescriptor) bool {
+	if !declaredRequired(field) {
+		return false
+	}
+	message := field.Message()
+	return message == nil || !leadsTo(message, field.ContainingMessage(), make(map[protoreflect.MessageDescriptor]bool))
+}
+
+// declaredRequired is Required without the exception for recursive messages.
+func declaredRequired(field protoreflect.FieldDescriptor) bool {
+	switch {
+	case field.Cardinality() == protoreflect.Required:
+		return true
+	case field.Cardinality() == protoreflect.Repeated, field.ContainingOneof() != nil, field.HasOptionalKeyword(), field.IsExtension():
+		return false
+	default:
+		return field.ParentFile().Syntax() != protoreflect.Editions || !field.HasPresence()
+	}
+}
+
+// leadsTo reports whether required fields lead from one message to another.
+func leadsTo(from, to protoreflect.MessageDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
+	if from == to {
+		return true
+	}
+	if seen[from] {
+		return false
+	}
+	seen[from] = true
+	fields := from.Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if message := field.Message(); message != nil && declaredRequired(field) && leadsTo(message, to, seen) {
+			return true
+		}
+	}
+	return false
+}
