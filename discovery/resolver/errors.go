@@ -7,7 +7,7 @@ import (
 )
 
 // ErrPending says that it is not known yet whether an instance may be used.
-var ErrPending = errors.New("the instance is being looked at")
+var ErrPending = errors.New("the instance is being checked")
 
 // NoAnswerError says that the registry has not answered yet.
 type NoAnswerError struct {

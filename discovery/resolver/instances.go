@@ -13,42 +13,44 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// instances are those of one API: what the registry tells of, what it lost, and
-// which of both are in use. Whoever uses them holds the resolver's lock.
+// instances are those of one API: what the registry has, what it has lost, and which of
+// both are in use. The resolver's lock must be held.
 type instances struct {
 	config Config
 	notes  *notes
-	again  func()
-	// attentive is whether it matters which instances can be connected to.
-	attentive atomic.Bool
+	// recheck schedules another selection.
+	recheck func()
+	// trackConnectivity says that the selection depends on which instances can be
+	// connected to.
+	trackConnectivity atomic.Bool
 
-	// snapshot is what the registry told last; nil before it did.
+	// snapshot is the registry's latest; nil before the first.
 	snapshot *discovery.Snapshot
 	// lost are the instances that vanished without having drained, by address.
 	lost map[string]*lost
-	// candidates are those that may be in use, by address; used are those of
-	// them that are, and endpoints are theirs.
+	// candidates may be in use, sorted by address; used are those that are, and
+	// endpoints are theirs.
 	candidates, used []*candidate
 	endpoints        []resolver.Endpoint
-	// renewed says that an instance in use has another endpoint than before.
+	// renewed says that an instance in use has a new endpoint.
 	renewed bool
 }
 
-// lost is an instance that the registry no longer tells of.
+// lost is an instance that the registry no longer has.
 type lost struct {
 	*candidate
 
 	at time.Time
-	// kept is whether it is in use all the same.
-	kept bool
+	// retained says that it stays in use.
+	retained bool
 }
 
 // candidate is an instance that may be in use.
 type candidate struct {
-	instance *discovery.Instance
-	endpoint resolver.Endpoint
-	reach    *reach
-	// renewals counts how often there was to be another connection.
+	instance     *discovery.Instance
+	endpoint     resolver.Endpoint
+	reachability *reachability
+	// renewals counts how often its connection was replaced.
 	renewals int
 }
 
@@ -56,11 +58,8 @@ func newInstances(config Config, notes *notes) *instances {
 	return &instances{config: config, notes: notes, lost: make(map[string]*lost)}
 }
 
-// known tells whether the registry has told anything.
-func (i *instances) known() bool { return i.snapshot != nil }
-
-// take takes in what the registry tells.
-func (i *instances) take(snapshot discovery.Snapshot, now time.Time) {
+// applySnapshot replaces what the registry has.
+func (i *instances) applySnapshot(snapshot discovery.Snapshot, now time.Time) {
 	i.snapshot = &snapshot
 	present := snapshot.Instances
 	for _, before := range i.candidates { // both are sorted by address
@@ -83,29 +82,29 @@ func (i *instances) take(snapshot discovery.Snapshot, now time.Time) {
 	}
 }
 
-// found is which instances are in use.
-type found struct {
+// selection is which instances are in use.
+type selection struct {
 	endpoints []resolver.Endpoint
-	// changed is whether they are others than the last time.
+	// changed says that they are not the same as the last time.
 	changed bool
-	// problem is why there is none, and unreachable whether that is because the
-	// registry can't be asked.
-	problem     error
+	// unavailable is why there is none, and unreachable says that the registry cannot be
+	// reached.
+	unavailable error
 	unreachable bool
-	// pending is whether there is none because that is being found out.
+	// pending says that there is none because Accept does not know yet.
 	pending bool
 	// next is after what time all this may change by itself; 0 is never.
 	next time.Duration
 }
 
-// use decides which instances to use.
-func (i *instances) use(now time.Time) (out found) {
-	i.attentive.Store(i.config.Zone != "" || len(i.lost) > 0) // before what can be connected to is looked at
-	out.next = i.keep(now)
+// selectEndpoints decides which instances to use.
+func (i *instances) selectEndpoints(now time.Time) (out selection) {
+	i.trackConnectivity.Store(i.config.Zone != "" || len(i.lost) > 0) // before the connectivity is read
+	out.next = i.retain(now)
 	wanted := make([]*discovery.Instance, 0, len(i.snapshot.Instances)+len(i.lost))
 	var refused error
 	want := func(instance *discovery.Instance) {
-		if err := i.config.Accept(*instance, i.again); err != nil {
+		if err := i.config.Accept(*instance, i.recheck); err != nil {
 			if refused == nil || errors.Is(refused, ErrPending) {
 				refused = err
 			}
@@ -118,39 +117,39 @@ func (i *instances) use(now time.Time) (out found) {
 			want(instance)
 		}
 	}
-	kept := false
+	retained := false
 	for _, gone := range i.lost {
-		if gone.kept {
+		if gone.retained {
 			want(gone.instance)
-			kept = true
+			retained = true
 		}
 	}
-	if kept {
+	if retained {
 		slices.SortFunc(wanted, func(a, b *discovery.Instance) int { return cmp.Compare(a.Address, b.Address) })
 	}
-	i.consider(wanted)
+	i.buildCandidates(wanted)
 	i.renewSilent()
-	out.changed = i.settle(i.preferred())
+	out.changed = i.commit(i.preferred())
 	out.endpoints = i.endpoints
 	switch {
 	case len(i.used) > 0:
 	case refused != nil:
-		out.problem = refused
+		out.unavailable = refused
 		out.pending = errors.Is(refused, ErrPending)
 	default:
-		out.problem = i.snapshot.Err()
+		out.unavailable = i.snapshot.Err()
 		out.unreachable = i.snapshot.Unreachable != nil
 	}
 	return out
 }
 
-// keep decides which of the lost instances stay in use, and forgets those that
-// are gone for good.
-func (i *instances) keep(now time.Time) (next time.Duration) {
+// retain decides which of the lost instances stay in use, and forgets those that have
+// ended. next is after what time to decide again; 0 is never.
+func (i *instances) retain(now time.Time) (next time.Duration) {
 	if len(i.lost) == 0 {
 		return 0
 	}
-	before, present := i.kept(), i.present()
+	before, present := i.retained(), i.present()
 	most := len(i.lost) > present
 	until := func(end time.Time) bool { // whether end has come
 		left := end.Sub(now)
@@ -160,41 +159,40 @@ func (i *instances) keep(now time.Time) (next time.Duration) {
 		return left <= 0
 	}
 	for address, gone := range i.lost {
-		since := gone.reach.unreachable()
+		since := gone.reachability.unreachable()
 		if most {
-			i.renewed = gone.keep(since, now) || i.renewed
+			i.renewed = gone.retain(since, now) || i.renewed
 		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
 			delete(i.lost, address)
-		case !gone.kept && until(gone.at.Add(VanishWindow)):
+		case !gone.retained && until(gone.at.Add(VanishWindow)):
 			delete(i.lost, address)
 		}
 	}
-	if kept := i.kept(); before == 0 && kept > 0 {
+	if retained := i.retained(); before == 0 && retained > 0 {
 		i.notes.add(note{
 			slog.LevelWarn, "most instances vanished from the registry without having drained; they stay in use while they can be connected to",
-			"", func() []any { return []any{"vanished", kept, "left", present} },
+			"", func() []any { return []any{"vanished", retained, "left", present} },
 		})
 	}
 	return next
 }
 
-// keep has the instance stay in use, unless it could not be connected to since
-// some time, and tells whether that is new. The connection that there is proves
-// nothing, since one to a host that is silent stays for a quarter of an hour, so
-// there is to be another.
-func (l *lost) keep(since, now time.Time) (renewed bool) {
-	if l.kept || !since.IsZero() && now.Sub(since) >= Flap {
+// retain keeps the instance in use, unless it has been unreachable for some time, and
+// reports whether it was not retained before. Its connection is replaced: an existing
+// connection proves nothing, since one to a silent host stays for a quarter of an hour.
+func (l *lost) retain(since, now time.Time) (renewed bool) {
+	if l.retained || !since.IsZero() && now.Sub(since) >= Flap {
 		return false
 	}
-	l.kept = true
+	l.retained = true
 	l.renewals++
-	l.connectBy(l.reach)
+	l.connectBy(l.reachability)
 	return true
 }
 
-// present counts the instances that the registry tells of and that serve.
+// present counts the instances that the registry has and that do not drain.
 func (i *instances) present() (present int) {
 	for n := range i.snapshot.Instances {
 		if i.snapshot.Instances[n].State != discovery.Draining {
@@ -204,43 +202,44 @@ func (i *instances) present() (present int) {
 	return present
 }
 
-// reached is told when an instance can be connected to, or no longer.
-func (i *instances) reached() {
-	if i.attentive.Load() {
-		i.again()
+// connectivityChanged is called when an instance can be connected to, or no longer. The
+// resolver's lock need not be held.
+func (i *instances) connectivityChanged() {
+	if i.trackConnectivity.Load() {
+		i.recheck()
 	}
 }
 
-func (i *instances) newReach(instance *discovery.Instance) *reach {
-	return &reach{address: instance.Address, changed: i.reached, again: i.again, note: i.notes.add, connection: i.config.Connection}
+func (i *instances) newReachability(instance *discovery.Instance) *reachability {
+	return &reachability{
+		address: instance.Address, changed: i.connectivityChanged, recheck: i.recheck, note: i.notes.add, connection: i.config.Connection,
+	}
 }
 
-// renewSilent has the candidates on whose connection nothing is answered connect
-// anew.
+// renewSilent replaces the connections on which nothing is answered.
 func (i *instances) renewSilent() {
 	for _, c := range i.candidates {
-		if c.reach.takeSilent() {
+		if c.reachability.takeSilent() {
 			c.renewals++
-			c.connectBy(c.reach)
+			c.connectBy(c.reachability)
 			i.renewed = true
 		}
 	}
 }
 
-// kept counts the lost instances that stay in use.
-func (i *instances) kept() (kept int) {
+// retained counts the lost instances that stay in use.
+func (i *instances) retained() (retained int) {
 	for _, gone := range i.lost {
-		if gone.kept {
-			kept++
+		if gone.retained {
+			retained++
 		}
 	}
-	return kept
+	return retained
 }
 
-// consider makes the wanted instances the candidates. What stays as it was stays
-// the same value, so that grpc-go keeps its connection, and an event costs the
-// same however many there are.
-func (i *instances) consider(wanted []*discovery.Instance) {
+// buildCandidates makes candidates of the wanted instances. A candidate of an unchanged
+// instance stays the same value, so that grpc-go keeps its connection.
+func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 	candidates := make([]*candidate, len(wanted))
 	for n, instance := range wanted {
 		before := i.find(instance)
@@ -248,20 +247,20 @@ func (i *instances) consider(wanted []*discovery.Instance) {
 			candidates[n] = before
 			continue
 		}
-		own := *instance // the snapshot's own may go
+		own := *instance // so that the snapshot can be freed
 		candidates[n] = &candidate{instance: &own}
 		if before != nil {
 			candidates[n].renewals = before.renewals
-			candidates[n].connectBy(before.reach)
+			candidates[n].connectBy(before.reachability)
 		} else {
-			candidates[n].connectBy(i.newReach(instance))
+			candidates[n].connectBy(i.newReachability(instance))
 		}
 	}
 	i.noteGone(candidates)
 	i.candidates = candidates
 }
 
-// noteGone has it logged which candidates there are no more.
+// noteGone logs which candidates are gone.
 func (i *instances) noteGone(left []*candidate) {
 	for _, before := range i.candidates {
 		address := before.instance.Address
@@ -278,8 +277,8 @@ func (i *instances) noteGone(left []*candidate) {
 	}
 }
 
-// find gives the candidate that an instance is, or was until it was lost; nil if
-// it is new.
+// find returns the candidate of an instance, also of one that was lost; nil if it is
+// new.
 func (i *instances) find(instance *discovery.Instance) *candidate {
 	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
 		return gone.candidate
@@ -293,12 +292,12 @@ func (i *instances) find(instance *discovery.Instance) *candidate {
 	return nil
 }
 
-func (c *candidate) connectBy(reached *reach) {
-	c.reach, c.endpoint = reached, endpointOf(c.instance, reached, c.renewals)
+func (c *candidate) connectBy(reachability *reachability) {
+	c.reachability, c.endpoint = reachability, endpointOf(c.instance, reachability, c.renewals)
 }
 
-// preferred gives the candidates to use: those of the caller's zone while one of
-// them can be connected to, else all.
+// preferred returns the candidates to use: those of the caller's zone while one of them
+// can be connected to, else all.
 func (i *instances) preferred() []*candidate {
 	if i.config.Zone == "" {
 		return i.candidates
@@ -308,22 +307,22 @@ func (i *instances) preferred() []*candidate {
 	for _, c := range i.candidates {
 		if c.instance.Zone == i.config.Zone {
 			near = append(near, c)
-			reachable = reachable || c.reach.unreachable().IsZero()
+			reachable = reachable || c.reachability.unreachable().IsZero()
 		}
 	}
 	if !reachable {
 		return i.candidates
 	}
 	for _, c := range i.candidates {
-		if c.instance.Zone != i.config.Zone && c.reach.tried() { // what is known of it gets old
-			c.connectBy(i.newReach(c.instance))
+		if c.instance.Zone != i.config.Zone && c.reachability.tried() { // while it is unused, its state becomes stale
+			c.connectBy(i.newReachability(c.instance))
 		}
 	}
 	return near
 }
 
-// settle puts candidates in use, and tells whether that changed anything.
-func (i *instances) settle(used []*candidate) (changed bool) {
+// commit puts candidates in use, and reports whether that changed anything.
+func (i *instances) commit(used []*candidate) (changed bool) {
 	changed = i.renewed || !slices.Equal(used, i.used)
 	i.used, i.renewed = used, false
 	if changed {

@@ -1,14 +1,14 @@
 // Package resolver gives grpc-go the instances that a discovery.Registry knows.
 //
-// It does no I/O and starts no goroutine but for timers: the registry's watch
-// calls it. So Build, which grpc-go runs inside a call before it looks at the
-// deadline, and Close return at once in every state of the registry.
+// It does no I/O, and starts no goroutine except for timers: the registry's watch
+// calls it. So Build and Close return at once in every state of the registry. grpc-go
+// calls Build inside a call, before it looks at the deadline.
 //
-// An instance is in use from when the registry tells of it until it drains or
-// the registry tells that it is gone. But when most of an API's instances go
-// within [VanishWindow] without having drained, it is more likely that the
-// registry lost them than that they ended: then those that can be connected to
-// stay in use until they are back, or until they can't be for [Grace].
+// An instance is in use from when the registry reports it until it drains or the
+// registry reports that it is gone. If most of an API's instances vanish within
+// [VanishWindow] without having drained, the registry has probably lost them. Then
+// those that can be connected to stay in use until they are back, or until they have
+// been unreachable for [Grace].
 package resolver
 
 import (
@@ -26,46 +26,44 @@ import (
 const Scheme = "onecall"
 
 const (
-	// VanishWindow is the time within which instances count as gone at once.
+	// VanishWindow is the time within which instances count as vanished together.
 	VanishWindow = 30 * time.Second
-	// Grace is how long an instance that vanished may be unreachable before it
-	// is gone for good.
+	// Grace is how long an instance that vanished may be unreachable before it is no
+	// longer used.
 	Grace = 10 * time.Second
-	// Flap is how long an instance may be unreachable when it vanishes, and still
-	// be taken for one that the registry lost.
+	// Flap is how long an instance may have been unreachable when it vanishes, and still
+	// count as one that the registry has lost.
 	Flap = time.Second
 )
 
-// Target gives the target that the builder resolves to an API's instances.
+// Target returns the target that the builder resolves to an API's instances.
 func Target(api string) string { return Scheme + ":///" + api }
 
-// Config says which instances connections use, and who is told. The zero value
-// uses all.
+// Config says which instances connections use. The zero value uses all. The functions
+// must return quickly and must call neither the registry nor grpc-go, whose locks may be
+// held.
 type Config struct {
-	// Observe is told why a connection has no instance, nil when it has one: a
-	// *[NoAnswerError] from Build on and again after Close, else an error of
-	// discovery's or of Accept. It is told before the connection is, so that a
-	// call that fails finds the reason; but that the last instance is gone it is
-	// told after, so that no new call goes to one then. It is quick and calls
-	// neither.
-	Observe func(problem error)
-	// Zone is the one whose instances are preferred: others are in use only
-	// while none of the zone can be connected to. Empty prefers none.
+	// Observe is called with the reason why a connection has no instance, or with nil if
+	// it has one. The reason is a *[NoAnswerError] from Build on and again after Close,
+	// else an error of package discovery or of Accept. Observe is called before grpc-go
+	// is updated, so that a call that fails finds the reason. Only when the last instance
+	// is gone is it called after that, so that no later call can be sent to an instance.
+	Observe func(unavailable error)
+	// Zone is the zone whose instances are preferred: others are in use only while none
+	// of the zone can be connected to. Empty prefers none.
 	Zone string
-	// Accept tells why an instance must not be used, nil when it may, and
-	// [ErrPending] while that is being found out. It is quick; again, which may be
-	// called at any time and from any goroutine but Accept's, has it asked anew.
-	// Nil accepts all.
-	Accept func(instance discovery.Instance, again func()) error
-	// Connection is called with each state of each connection. It is quick and
-	// calls nothing of grpc-go's. Nil is not called.
+	// Accept returns why an instance must not be used, nil if it may be, and
+	// [ErrPending] while that is unknown. Calling recheck calls Accept again; it may be
+	// called at any time and from any goroutine, except inside of Accept. Nil accepts
+	// all instances.
+	Accept func(instance discovery.Instance, recheck func()) error
+	// Connection is called with each state of each connection, unless it is nil.
 	Connection func(Connection)
-	// Logger gets a line when the registry lost an API's instances, and when an
-	// instance is gone, is avoided, refuses calls, or is back; nil is
-	// [slog.Default].
+	// Logger receives a line when the registry has lost an API's instances, and when an
+	// instance is gone, is avoided, refuses calls, or is back; nil is [slog.Default].
 	Logger *slog.Logger
-	// Lines are those of the Logger, for builders of one API to share; nil has the
-	// builder's own.
+	// Lines limits the lines of the Logger. Builders of one API may share it. Nil is one
+	// for this builder.
 	Lines *Lines
 }
 
@@ -78,8 +76,8 @@ type Builder struct {
 
 var _ resolver.Builder = (*Builder)(nil)
 
-// Source is where a resolver gets the instances of an API: a discovery.Registry, or
-// what shares one watch of it. Watch is as of [discovery.Registry].
+// Source provides the instances of an API. It is a [discovery.Registry], or shares one
+// watch of it.
 type Source interface {
 	Watch(api string, observer func(discovery.Snapshot)) (stop func())
 }
@@ -109,18 +107,18 @@ func (b *Builder) Scheme() string { return Scheme }
 
 // Build implements [resolver.Builder]. It never fails.
 func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	r := &watched{
+	r := &apiResolver{
 		config: b.config,
 		api:    target.Endpoint(),
 		conn:   conn,
 		notes:  newNotes(b.config, target.Endpoint()),
 	}
 	r.instances = newInstances(b.config, r.notes)
-	r.instances.again = r.lookAgain
-	r.later = stoppedTimer(r.look)
-	r.now = stoppedTimer(r.look)
+	r.instances.recheck = r.scheduleUpdate
+	r.later = stoppedTimer(r.update)
+	r.now = stoppedTimer(r.update)
 	b.config.Observe(NewNoAnswerError(r.api))
-	r.stop = b.source.Watch(r.api, r.tell)
+	r.stop = b.source.Watch(r.api, r.receive)
 	return r, nil
 }
 
@@ -130,99 +128,99 @@ func stoppedTimer(f func()) *time.Timer {
 	return timer
 }
 
-// watched is the resolver of one connection.
-type watched struct {
+// apiResolver is the resolver of one connection.
+type apiResolver struct {
 	config Config
 	api    string
 	conn   resolver.ClientConn
 	stop   func()
-	// later looks at the instances again when one that is kept may go, and now
-	// at once.
+	// later calls update when an instance that is retained may have to go, and now calls
+	// it at once.
 	later, now *time.Timer
 	notes      *notes
 
-	// mu guards the fields below, and is held while the connection is told, so
-	// that it is told in order.
+	// mu guards the fields below. It is held while grpc-go is updated, so that the
+	// updates are in order, and while Config's functions are called. The registry's locks
+	// may be held when it is acquired, and not the other way round.
 	mu        sync.Mutex
 	closed    bool
 	instances *instances
-	// told is what the connection was told last.
-	told toldOf
+	reported  reported
 }
 
-// toldOf is what a connection was told.
-type toldOf int
+// reported is what was reported to grpc-go last.
+type reported int
 
 const (
-	toldNothing toldOf = iota
-	toldEndpoints
-	toldNone
-	toldError
+	reportedNothing reported = iota
+	reportedEndpoints
+	reportedNone
+	reportedError
 )
 
-// tell is told by the registry.
-func (r *watched) tell(snapshot discovery.Snapshot) {
+// receive is called by the registry's watch.
+func (r *apiResolver) receive(snapshot discovery.Snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	r.instances.take(snapshot, time.Now())
-	r.update()
+	r.instances.applySnapshot(snapshot, time.Now())
+	r.report()
 }
 
-// look looks at what is known again.
-func (r *watched) look() {
+// update selects the instances again and reports them.
+func (r *apiResolver) update() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed && r.instances.known() {
-		r.update()
+	if !r.closed && r.instances.snapshot != nil {
+		r.report()
 	}
 }
 
-// lookAgain has a goroutine look: who calls it may be at work for the
-// connection, which look waits for.
-func (r *watched) lookAgain() { r.now.Reset(0) }
+// scheduleUpdate calls update on another goroutine, because its caller may hold a lock
+// of grpc-go's that update needs.
+func (r *apiResolver) scheduleUpdate() { r.now.Reset(0) }
 
-// update tells the connection which instances to use, if they changed; without
-// any it learns why, and keeps what it has if it is only the registry that
-// can't be reached. r.mu is held.
-func (r *watched) update() {
-	found := r.instances.use(time.Now())
-	if found.next > 0 {
-		r.later.Reset(found.next)
+// report reports to grpc-go which instances to use, if they have changed. Without any it
+// reports the reason. If the reason is only that the registry cannot be reached, grpc-go
+// keeps the instances that it has. r.mu must be held.
+func (r *apiResolver) report() {
+	selected := r.instances.selectEndpoints(time.Now())
+	if selected.next > 0 {
+		r.later.Reset(selected.next)
 	}
-	lost := r.told == toldEndpoints && found.problem != nil
+	lost := r.reported == reportedEndpoints && selected.unavailable != nil
 	if !lost {
-		r.config.Observe(found.problem)
+		r.config.Observe(selected.unavailable)
 	}
-	if found.pending && r.told == toldNothing {
+	if selected.pending && r.reported == reportedNothing {
 		return // calls wait
 	}
-	kind := toldEndpoints
-	if found.problem != nil {
-		kind = toldNone
+	kind := reportedEndpoints
+	if selected.unavailable != nil {
+		kind = reportedNone
 	}
 	switch {
-	case found.problem != nil && found.unreachable && !lost:
-		kind = toldError
-		r.conn.ReportError(found.problem)
-	case found.changed || kind != r.told:
-		// The error says that the balancer has no endpoint. There is nothing to
-		// resolve anew for it: the watch goes on.
-		_ = r.conn.UpdateState(resolver.State{Endpoints: found.endpoints})
+	case selected.unavailable != nil && selected.unreachable && !lost:
+		kind = reportedError
+		r.conn.ReportError(selected.unavailable)
+	case selected.changed || kind != r.reported:
+		// The error says that the balancer has no endpoint. Resolving again would not
+		// help: the watch goes on.
+		_ = r.conn.UpdateState(resolver.State{Endpoints: selected.endpoints})
 	}
 	if lost {
-		r.config.Observe(found.problem)
+		r.config.Observe(selected.unavailable)
 	}
-	r.told = kind
+	r.reported = kind
 }
 
 // ResolveNow implements [resolver.Resolver]: the watch is always up to date.
-func (*watched) ResolveNow(resolver.ResolveNowOptions) {}
+func (*apiResolver) ResolveNow(resolver.ResolveNowOptions) {}
 
 // Close implements [resolver.Resolver].
-func (r *watched) Close() {
+func (r *apiResolver) Close() {
 	r.stop()
 	r.later.Stop()
 	r.now.Stop()
@@ -235,8 +233,8 @@ func (r *watched) Close() {
 
 type incarnationKey struct{}
 
-// IncarnationOf gives the incarnation at an address of this resolver; zero when
-// there is none, and of other addresses.
+// IncarnationOf returns the incarnation at an address of this resolver; zero if there is
+// none, and for other addresses.
 func IncarnationOf(address resolver.Address) discovery.Incarnation {
 	incarnation, _ := address.Attributes.Value(incarnationKey{}).(discovery.Incarnation)
 	return incarnation
@@ -244,7 +242,7 @@ func IncarnationOf(address resolver.Address) discovery.Incarnation {
 
 type instanceKey struct{}
 
-// InstanceOf gives the instance that an endpoint of this resolver stands for.
+// InstanceOf returns the instance of an endpoint of this resolver.
 func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 	instance, ok := endpoint.Attributes.Value(instanceKey{}).(*discovery.Instance)
 	if !ok {
@@ -255,24 +253,24 @@ func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 
 type renewalsKey struct{}
 
-type reachKey struct{}
+type reachabilityKey struct{}
 
 // ObserverOf returns the observer of a new connection to an address of this
-// resolver, nil of other addresses.
+// resolver, nil for other addresses.
 func ObserverOf(address resolver.Address) *Observer {
-	reached, ok := address.Attributes.Value(reachKey{}).(*reach)
+	reachability, ok := address.Attributes.Value(reachabilityKey{}).(*reachability)
 	if !ok {
 		return nil
 	}
-	return &Observer{reach: reached}
+	return &Observer{reachability: reachability}
 }
 
-// endpointOf gives the endpoint of an instance. Its incarnation is part of what
-// makes its address one: who took over an address is another, with a connection
-// of its own; so is one that is renewed. Nothing of it says what name a caller
-// checks in a certificate.
-func endpointOf(instance *discovery.Instance, reached *reach, renewals int) resolver.Endpoint {
-	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachKey{}, reached)}
+// endpointOf returns the endpoint of an instance. grpc-go keeps one connection for each
+// address with its attributes. They include the incarnation and the number of renewals,
+// so that another instance at the same address, and a renewed one, have connections of
+// their own. No attribute says what name a caller checks in a certificate.
+func endpointOf(instance *discovery.Instance, reachability *reachability, renewals int) resolver.Endpoint {
+	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachabilityKey{}, reachability)}
 	if !instance.Incarnation.IsZero() {
 		address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation)
 	}

@@ -14,35 +14,34 @@ import (
 	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
-// reach is whether an instance can be connected to. Its methods are safe for
+// reachability is whether an instance can be connected to. Its methods are safe for
 // all goroutines.
-type reach struct {
+type reachability struct {
 	address string
-	// changed is called when that changes, and again when there is to be another
-	// connection.
-	changed, again func()
+	// changed is called when that changes, and recheck when the connection has to be
+	// replaced.
+	changed, recheck func()
 	// note logs a line soon, and reports whether it does: see [notes.add].
 	note func(note) bool
 	// connection is called with each state of a connection.
 	connection func(Connection)
 
 	mu sync.Mutex // guards the fields below
-	// connected is whether there is a connection, and attempted whether there
-	// was ever to be one.
+	// connected says that there is a connection, and attempted that grpc-go has tried to
+	// connect.
 	connected, attempted bool
-	// since is when the last connection was lost or the first attempt failed;
-	// zero while there is a connection and before anybody tried.
+	// since is when the last connection was lost or the first attempt failed; zero while
+	// there is a connection, and before the first attempt.
 	since time.Time
-	// silent is whether nothing is answered on the connection, so that there is
-	// to be another.
+	// silent says that nothing is answered on the connection, which has to be replaced.
 	silent bool
 	// avoided is whether a line said that the instance is avoided. Another one
 	// follows when the instance is back.
 	avoided bool
 }
 
-// observe takes in the state of the connection, and why it failed.
-func (r *reach) observe(state connectivity.State, cause error) {
+// observe records the state of the connection, and why it failed.
+func (r *reachability) observe(state connectivity.State, cause error) {
 	r.mu.Lock()
 	now := time.Now()
 	was := r.since
@@ -65,7 +64,7 @@ func (r *reach) observe(state connectivity.State, cause error) {
 		if r.connected {
 			r.lost(now)
 		}
-	case connectivity.Shutdown: // nobody wants it any more
+	case connectivity.Shutdown: // it is no longer used
 	}
 	changed := was.IsZero() != r.since.IsZero()
 	r.mu.Unlock()
@@ -74,30 +73,30 @@ func (r *reach) observe(state connectivity.State, cause error) {
 	}
 }
 
-func (r *reach) lost(now time.Time) {
+func (r *reachability) lost(now time.Time) {
 	r.connected = false
 	if r.since.IsZero() {
 		r.since = now
 	}
 }
 
-// unreachable gives since when the instance can't be connected to; zero when
-// it can, or when nobody tried.
-func (r *reach) unreachable() time.Time {
+// unreachable returns since when the instance cannot be connected to; zero if it can, or
+// before the first attempt.
+func (r *reachability) unreachable() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.since
 }
 
-// tried tells whether there was ever to be a connection.
-func (r *reach) tried() bool {
+// tried reports whether grpc-go has tried to connect.
+func (r *reachability) tried() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.attempted
 }
 
-// takeSilent reports whether there is to be another connection, once.
-func (r *reach) takeSilent() bool {
+// takeSilent reports, once, whether the connection has to be replaced.
+func (r *reachability) takeSilent() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.silent
@@ -120,26 +119,26 @@ type Connection struct {
 
 // Observer observes one connection to an instance, for package atmostonce's
 // policy. Its methods are safe for all goroutines.
-type Observer struct{ reach *reach }
+type Observer struct{ reachability *reachability }
 
-// Observe takes in a state of the connection.
+// Observe records a state of the connection.
 func (o *Observer) Observe(state balancer.SubConnState) {
-	o.reach.connection(Connection{ID: o, Address: o.reach.address, State: state.ConnectivityState, Err: state.ConnectionError})
-	o.reach.observe(state.ConnectivityState, state.ConnectionError)
+	o.reachability.connection(Connection{ID: o, Address: o.reachability.address, State: state.ConnectivityState, Err: state.ConnectionError})
+	o.reachability.observe(state.ConnectivityState, state.ConnectionError)
 }
 
-// Silent takes in that nothing is answered on the connection any more: there will
-// be another.
+// Silent records that nothing is answered on the connection any more. It will be
+// replaced.
 func (o *Observer) Silent() {
-	o.reach.mu.Lock()
-	o.reach.silent = true
-	o.reach.mu.Unlock()
-	o.reach.again()
+	o.reachability.mu.Lock()
+	o.reachability.silent = true
+	o.reachability.mu.Unlock()
+	o.reachability.recheck()
 }
 
 // Refused notes that the instance refuses one call after the other.
 func (o *Observer) Refused(err error) {
-	o.reach.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reach.address, func() []any {
+	o.reachability.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reachability.address, func() []any {
 		attributes := []any{"code", status.Code(err)}
 		if reason := reasonOf(err); reason != "" {
 			attributes = append(attributes, "reason", reason)
@@ -171,13 +170,13 @@ type note struct {
 	more func() []any
 }
 
-// Lines keeps what resolvers log apart: those that share one, such as the
-// resolvers of several connections to one API, log each line of an instance once a
-// minute together. The zero value is ready to use.
+// Lines limits what resolvers log. Those that share one, such as the resolvers of several
+// connections to one API, log each line of an instance once a minute together. The zero
+// value is ready to use.
 type Lines struct{ limiter lograte.Limiter }
 
-// notes are lines that wait to be logged: whoever has something to log may have
-// locks of the registry's or of grpc-go's, and a program's logger may call either.
+// notes are lines that wait to be logged. The goroutine that adds one may hold locks of
+// the registry's or of grpc-go's, and a program's logger may call either.
 // Its methods are safe for all goroutines.
 type notes struct {
 	log   *slog.Logger
