@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // unknownRule is the Rule of a field that the message's type does not have.
@@ -58,7 +58,7 @@ func (s *search) message(message protoreflect.Message) {
 	}
 	descriptor := message.Descriptor()
 	for i := range descriptor.Fields().Len() {
-		if field := descriptor.Fields().Get(i); contract.MessageIn(field) != nil && message.Has(field) {
+		if field := descriptor.Fields().Get(i); protopath.MessageIn(field) != nil && message.Has(field) {
 			s.field(field, message.Get(field))
 		}
 	}
@@ -66,7 +66,7 @@ func (s *search) message(message protoreflect.Message) {
 		return
 	}
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.IsExtension() && contract.MessageIn(field) != nil {
+		if field.IsExtension() && protopath.MessageIn(field) != nil {
 			s.field(field, value)
 		}
 		return true
@@ -142,7 +142,7 @@ func numbersIn(unknown []byte) []protowire.Number {
 func (s *search) place() (place string, hidden bool) {
 	var path strings.Builder
 	for _, step := range s.path {
-		hidden = hidden || contract.Redacted(step.field)
+		hidden = hidden || protopath.Redacted(step.field)
 		if path.Len() > maxPathBytes {
 			continue
 		}

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // maxWeight bounds the parts of a message of which all violations are told,
@@ -52,7 +52,7 @@ func (c *Checker) violations(message proto.Message, err error) (found []*protova
 func lighter(message protoreflect.Message, depth int, left *int) bool {
 	*left -= depth
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		held := contract.MessageIn(field) != nil
+		held := protopath.MessageIn(field) != nil
 		switch {
 		case field.IsMap():
 			*left -= value.Map().Len() * depth

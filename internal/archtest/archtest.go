@@ -97,12 +97,12 @@ var Rules = []Rule{
 		InTests:   kit,
 	},
 	{
-		Name:      "interceptors/<concern> imports of this module discovery and backoff at most",
+		Name:      "interceptors/<concern> imports of this module discovery and small helpers at most",
 		Reason:    "a concern that knows its siblings or the facade can't be used, tested or left out alone",
 		Importers: []string{"./interceptors/..."},
 		Except:    slices.Concat(plugIns, halves),
 		Forbidden: []string{"./..."},
-		Allowed:   []string{"./discovery", "./internal/backoff"},
+		Allowed:   []string{"./discovery", "./internal/backoff", "./internal/protopath", "./internal/quote"},
 		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed"}, kit...),
 	},
 	{

@@ -82,22 +82,22 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "discovery/etcd", module + "discovery/etcd/embed", module + "discovery/resolver"},
 		},
 		{
-			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/timeout/planted.go",
+			"interceptors/<concern> imports of this module discovery and small helpers at most", "interceptors/timeout/planted.go",
 			[]string{module + "interceptors/recovery", module + "framework", module + "internal/contract", module + "discovery/memory", archtest.Module},
 			[]string{module + "discovery", "google.golang.org/grpc", "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"},
 		},
 		{
-			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/timeout/planted_test.go",
+			"interceptors/<concern> imports of this module discovery and small helpers at most", "interceptors/timeout/planted_test.go",
 			[]string{module + "interceptors/recovery", module + "framework"},
 			[]string{module + "interceptors/timeout", module + "discovery/memory", module + "internal/testproto/onecall/test/v1"},
 		},
 		{
-			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/atmostonce/planted.go",
+			"interceptors/<concern> imports of this module discovery and small helpers at most", "interceptors/atmostonce/planted.go",
 			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/client", module + "internal/etcdclient"},
 			[]string{module + "discovery"},
 		},
 		{
-			"interceptors/<concern> imports of this module discovery and backoff at most", "interceptors/atmostonce/planted_test.go",
+			"interceptors/<concern> imports of this module discovery and small helpers at most", "interceptors/atmostonce/planted_test.go",
 			[]string{module + "interceptors/atmostonce/etcdledger", module + "interceptors/atmostonce/ledgertest"},
 			[]string{module + "interceptors/atmostonce", module + "interceptors/atmostonce/internal/malformed"},
 		},

@@ -1,24 +1,6 @@
 package contract
 
-import (
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
-)
-
-// Redacted reports whether no error, detail or log line may show a field's value.
-func Redacted(field protoreflect.FieldDescriptor) bool {
-	options, ok := field.Options().(*descriptorpb.FieldOptions)
-	return ok && options.GetDebugRedact()
-}
-
-// MessageIn returns the type of the messages that a field, its elements or its map's
-// values are, nil if they are no messages.
-func MessageIn(field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
-	if field.IsMap() {
-		return field.MapValue().Message()
-	}
-	return field.Message()
-}
+import "google.golang.org/protobuf/reflect/protoreflect"
 
 // Required reports whether a call by name must set a field. It must, unless the field
 // is optional, repeated, a map or in a oneof. Editions have no keyword for optional:

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // field puts a message's field into dest.
@@ -16,7 +16,7 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 		return nil
 	}
 	d.path = append(d.path, step{field: string(field.Name())})
-	hide := contract.Redacted(field)
+	hide := protopath.Redacted(field)
 	if hide {
 		d.hidden++
 	}

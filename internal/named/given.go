@@ -4,7 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // given copies a message that stands for itself, or packs it into an Any.
@@ -57,7 +57,7 @@ func (e *encoder) sound(m protoreflect.Message) bool {
 	}
 	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		e.push(step{field: string(field.Name())})
-		hide := contract.Redacted(field)
+		hide := protopath.Redacted(field)
 		if hide {
 			e.hidden++
 		}

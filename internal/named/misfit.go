@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // misfit is a value of a message that another schema of the same full name would
@@ -86,7 +86,7 @@ func (c *comparison) member(here protoreflect.FieldDescriptor, reader protorefle
 	if there == nil {
 		return
 	}
-	hide := contract.Redacted(here) || contract.Redacted(there)
+	hide := protopath.Redacted(here) || protopath.Redacted(there)
 	if hide {
 		c.hidden++
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protopath"
 )
 
 // Resolver finds the Go types of messages. *protoregistry.Types and
@@ -130,7 +131,7 @@ func compileOnce(desc protoreflect.MessageDescriptor, seen map[protoreflect.Mess
 }
 
 func compileField(desc protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]*message) *field {
-	out := &field{desc: desc, name: string(desc.Name()), required: contract.Required(desc), redacted: contract.Redacted(desc), oneof: -1}
+	out := &field{desc: desc, name: string(desc.Name()), required: contract.Required(desc), redacted: protopath.Redacted(desc), oneof: -1}
 	if oneof := desc.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 		out.oneof = oneof.Index()
 	}
