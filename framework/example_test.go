@@ -248,7 +248,7 @@ func ExampleListenOn() {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
 	}, framework.ListenOn("8443"))
 	fmt.Println(err)
-	// Output: onecall: Serve: option ListenOn: "8443" is not "host:port", such as ":8443" or "127.0.0.1:0": address 8443: missing port in address
+	// Output: onecall: service: option ListenOn: "8443" is not "host:port", such as ":8443" or "127.0.0.1:0": address 8443: missing port in address
 }
 
 func ExampleAdvertiseAs() {
@@ -277,7 +277,7 @@ func ExampleShutdownTimeout() {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
 	}, framework.ShutdownTimeout(0))
 	fmt.Println(err)
-	// Output: onecall: Serve: option ShutdownTimeout: 0s is not more than zero: calls in flight need time to end
+	// Output: onecall: service: option ShutdownTimeout: 0s is not more than zero: calls in flight need time to end
 }
 
 func ExampleServerOptions() {
@@ -359,7 +359,7 @@ func ExampleAdmission() {
 	fmt.Println(err)
 	// Output:
 	// <nil>
-	// onecall: Serve: option Admission: MaxSessions is 10 for all and MaxSessionsPerPrincipal 1000 for one: give at least as many for all
+	// onecall: service: option Admission: MaxSessions is 10 for all and MaxSessionsPerPrincipal 1000 for one: give at least as many for all
 }
 
 func ExampleAuthenticate() {

@@ -1,20 +1,10 @@
 package framework
 
 import (
-	"context"
-	"net"
 	"sync"
 
 	"github.com/onecall-dev/onecall/internal/schema"
 )
-
-// ListenWith serves on a listener of the test's own.
-func ListenWith(listener net.Listener) ServeOption {
-	return serveOption(func(options *serveOptions) error {
-		options.listen = func(context.Context) (net.Listener, error) { return listener, nil }
-		return nil
-	})
-}
 
 // Policies are those that LoadBalancing's error suggests.
 var Policies = policies

@@ -60,7 +60,7 @@ func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOp
 		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 			(&echo{}).register(apis)
 			grpc_health_v1.RegisterHealthServer(apis, health)
-		}, quiet, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+		}, quiet, framework.Listener(listener), framework.AdvertiseAs("10.0.0.1:443"))
 	}()
 	stop := sync.OnceFunc(func() {
 		cancel()

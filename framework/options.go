@@ -20,7 +20,7 @@ import (
 // defaultShutdownTimeout is that of Serve without option ShutdownTimeout.
 const defaultShutdownTimeout = 25 * time.Second
 
-// ServeOption is an option of [Serve].
+// ServeOption is an option of [Serve] and [Start].
 type ServeOption interface {
 	applyToServe(options *serveOptions) error
 }
@@ -30,14 +30,16 @@ type BusOption interface {
 	applyToBus(options *busOptions) error
 }
 
-// Option is an option of [Serve], [NewBus] and [Dial].
+// Option is an option of [Serve], [Start], [NewBus] and [Dial].
 type Option interface {
 	ServeOption
 	BusOption
 }
 
 type serveOptions struct {
+	// listen is what ListenOn or Listener set; listener is that of Listener.
 	listen          func(context.Context) (net.Listener, error)
+	listener        net.Listener
 	advertise       string
 	shutdownTimeout time.Duration
 	log             *slog.Logger
@@ -98,9 +100,44 @@ func ListenOn(address string) ServeOption {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf(`option ListenOn: %q is not "host:port", such as ":8443" or "127.0.0.1:0": %w`, address, err)
 		}
+		if options.listener != nil {
+			return errListeners
+		}
 		options.listen = listenOn(address)
 		return nil
 	})
+}
+
+// errListeners is of a service with two addresses.
+var errListeners = errors.New("options ListenOn and Listener: both are given: leave one out")
+
+// Listener sets a listener to serve on, instead of [ListenOn]: one that the program
+// has made, such as one in memory for tests. The service closes it, also if it
+// cannot start. For a listener that is not of TCP, option [AdvertiseAs] says how
+// callers reach it.
+func Listener(listener net.Listener) ServeOption {
+	return serveOption(func(options *serveOptions) error {
+		switch {
+		case listener == nil:
+			return errors.New("option Listener: the listener is nil: leave the option out, or give one of net.Listen")
+		case options.listener != nil:
+			return errors.New("option Listener: is given twice: a service has one listener")
+		}
+		options.listener = listener // to be closed, also after an error
+		if options.listen != nil {
+			return errListeners
+		}
+		options.listen = func(context.Context) (net.Listener, error) { return listener, nil }
+		return nil
+	})
+}
+
+// closeListener closes the program's listener, if there is one.
+func (o serveOptions) closeListener() error {
+	if o.listener == nil {
+		return nil
+	}
+	return o.listener.Close()
 }
 
 func listenOn(address string) func(context.Context) (net.Listener, error) {
@@ -358,17 +395,22 @@ func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit)
 
 func newServeOptions(options []ServeOption) (serveOptions, error) {
 	out := serveOptions{
-		listen:          listenOn("127.0.0.1:0"),
 		shutdownTimeout: defaultShutdownTimeout,
 		log:             slog.Default(),
 	}
-	for i, option := range options {
+	var errs []error
+	for i, option := range options { // all of them, so that a listener is closed
 		if option == nil {
-			return out, fmt.Errorf("onecall: Serve: option %d is nil: leave it out", i+1)
+			errs = append(errs, fmt.Errorf("option %d is nil: leave it out", i+1))
+		} else if err := option.applyToServe(&out); err != nil {
+			errs = append(errs, err)
 		}
-		if err := option.applyToServe(&out); err != nil {
-			return out, fmt.Errorf("onecall: Serve: %w", err)
-		}
+	}
+	if len(errs) > 0 {
+		return out, errors.Join(errs...)
+	}
+	if out.listen == nil {
+		out.listen = listenOn("127.0.0.1:0")
 	}
 	out.notify = newNotifier(out.log, out.observers)
 	return out, nil

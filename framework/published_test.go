@@ -261,7 +261,7 @@ func TestASchemaThatCanBeReadAfterAllIsJudgedSoon(t *testing.T) {
 					return its()
 				}}
 				listener := bufconn.Listen(1 << 20)
-				serveAny(t, inner, (&echo{}).register, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+				serveAny(t, inner, (&echo{}).register, framework.Listener(listener), framework.AdvertiseAs("10.0.0.1:443"))
 				synctest.Wait() // it is registered
 				bus := newBus(t, registry, framework.StrictSchema(), framework.DialOptions(
 					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))

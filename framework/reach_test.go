@@ -65,7 +65,7 @@ func TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace(t *testin
 			t.Fatal(err)
 		}
 		own := memory.New()
-		serve(t, own, &echo{}, framework.ListenWith(listener))
+		serve(t, own, &echo{}, framework.Listener(listener))
 		instance := serving(t, own, 1)[0]
 		proxy := toxiproxy.NewProxy(proxies, strconv.Itoa(i), "127.0.0.1:0", listener.Addr().String())
 		if err := proxy.Start(); err != nil {

@@ -28,7 +28,7 @@ func TestReflectionKnowsWhatIsServed(t *testing.T) {
 			returned <- framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
 				reflection.Register(apis.(reflection.GRPCServer))
 				testv1.RegisterEchoServiceServer(apis, &echo{})
-			}, quiet, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+			}, quiet, framework.Listener(listener), framework.AdvertiseAs("10.0.0.1:443"))
 		}()
 		stream, err := grpc_reflection_v1.NewServerReflectionClient(plainClient(t, listener)).ServerReflectionInfo(t.Context())
 		if err != nil {

@@ -80,7 +80,7 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 		`option ListenOn: "8080" is not "host:port"`:             serve(good, framework.ListenOn("8080")),
 		`option AdvertiseAs: ":80" is not "host:port"`:           serve(good, framework.AdvertiseAs(":80")),
 		`option AdvertiseAs: "host:x" has the port "x"`:          serve(good, framework.AdvertiseAs("host:x")),
-		"option AdvertiseAs: is needed, for callers cannot dial": serve(good, framework.ListenWith(unix())),
+		"option AdvertiseAs: is needed, for callers cannot dial": serve(good, framework.Listener(unix())),
 		"option ShutdownTimeout: 0s is not more than zero":       serve(good, framework.ShutdownTimeout(0)),
 		"option Authenticate: the function is nil":               serve(good, framework.Authenticate(nil)),
 		"option Authenticate: is given twice":                    serve(good, framework.Authenticate(nobody), framework.Authenticate(nobody)),
@@ -297,7 +297,7 @@ func TestServeReturnsEveryErrorItMet(t *testing.T) {
 		cancel()
 		start := time.Now()
 		err := framework.Serve(ctx, stuck{}, (&echo{}).register, quiet, framework.ShutdownTimeout(10*time.Second),
-			framework.ListenWith(bufconn.Listen(1)), framework.AdvertiseAs("10.0.0.1:443"))
+			framework.Listener(bufconn.Listen(1)), framework.AdvertiseAs("10.0.0.1:443"))
 		if err == nil || !strings.Contains(err.Error(), "no drain") || !strings.Contains(err.Error(), "no close") {
 			t.Errorf("Serve = %v, want both errors", err)
 		}

@@ -193,7 +193,7 @@ func inMemory(t *testing.T, e *echo, options ...framework.ServeOption) (*framewo
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	registry := memory.New()
-	options = append(options, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+	options = append(options, framework.Listener(listener), framework.AdvertiseAs("10.0.0.1:443"))
 	running := serve(t, registry, e, options...)
 	bus := newBus(t, registry, framework.DialOptions(
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))

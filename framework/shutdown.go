@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/onecall-dev/onecall/discovery"
 )
 
 // The parts of [ShutdownTimeout] of which a shutdown is made.
@@ -38,7 +36,7 @@ const (
 
 // shutdown is the end of one Serve.
 type shutdown struct {
-	*serving
+	*Service
 
 	begun time.Time
 	// endStreams, cut and end are when the contexts of streams are ended, when
@@ -49,15 +47,15 @@ type shutdown struct {
 // shutDown leaves the registry and finishes the calls under way, within
 // ShutdownTimeout. served has the error of accepting connections; nil when that was
 // received before.
-func (s *serving) shutDown(address string, registration discovery.Registration, served <-chan error) error {
+func (s *Service) shutDown(served <-chan error) error {
 	begun, timeout := time.Now(), s.options.shutdownTimeout
 	end := begun.Add(timeout)
 	last := min(timeout/lastShare, maxLast)
-	down := shutdown{serving: s, begun: begun, endStreams: end.Add(-timeout / streamShare), cut: end.Add(-last), end: end}
-	log := s.options.log.With("address", address)
+	down := shutdown{Service: s, begun: begun, endStreams: end.Add(-timeout / streamShare), cut: end.Add(-last), end: end}
+	log := s.options.log.With("address", s.address)
 	log.Info("shutting down: leaving the registry", "shutdown_timeout", timeout)
 	s.options.notify.notify(context.Background(), ShutdownBegan{Timeout: timeout})
-	err := down.leave(registration)
+	err := down.leave()
 	log.Info("the registry was left; finishing the calls under way", "after", down.elapsed(), "calls", s.underWay.all().String())
 	err = errors.Join(err, down.finish())
 	err = errors.Join(err, down.accepted(served))
@@ -88,20 +86,20 @@ func (d *shutdown) elapsed() time.Duration { return time.Since(d.begun).Round(ti
 // leave takes the instance out of the registry, so that no new calls come, and
 // then refuses those that come all the same: their callers retry them at another
 // instance.
-func (d *shutdown) leave(registration discovery.Registration) error {
+func (d *shutdown) leave() error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.Background(), d.options.shutdownTimeout/leaveShare)
 	defer cancel()
-	if err := registration.Drain(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
+	if err := d.registration.Drain(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
 	} else {
 		pause(ctx, drainTime)
 	}
 	// Not before callers know that the instance drains: to them one that is
 	// unhealthy is a fault.
 	d.health.Shutdown()
-	if err := registration.Close(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("onecall: Serve: leaving the registry: %w", err))
+	if err := d.registration.Close(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
 	}
 	d.guard.Drain()
 	return errors.Join(errs...)
@@ -149,7 +147,7 @@ func (d *shutdown) cutOff(running counts) error {
 	after := d.elapsed()
 	d.options.log.Warn("closing all connections, with calls under way", "after", after, "calls", running.String())
 	d.await(background(d.server.Stop), func() bool { return len(d.underWay.all()) == 0 })
-	err := fmt.Errorf("onecall: Serve: calls were still under way after %v and were cut off: %v; "+
+	err := fmt.Errorf("onecall: service: calls were still under way after %v and were cut off: %v; "+
 		"option ShutdownTimeout must allow more, or their handlers must end once framework.Draining says so", after, running)
 	left := d.underWay.all()
 	if len(left) == 0 {

@@ -107,7 +107,7 @@ func TestStreamsOfGRPCsOwnServicesEndWithTheService(t *testing.T) {
 					returned <- framework.Serve(ctx, memory.New(), func(apis grpc.ServiceRegistrar) {
 						testv1.RegisterEchoServiceServer(apis, &echo{})
 						reflection.Register(apis.(reflection.GRPCServer))
-					}, quiet, framework.ListenWith(listener), framework.AdvertiseAs("10.0.0.1:443"))
+					}, quiet, framework.Listener(listener), framework.AdvertiseAs("10.0.0.1:443"))
 				}()
 				recv, err := begin(t.Context(), plainClient(t, listener))
 				if err == nil {
@@ -367,7 +367,7 @@ func TestAListenerThatEndsItsGoroutineEndsServe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		err := framework.Serve(t.Context(), memory.New(), (&echo{}).register, quiet,
-			framework.ListenWith(goexit{bufconn.Listen(1)}), framework.AdvertiseAs("10.0.0.1:443"))
+			framework.Listener(goexit{bufconn.Listen(1)}), framework.AdvertiseAs("10.0.0.1:443"))
 		if err == nil || !strings.Contains(err.Error(), "accepting connections") {
 			t.Errorf("Serve = %v, want an error of accepting", err)
 		}

@@ -79,7 +79,7 @@ func TestASilentConnectionIsReplaced(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &hole{listener: bufconn.Listen(1 << 20)}
 				registry := memory.New()
-				serve(t, registry, &echo{}, framework.ListenWith(h.listener), framework.AdvertiseAs("10.0.0.1:443"))
+				serve(t, registry, &echo{}, framework.Listener(h.listener), framework.AdvertiseAs("10.0.0.1:443"))
 				bus := newBus(t, registry, framework.DialOptions(grpc.WithContextDialer(h.dial)))
 				ready(t, bus, "test.echo")
 				client := testv1.NewEchoServiceClient(bus)

@@ -151,10 +151,10 @@ func TestARefusalSaysWhoIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(guard.Close)
-	server := grpc.NewServer(grpc.UnaryInterceptor(guard.UnaryServerInterceptor()))
+	plain := grpc.NewServer(grpc.UnaryInterceptor(guard.UnaryServerInterceptor()))
 	var runs atomic.Int64
-	server.RegisterService(guard.MarkStarted(&testv1.EchoService_ServiceDesc), &echo{soon: counting(&runs)})
-	address := grpctest.Loopback(t, server)
+	plain.RegisterService(guard.MarkStarted(&testv1.EchoService_ServiceDesc), &echo{soon: counting(&runs)})
+	address := grpctest.Loopback(t, plain)
 	stale := memory.New()
 	discoverytest.Register(t, stale, discovery.Instance{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation()})
 	client := testv1.NewEchoServiceClient(newBus(t, stale))

@@ -50,3 +50,10 @@ func (q *quota) release(p principal) {
 		q.of = make(map[principal]int32) // Go's maps do not shrink
 	}
 }
+
+// principals returns how many principals have sessions.
+func (q *quota) principals() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.of)
+}

@@ -181,6 +181,8 @@ type Stats struct {
 	// Sessions is how many there are now; Collapsed how many of these are
 	// idle, so that only their highest number is kept.
 	Sessions, Collapsed int
+	// Principals is how many callers have these sessions.
+	Principals int
 	// Admitted is how many identities were marked, [atmostonce.Draining]'s included.
 	Admitted uint64
 	// WithoutIdentity is how many calls without an identity were served.
@@ -194,6 +196,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	stats := Stats{WithoutIdentity: s.anonymous.Load(), Refused: make(map[atmostonce.Reason]uint64, len(s.refused))}
 	stats.Sessions, stats.Collapsed, stats.Admitted = s.sessions.count()
+	stats.Principals = s.sessions.quota.principals()
 	for reason, count := range s.refused {
 		stats.Refused[reason] = count.Load()
 	}

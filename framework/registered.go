@@ -1,0 +1,105 @@
+package framework
+
+import (
+	"context"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// RegistrationHealth is the name by which the health service of [Serve] reports
+// whether its APIs are registered. They are served all the same when they are
+// not, so it is no part of the health of the server itself, the name "". Each
+// API has its health by its bus name, such as auth, and by its full proto name.
+const RegistrationHealth = "onecall.registration"
+
+// follow keeps the health of the registration up to date until stop.
+func (s *Service) follow() (stop func()) {
+	ended := make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		for {
+			status := s.registration.Status()
+			s.options.notify.notify(context.Background(), RegistrationChanged{Registered: status.Registered, Err: status.Err})
+			state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+			if status.Registered {
+				state = grpc_health_v1.HealthCheckResponse_SERVING
+			}
+			s.health.SetServingStatus(RegistrationHealth, state)
+			select {
+			case <-status.Changed:
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		following.Wait()
+	}
+}
+
+// instances returns what is registered: each API at the address.
+func (s *Service) instances() []discovery.Instance {
+	started := time.Now()
+	var instances []discovery.Instance
+	for _, api := range s.apis.contracts() {
+		digest, descriptors := s.published(api)
+		instances = append(instances, discovery.Instance{
+			API:         api.Name,
+			Address:     s.address,
+			Incarnation: s.incarnation,
+			Service:     api.Service,
+			State:       discovery.Serving,
+			Version:     programVersion(),
+			Zone:        s.options.zone,
+			Schema:      digest,
+			Descriptors: descriptors,
+			Started:     started,
+		})
+	}
+	return instances
+}
+
+// published gives what is published of an API's schema: nothing of one that
+// cannot be, which callers with generated code do not need.
+func (s *Service) published(api *contract.API) (digest, descriptors string) {
+	service := serviceNamed(api.Service)
+	if service == nil {
+		return "", ""
+	}
+	digest, err := schema.Digest(service)
+	if err == nil {
+		descriptors, err = schema.Of(service).Pack()
+	}
+	if err != nil {
+		s.options.log.Warn("the schema of an API is not published: callers need its generated code", "api", api.Name, "error", err)
+		return "", ""
+	}
+	return digest, descriptors
+}
+
+// programVersion gives the version of the program's main module, "" when it was
+// built without one.
+func programVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "(devel)" {
+		return ""
+	}
+	return info.Main.Version
+}
+
+// names gives the bus names of APIs, for the log.
+func names(apis []*contract.API) []string {
+	out := make([]string, len(apis))
+	for i, api := range apis {
+		out[i] = api.Name
+	}
+	return out
+}
