@@ -57,7 +57,7 @@ func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 // checkRequest returns the error of a call with a request that must not be sent.
 func (r *route) checkRequest(request any) error {
 	if isNil(request) {
-		return nilRequest(r.rpc)
+		return nilRequest(r.rpc, NotSent)
 	}
 	if err := r.rules.CheckRequest(request); err != nil {
 		return failure{rpc: r.rpc, outcome: NotSent, err: err}.asError()

@@ -86,9 +86,10 @@ func isNil(request any) bool {
 	return ok && !message.ProtoReflect().IsValid()
 }
 
-// nilRequest is the error of a call without a request.
-func nilRequest(rpc string) error {
-	return notSent(codes.InvalidArgument, rpc+": the request is nil: pass a message, an empty one if there is nothing to say (the call was not sent)")
+// nilRequest returns the error of a call of an RPC without a request.
+func nilRequest(rpc string, outcome Outcome) error {
+	text := fmt.Sprintf("%s: the request is nil: pass a message, an empty one if there is nothing to say (%v)", rpc, outcome)
+	return &callError{status: status.New(codes.InvalidArgument, text), text: text, outcome: outcome}
 }
 
 // maxShownName bounds the bytes of a name of an RPC, a path or an API in a text.

@@ -28,6 +28,9 @@ type failure struct {
 	// oversize says that the instance's grpc-go refused the request, which is larger
 	// than it takes.
 	oversize bool
+	// unretried says why a call was not retried that would have been otherwise; ""
+	// otherwise.
+	unretried string
 	// ended is the error of the caller's own context, if that ended the call.
 	ended error
 	err   error
@@ -119,6 +122,9 @@ func (f failure) asError() error {
 		}
 	}
 	text += f.sizeRemedy(st)
+	if f.unretried != "" {
+		text += ": " + f.unretried
+	}
 	st, text, causes = f.explain(st, text, causes)
 	if f.first != nil && f.first.err.Error() != f.err.Error() {
 		text += "; at first " + f.first.short()

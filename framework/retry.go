@@ -128,6 +128,12 @@ func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	}
 }
 
+// isRefusal reports whether an attempt failed in a way in which a call is retried
+// because the instance refused it.
+func (r *retry) isRefusal(attempt *client.Attempt, failed failure) bool {
+	return r.bus.options.retry >= RetryNotRun && attempt.Outcome() == Refused && mayDifferElsewhere(failed.err, status.Code(failed.err))
+}
+
 // mayRepeat reports whether a call that may have run is retried, and takes the
 // retry from the throttle.
 func (r *retry) mayRepeat() bool {

@@ -5,69 +5,245 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
+
+// maxKept bounds the bytes of the messages that a stream keeps for a retry. The
+// first message is kept whatever its size, as it is the only one of most streams.
+const maxKept = 64 << 10
+
+// stream is a stream of the program. Its errors say whether its handler started.
+//
+// It keeps what the program sends until the first message of the instance, or until
+// the program reads the header. If the attempt fails before that, and a retry is
+// safe, RecvMsg begins the stream again and sends the same once more. So SendMsg
+// reports success also when the attempt has just failed.
+type stream struct {
+	//nolint:containedctx // it is a running thing
+	ctx     context.Context
+	route   *route
+	channel *channel
+	desc    *grpc.StreamDesc
+	opts    []grpc.CallOption
+	// retry is used by newStream, then by RecvMsg; mu guards it against SendMsg.
+	retry retry
+
+	// settled is whether the stream is never begun again. Then current stays.
+	settled atomic.Bool
+
+	// mu guards the fields below. It is held while the stream is begun again, so
+	// that SendMsg waits for that.
+	mu      sync.Mutex
+	current *streamAttempt
+	kept    []any // what was sent
+	size    int   // of kept, in bytes
+	closed  bool  // whether CloseSend was called
+	// overflowed is whether the program has sent more than is kept.
+	overflowed bool
+}
+
+// streamAttempt is one attempt of a stream.
+type streamAttempt struct {
+	grpc.ClientStream
+
+	attempt *client.Attempt
+	cancel  context.CancelFunc
+}
 
 // newStream begins a stream.
 func (r *route) newStream(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	if timeout.HasOption(opts) {
 		return nil, invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
 	}
-	ch, bus := r.client.withTimeouts, r.client.api.bus
-	retry := retry{bus: bus, route: r}
+	s := &stream{
+		ctx: ctx, route: r, channel: r.client.withTimeouts, desc: desc, opts: opts,
+		retry: retry{bus: r.client.api.bus, route: r},
+	}
+	var err error
+	if s.current, err = s.begin(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin makes attempts until one has a connection.
+func (s *stream) begin() (*streamAttempt, error) {
 	for {
-		before := ch.availability.now()
-		attempt := ch.calls.NewAttempt(ctx, r.path)
-		begun, err := r.begin(attempt, ch, desc, opts)
+		before := s.channel.availability.now()
+		attempt := s.channel.calls.NewAttempt(s.ctx, s.route.path)
+		begun, err := s.try(attempt)
 		if err == nil {
-			return &stream{ClientStream: begun, retry: retry, channel: ch, attempt: attempt}, nil
+			return begun, nil
 		}
-		failed := retry.failure(ch, attempt, before, err)
-		if !retry.wait(ctx, attempt, failed) {
-			return nil, bus.explain(ctx, failed)
+		failed := s.retry.failure(s.channel, attempt, before, err)
+		if !s.retry.wait(s.ctx, attempt, failed) {
+			return nil, s.retry.bus.explain(s.ctx, failed)
 		}
 	}
 }
 
-// begin begins a stream whose messages are held to their rules.
-func (r *route) begin(attempt *client.Attempt, ch *channel, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
+// try makes one attempt. Its messages are checked against their rules.
+func (s *stream) try(attempt *client.Attempt) (*streamAttempt, error) {
 	defer attempt.End()
-	if !r.rules.Checks() {
-		return ch.NewStream(attempt, desc, r.path, opts...)
-	}
 	ctx, cancel := context.WithCancel(attempt)
-	opts = append(slices.Clip(opts), grpc.OnFinish(func(error) { cancel() }))
-	begun, err := ch.NewStream(ctx, desc, r.path, opts...)
+	opts := append(slices.Clip(s.opts), grpc.OnFinish(func(error) { cancel() }))
+	begun, err := s.channel.NewStream(ctx, s.desc, s.route.path, opts...)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	return r.rules.ClientStream(begun, cancel), nil
-}
-
-// stream is a stream whose errors say whether its handler started.
-type stream struct {
-	grpc.ClientStream
-
-	retry   retry // how it came to be begun
-	channel *channel
-	attempt *client.Attempt
+	return &streamAttempt{ClientStream: s.route.rules.ClientStream(begun, cancel), attempt: attempt, cancel: cancel}, nil
 }
 
 // RecvMsg implements [grpc.ClientStream].
-func (s *stream) RecvMsg(message any) error { return s.asError(s.ClientStream.RecvMsg(message)) }
+func (s *stream) RecvMsg(message any) error {
+	for {
+		current := s.now()
+		err := current.RecvMsg(message)
+		if err == nil || errors.Is(err, io.EOF) {
+			if !s.settled.Load() {
+				s.retry.succeeded()
+				s.settle()
+			}
+			return err
+		}
+		failed := s.retry.failure(s.channel, current.attempt, nil, err)
+		again, err := s.again(current.attempt, failed)
+		if !again {
+			return err
+		}
+	}
+}
+
+// again begins the stream again after an attempt that failed, and reports whether
+// it did. Otherwise its error is that of the stream.
+func (s *stream) again(attempt *client.Attempt, failed failure) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.overflowed && s.retry.isRefusal(attempt, failed) {
+		failed.unretried = "it was not retried, because the program had sent more than 64 KiB before the first message of the instance"
+	}
+	if s.settled.Load() || s.overflowed || !s.retry.wait(s.ctx, attempt, failed) {
+		s.settleLocked()
+		return false, s.retry.bus.explain(s.ctx, failed)
+	}
+	begun, err := s.begin()
+	if err != nil {
+		s.settleLocked()
+		return false, err
+	}
+	s.current = begun
+	for _, message := range s.kept {
+		if begun.SendMsg(message) != nil {
+			break // RecvMsg returns why
+		}
+	}
+	if s.closed {
+		_ = begun.CloseSend() // it has no error
+	}
+	return true, nil
+}
 
 // SendMsg implements [grpc.ClientStream].
-func (s *stream) SendMsg(message any) error { return s.asError(s.ClientStream.SendMsg(message)) }
-
-// asError returns an error in words; io.EOF is no error.
-func (s *stream) asError(err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		return err
+func (s *stream) SendMsg(message any) error {
+	if isNil(message) {
+		return s.refuseNil()
 	}
-	return s.retry.bus.explain(s.attempt.Context, s.retry.failure(s.channel, s.attempt, nil, err))
+	current, kept := s.keep(message)
+	err := current.SendMsg(message)
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && kept:
+		return nil // if the attempt has failed, RecvMsg returns why or retries it
+	case errors.Is(err, io.EOF):
+		return err
+	default:
+		s.mu.Lock() // which guards the retry
+		defer s.mu.Unlock()
+		s.settleLocked()
+		return s.retry.bus.explain(s.ctx, s.retry.failure(s.channel, current.attempt, nil, err))
+	}
 }
+
+// keep keeps a message for a retry. It returns the attempt to send it in, and
+// whether it was kept.
+func (s *stream) keep(message any) (current *streamAttempt, kept bool) {
+	if s.settled.Load() {
+		return s.current, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := maxKept
+	if known, ok := message.(proto.Message); ok {
+		size = proto.Size(known)
+	}
+	if s.overflowed || len(s.kept) > 0 && s.size+size > maxKept {
+		s.overflowed, s.kept = true, nil
+		return s.current, false
+	}
+	s.kept, s.size = append(s.kept, message), s.size+size
+	return s.current, true
+}
+
+// refuseNil ends the stream, because the program sent a nil message, and returns its
+// error. No handler starts without the only message of its stream.
+func (s *stream) refuseNil() error {
+	current := s.settle()
+	current.cancel()
+	if !s.desc.ClientStreams {
+		return nilRequest(s.route.rpc, NotSent)
+	}
+	return nilRequest(s.route.rpc, current.attempt.Outcome())
+}
+
+// now returns the present attempt.
+func (s *stream) now() *streamAttempt {
+	if s.settled.Load() {
+		return s.current
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// settle says that the stream is never begun again.
+func (s *stream) settle() *streamAttempt {
+	if !s.settled.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.settleLocked()
+	}
+	return s.current
+}
+
+// settleLocked is settle for a caller that holds mu.
+func (s *stream) settleLocked() {
+	s.kept = nil
+	s.settled.Store(true)
+}
+
+// CloseSend implements [grpc.ClientStream].
+func (s *stream) CloseSend() error {
+	s.mu.Lock()
+	s.closed = true
+	current := s.current
+	s.mu.Unlock()
+	return current.CloseSend()
+}
+
+// Header implements [grpc.ClientStream]. A program that has read a header of one
+// instance must not get messages of another, so the stream is not begun again.
+func (s *stream) Header() (metadata.MD, error) { return s.settle().Header() }
+
+// Trailer implements [grpc.ClientStream].
+func (s *stream) Trailer() metadata.MD { return s.now().Trailer() }
+
+// Context implements [grpc.ClientStream].
+func (s *stream) Context() context.Context { return s.now().Context() }
