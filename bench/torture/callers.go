@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -31,7 +31,7 @@ const (
 // callers call until their time is over.
 type callers struct {
 	settings settings
-	book     *ledger.Ledger
+	book     *executionlog.Log
 	echo     testv1.EchoServiceClient
 	plain    testv1.PlainServiceClient
 
@@ -41,7 +41,7 @@ type callers struct {
 	took    time.Duration
 }
 
-func newCallers(bus *framework.Bus, book *ledger.Ledger, settings settings) *callers {
+func newCallers(bus *framework.Bus, book *executionlog.Log, settings settings) *callers {
 	return &callers{
 		settings: settings, book: book, codes: make(map[string]int),
 		echo: testv1.NewEchoServiceClient(bus), plain: testv1.NewPlainServiceClient(bus),
@@ -70,7 +70,7 @@ func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
 		id := fmt.Sprintf("%d-%d", caller, number)
 		err := c.issue(ctx, id)
 		if err == nil {
-			if err := c.book.Outcome(id, ledger.OK); err != nil {
+			if err := c.book.Outcome(id, executionlog.OK); err != nil {
 				return err
 			}
 			continue
@@ -119,7 +119,7 @@ func (c *callers) issue(ctx context.Context, id string) error {
 
 // count counts an error. A refusal is one whatever its outcome: of a duplicate
 // nobody knows whether the other copy ran.
-func (c *callers) count(err error, outcome ledger.Outcome) {
+func (c *callers) count(err error, outcome executionlog.Outcome) {
 	code, reason := status.Code(err), atmostonce.ReasonOf(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +128,7 @@ func (c *callers) count(err error, outcome ledger.Outcome) {
 		name += " " + string(reason)
 	}
 	c.codes[fmt.Sprintf("%s, %s", name, outcome)]++
-	if outcome == ledger.Refused || reason != "" || code == codes.FailedPrecondition {
+	if outcome == executionlog.Refused || reason != "" || code == codes.FailedPrecondition {
 		c.refused++
 	}
 }

@@ -89,7 +89,7 @@ func (f *fleet) live(ctx context.Context, process *process) error {
 	return process.stop()
 }
 
-// fail notes what ended an instance for good, if it is a fault.
+// fail notes what ended an instance for good, if it is a violation.
 func (f *fleet) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

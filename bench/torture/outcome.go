@@ -1,21 +1,21 @@
 package main
 
 import (
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
 )
 
 // outcomeOf gives what the caller of a call that failed was told of whether it
 // ran.
-func outcomeOf(err error) ledger.Outcome {
+func outcomeOf(err error) executionlog.Outcome {
 	switch framework.OutcomeOf(err) {
 	case framework.NotSent:
-		return ledger.NotSent
+		return executionlog.NotSent
 	case framework.Refused:
-		return ledger.Refused
+		return executionlog.Refused
 	case framework.Executed:
-		return ledger.Executed
+		return executionlog.Executed
 	default:
-		return ledger.Unknown
+		return executionlog.Unknown
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
-	"github.com/onecall-dev/onecall/internal/faulty/replay"
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
+	"github.com/onecall-dev/onecall/bench/internal/replay"
 )
 
 // mostRefused is the share of the calls that may be refused.
@@ -19,7 +19,7 @@ const mostRefused = 0.05
 
 // result is what a run came to.
 type result struct {
-	report          ledger.Report
+	report          executionlog.Report
 	refused         int
 	errors          map[string]int
 	took            time.Duration
@@ -33,7 +33,7 @@ type replays struct {
 	wanted                         bool
 }
 
-func judge(report ledger.Report, callers *callers, played []replay.Played, settings settings) result {
+func judge(report executionlog.Report, callers *callers, played []replay.Played, settings settings) result {
 	out := result{report: report, refused: callers.refused, errors: callers.codes, took: callers.took}
 	out.replays.wanted = settings.replayed > 0
 	out.replays.sent = len(played)
@@ -64,7 +64,7 @@ func (r result) err() error {
 	if share := r.refusedShare(); share > mostRefused {
 		errs = append(errs, fmt.Errorf("%.1f %% of the calls were refused, more than %.0f", 100*share, 100*mostRefused))
 	}
-	if r.report.Outcomes[ledger.OK] == 0 || r.killed == 0 || r.stopped == 0 || r.replays.wanted && r.replays.sent == 0 {
+	if r.report.Outcomes[executionlog.OK] == 0 || r.killed == 0 || r.stopped == 0 || r.replays.wanted && r.replays.sent == 0 {
 		errs = append(errs, errors.New("nothing was proven: there must be calls that succeed, instances killed and stopped, and replays: let it run for longer"))
 	}
 	return errors.Join(errs...)

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -36,7 +36,7 @@ type service struct {
 	testv1.UnimplementedEchoServiceServer
 	testv1.UnimplementedPlainServiceServer
 
-	book *ledger.File
+	book *executionlog.File
 }
 
 // Ping is the RPC that runs at most once.
@@ -74,7 +74,7 @@ func serve(ctx context.Context, address, path string) (err error) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	book, err := ledger.Open(path)
+	book, err := executionlog.Open(path)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func serve(ctx context.Context, address, path string) (err error) {
 		}, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
 		switch {
 		case ctx.Err() != nil:
-			return nil // that it cut off calls is no fault
+			return nil // that it cut off calls is no violation
 		case !errors.Is(err, syscall.EADDRINUSE):
 			return fmt.Errorf("an instance at %s ended by itself: %w", address, err)
 		}

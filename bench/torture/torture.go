@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
+	"github.com/onecall-dev/onecall/bench/internal/replay"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
-	"github.com/onecall-dev/onecall/internal/faulty/replay"
 	"github.com/onecall-dev/onecall/internal/fixedport"
 )
 
@@ -67,7 +67,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	}
 	defer bus.Close()
 
-	book := &ledger.Ledger{}
+	book := &executionlog.Log{}
 	callers := newCallers(bus, book, settings)
 	if err := callers.run(ctx); err != nil {
 		return result, err
@@ -116,7 +116,7 @@ func tapped(player *replay.Player) func(context.Context, string) (net.Conn, erro
 }
 
 // readAll adds to the ledger what the processes noted.
-func readAll(book *ledger.Ledger, folder string) error {
+func readAll(book *executionlog.Log, folder string) error {
 	files, err := filepath.Glob(filepath.Join(folder, "*"+notes))
 	if err != nil {
 		return err

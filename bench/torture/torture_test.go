@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
 )
 
 // TestMain lets the test's own program be the instances.
@@ -30,7 +30,7 @@ func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.report.Outcomes[ledger.OK] == 0 || result.killed+result.stopped < 3 || result.replays.sent == 0 || result.report.Runs == 0 || result.report.Unended > 0 {
+	if result.report.Outcomes[executionlog.OK] == 0 || result.killed+result.stopped < 3 || result.replays.sent == 0 || result.report.Runs == 0 || result.report.Unended > 0 {
 		t.Errorf("result = \n%s", result)
 	}
 }
@@ -39,7 +39,7 @@ func TestAResultIsJudged(t *testing.T) {
 	t.Parallel()
 	sound := func() result {
 		return result{
-			report: ledger.Report{Calls: 100, Outcomes: map[ledger.Outcome]int{ledger.OK: 95}}, refused: 5,
+			report: executionlog.Report{Calls: 100, Outcomes: map[executionlog.Outcome]int{executionlog.OK: 95}}, refused: 5,
 			killed: 1, stopped: 1, took: time.Second, replays: replays{sent: 1, wanted: true},
 		}
 	}
@@ -47,8 +47,8 @@ func TestAResultIsJudged(t *testing.T) {
 		t.Errorf("a sound result: %v", err)
 	}
 	for want, spoil := range map[string]func(*result){
-		"1 calls ran more often": func(r *result) { r.report.Repeats = make([]ledger.Fault, 1) },
-		"1 outcomes were false":  func(r *result) { r.report.FalseOutcomes = make([]ledger.Fault, 1) },
+		"1 calls ran more often": func(r *result) { r.report.Repeats = make([]executionlog.Violation, 1) },
+		"1 outcomes were false":  func(r *result) { r.report.FalseOutcomes = make([]executionlog.Violation, 1) },
 		"6.0 % of the calls":     func(r *result) { r.refused = 6 },
 		"nothing was proven":     func(r *result) { r.killed = 0 },
 		"there must be":          func(r *result) { r.stopped = 0 },

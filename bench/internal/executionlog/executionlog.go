@@ -1,4 +1,4 @@
-package ledger
+package executionlog
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Outcome is what a caller was told of a call.
+// Outcome is the outcome of a call, as its caller received it.
 type Outcome string
 
 // The outcomes.
@@ -19,16 +19,16 @@ const (
 	Refused Outcome = "refused"
 	// Executed is the handler's error: it ran.
 	Executed Outcome = "executed"
-	// Unknown is an error that says nothing of whether the handler ran.
+	// Unknown is an error that does not say whether the handler ran.
 	Unknown Outcome = "unknown"
 )
 
 // outcomes are all outcomes, in the order of reports.
 var outcomes = []Outcome{OK, NotSent, Refused, Executed, Unknown}
 
-// Ledger holds the runs and outcomes of calls. The zero value is ready to use;
+// Log holds the runs and outcomes of calls. The zero value is ready to use;
 // its methods are safe for all goroutines.
-type Ledger struct {
+type Log struct {
 	mu    sync.Mutex // guards calls and torn
 	calls map[string]*call
 	torn  int
@@ -41,39 +41,39 @@ type call struct {
 	outcome Outcome
 }
 
-// Ran notes that the handler of a call began to run.
-func (l *Ledger) Ran(callID string) {
+// Ran records that the handler of a call started.
+func (l *Log) Ran(callID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.call(callID).runs++
 }
 
-// Outcome notes what the caller of a call was told, once a call. What is no
-// outcome, or a second one, is an error.
-func (l *Ledger) Outcome(callID string, outcome Outcome) error {
+// Outcome records the outcome of a call. An unknown outcome and a second one of the
+// same call are errors.
+func (l *Log) Outcome(callID string, outcome Outcome) error {
 	if !slices.Contains(outcomes, outcome) {
-		return fmt.Errorf("ledger: call %s: %q is no outcome: give one of %v", callID, outcome, outcomes)
+		return fmt.Errorf("execution log: call %s: %q is no outcome: give one of %v", callID, outcome, outcomes)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	noted := l.call(callID)
 	if noted.outcome != "" {
-		return fmt.Errorf("ledger: call %s has the outcome %s already: each call needs an id of its own", callID, noted.outcome)
+		return fmt.Errorf("execution log: call %s has the outcome %s already: each call needs an id of its own", callID, noted.outcome)
 	}
 	noted.outcome = outcome
 	return nil
 }
 
-// Repeatable says that a call may run up to bound times, because its RPC
-// declares that this does no harm.
-func (l *Ledger) Repeatable(callID string, bound int) {
+// Repeatable records that a call may run up to bound times, because its RPC declares
+// that it is idempotent.
+func (l *Log) Repeatable(callID string, bound int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.call(callID).bound = bound
 }
 
-// Runs gives how often a call ran.
-func (l *Ledger) Runs(callID string) int {
+// Runs returns how often a call ran.
+func (l *Log) Runs(callID string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if found, ok := l.calls[callID]; ok {
@@ -82,8 +82,8 @@ func (l *Ledger) Runs(callID string) int {
 	return 0
 }
 
-// call gives the call of an id, and begins one. The lock is held.
-func (l *Ledger) call(callID string) *call {
+// call returns the call of an id, a new one if there is none. l.mu must be held.
+func (l *Log) call(callID string) *call {
 	if l.calls == nil {
 		l.calls = make(map[string]*call)
 	}

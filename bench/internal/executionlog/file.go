@@ -1,4 +1,4 @@
-package ledger
+package executionlog
 
 import (
 	"bufio"
@@ -8,13 +8,12 @@ import (
 	"strings"
 )
 
-// end ends each entry of a file, so that one cut short is known as such.
+// end ends each entry of a file, so that an entry that was cut short is recognized.
 const end = ";"
 
-// File is where the handlers of one process note their runs, for a ledger in
-// another. Each note is one write to a file that is only appended to, so what
-// was noted outlives a kill of the process. Its methods are safe for all
-// goroutines.
+// File is where the handlers of one process record their runs, for a log in another
+// process. Each record is one write to a file that is only appended to, so that it
+// outlives a kill of the process. Its methods are safe for all goroutines.
 type File struct {
 	file *os.File
 }
@@ -24,19 +23,19 @@ type File struct {
 func Open(path string) (*File, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // the path is the test's own
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, fmt.Errorf("execution log: %w", err)
 	}
 	return &File{file: file}, nil
 }
 
-// Ran notes that the handler of a call began to run. When it returns the note
-// stands. A handler goes on only when there is no error.
+// Ran records that the handler of a call started. After an error the handler must not
+// go on.
 func (f *File) Ran(callID string) error {
 	if callID == "" || strings.ContainsAny(callID, "\n"+end) {
-		return fmt.Errorf("ledger: call id %q is empty or has a line break or %q: give each call a plain one", callID, end)
+		return fmt.Errorf("execution log: call id %q is empty or has a line break or %q: give each call a plain one", callID, end)
 	}
 	if _, err := f.file.WriteString("\n" + callID + end + "\n"); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("execution log: %w", err)
 	}
 	return nil
 }
@@ -45,10 +44,10 @@ func (f *File) Ran(callID string) error {
 func (f *File) Close() error { return f.file.Close() }
 
 // Read adds the runs that a file holds.
-func (l *Ledger) Read(path string) (err error) {
+func (l *Log) Read(path string) (err error) {
 	file, err := os.Open(path) //nolint:gosec // the path is the test's own
 	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("execution log: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	lines := bufio.NewScanner(file)
@@ -64,7 +63,7 @@ func (l *Ledger) Read(path string) (err error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("ledger: %s: %w", path, err)
+		return fmt.Errorf("execution log: %s: %w", path, err)
 	}
 	return nil
 }

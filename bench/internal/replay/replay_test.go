@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/onecall-dev/onecall/internal/faulty/replay"
+	"github.com/onecall-dev/onecall/bench/internal/replay"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )

@@ -1,4 +1,4 @@
-package ledger_test
+package executionlog_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/onecall-dev/onecall/internal/faulty/ledger"
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 )
 
 // writer is the environment variable that makes the test's own program a
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func noteForever(path string) {
-	file, err := ledger.Open(path)
+	file, err := executionlog.Open(path)
 	if err != nil {
 		panic(err)
 	}
@@ -41,20 +41,20 @@ func TestEachOutcomeIsJudgedByRuns(t *testing.T) {
 	t.Parallel()
 	const many = 3
 	for _, test := range []struct {
-		outcome ledger.Outcome
-		// faults are, for 0 to 3 runs, whether the outcome is false.
+		outcome executionlog.Outcome
+		// violations are, for 0 to 3 runs, whether the outcome is false.
 		falsehoods [many + 1]bool
 	}{
-		{ledger.OK, [...]bool{true, false, false, false}},
-		{ledger.Executed, [...]bool{true, false, false, false}},
-		{ledger.NotSent, [...]bool{false, true, true, true}},
-		{ledger.Refused, [...]bool{false, true, true, true}},
-		{ledger.Unknown, [...]bool{false, false, false, false}},
+		{executionlog.OK, [...]bool{true, false, false, false}},
+		{executionlog.Executed, [...]bool{true, false, false, false}},
+		{executionlog.NotSent, [...]bool{false, true, true, true}},
+		{executionlog.Refused, [...]bool{false, true, true, true}},
+		{executionlog.Unknown, [...]bool{false, false, false, false}},
 	} {
 		for runs, wrong := range test.falsehoods {
 			t.Run(fmt.Sprintf("%s after %d runs", test.outcome, runs), func(t *testing.T) {
 				t.Parallel()
-				var book ledger.Ledger
+				var book executionlog.Log
 				for range runs {
 					book.Ran("a")
 				}
@@ -81,17 +81,17 @@ func TestEachOutcomeIsJudgedByRuns(t *testing.T) {
 
 func TestARepeatableCallMayRunUpToItsBound(t *testing.T) {
 	t.Parallel()
-	for runs, fault := range []bool{false, false, false, false, true} {
-		var book ledger.Ledger
+	for runs, violation := range []bool{false, false, false, false, true} {
+		var book executionlog.Log
 		book.Repeatable("a", 3)
 		for range runs {
 			book.Ran("a")
 		}
 		report := book.Check()
-		if got := report.Err() != nil; got != fault {
+		if got := report.Err() != nil; got != violation {
 			t.Errorf("after %d runs Err = %v", runs, report.Err())
 		}
-		if repeated := runs > 1 && !fault; (report.Repeated == 1) != repeated {
+		if repeated := runs > 1 && !violation; (report.Repeated == 1) != repeated {
 			t.Errorf("after %d runs Repeated = %d", runs, report.Repeated)
 		}
 	}
@@ -99,7 +99,7 @@ func TestARepeatableCallMayRunUpToItsBound(t *testing.T) {
 
 func TestARunThatNobodyAskedForIsCounted(t *testing.T) {
 	t.Parallel()
-	var book ledger.Ledger
+	var book executionlog.Log
 	book.Ran("a")
 	if report := book.Check(); report.Unended != 1 || report.Calls != 0 || report.Err() != nil {
 		t.Errorf("report = %+v", report)
@@ -112,33 +112,33 @@ func TestARunThatNobodyAskedForIsCounted(t *testing.T) {
 
 func TestAnOutcomeThatMakesNoSenseIsAnError(t *testing.T) {
 	t.Parallel()
-	var book ledger.Ledger
+	var book executionlog.Log
 	if err := book.Outcome("a", "done"); err == nil || !strings.Contains(err.Error(), `"done" is no outcome`) {
 		t.Errorf("err = %v", err)
 	}
-	if err := book.Outcome("a", ledger.OK); err != nil {
+	if err := book.Outcome("a", executionlog.OK); err != nil {
 		t.Error(err)
 	}
-	if err := book.Outcome("a", ledger.OK); err == nil || !strings.Contains(err.Error(), "already") {
+	if err := book.Outcome("a", executionlog.OK); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("err = %v", err)
 	}
 }
 
 func TestAReportNamesFaults(t *testing.T) {
 	t.Parallel()
-	var book ledger.Ledger
+	var book executionlog.Log
 	for i := range 20 {
 		id := fmt.Sprintf("call-%02d", i)
 		book.Ran(id)
 		book.Ran(id)
-		if err := book.Outcome(id, ledger.Refused); err != nil {
+		if err := book.Outcome(id, executionlog.Refused); err != nil {
 			t.Fatal(err)
 		}
 	}
 	text := book.Check().String()
 	for _, want := range []string{
 		"calls                    20\n", "runs of two or more      20\n", "false outcomes           20\n", "outcome refused          20\n",
-		"call-09: told refused, ran 2 times\n  …\n",
+		"call-09: outcome refused, ran 2 times\n  …\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
@@ -155,7 +155,7 @@ func TestManyHandlersNoteInOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runs")
 	var all sync.WaitGroup
 	for handler := range handlers {
-		file, err := ledger.Open(path)
+		file, err := executionlog.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestManyHandlersNoteInOneFile(t *testing.T) {
 		})
 	}
 	all.Wait()
-	var book ledger.Ledger
+	var book executionlog.Log
 	if err := book.Read(path); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestWhatWasNotedOutlivesAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = command.Wait() // says that it was killed
-	var book ledger.Ledger
+	var book executionlog.Log
 	if err := book.Read(path); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestALineCutShortIsNoRun(t *testing.T) {
 		}
 		file.Close()
 	}
-	var book ledger.Ledger
+	var book executionlog.Log
 	if err := book.Read(path); err != nil {
 		t.Fatal(err)
 	}
@@ -242,15 +242,15 @@ func TestALineCutShortIsNoRun(t *testing.T) {
 
 func TestAFaultOfTheFileIsAnError(t *testing.T) {
 	t.Parallel()
-	var book ledger.Ledger
+	var book executionlog.Log
 	missing := filepath.Join(t.TempDir(), "missing", "runs")
 	if err := book.Read(missing); err == nil {
 		t.Error("reading a file that is not there is no error")
 	}
-	if _, err := ledger.Open(missing); err == nil {
+	if _, err := executionlog.Open(missing); err == nil {
 		t.Error("opening a file in a folder that is not there is no error")
 	}
-	file, err := ledger.Open(filepath.Join(t.TempDir(), "runs"))
+	file, err := executionlog.Open(filepath.Join(t.TempDir(), "runs"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestAFaultOfTheFileIsAnError(t *testing.T) {
 }
 
 func BenchmarkRan(b *testing.B) {
-	file, err := ledger.Open(filepath.Join(b.TempDir(), "runs"))
+	file, err := executionlog.Open(filepath.Join(b.TempDir(), "runs"))
 	if err != nil {
 		b.Fatal(err)
 	}

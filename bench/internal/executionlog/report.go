@@ -1,4 +1,4 @@
-package ledger
+package executionlog
 
 import (
 	"cmp"
@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// shown is how many faults a report's text lists.
+// shown is how many violations a report's text lists.
 const shown = 10
 
-// Report is what a ledger says of all calls.
+// Report is the result of Check.
 type Report struct {
-	// Calls is the number of calls whose outcome was noted.
+	// Calls is the number of calls whose outcome was recorded.
 	Calls int
 	// Runs is the number of runs of all calls.
 	Runs int
-	// Outcomes counts calls by what their callers were told.
+	// Outcomes counts calls by their outcomes.
 	Outcomes map[Outcome]int
 	// Repeats are calls that ran more often than they may: twice or more, or
 	// beyond the bound of one that is repeatable.
-	Repeats []Fault
-	// FalseOutcomes are calls whose callers were told what is not so.
-	FalseOutcomes []Fault
+	Repeats []Violation
+	// FalseOutcomes are calls whose callers received a false outcome.
+	FalseOutcomes []Violation
 	// Unended is the number of calls that ran and have no outcome.
 	Unended int
 	// Repeated is the number of repeatable calls that ran twice or more.
@@ -32,28 +32,28 @@ type Report struct {
 	Torn int
 }
 
-// Fault is a call that breaks the promise.
-type Fault struct {
+// Violation is a call that breaks the promise.
+type Violation struct {
 	CallID  string
 	Runs    int
 	Outcome Outcome
 }
 
-// String tells the call, its outcome and its runs.
-func (f Fault) String() string {
-	return fmt.Sprintf("%s: told %s, ran %d times", f.CallID, cmp.Or(f.Outcome, "nothing"), f.Runs)
+// String returns the call, its outcome and its runs.
+func (f Violation) String() string {
+	return fmt.Sprintf("%s: outcome %s, ran %d times", f.CallID, cmp.Or(f.Outcome, "missing"), f.Runs)
 }
 
-// Check judges all calls: each ran at most once, or as often as it is
+// Check checks all calls: each ran at most once, or as often as it is
 // repeatable; NotSent and Refused did not run; Executed and OK ran.
-func (l *Ledger) Check() Report {
+func (l *Log) Check() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	report := Report{Outcomes: make(map[Outcome]int), Torn: l.torn}
 	for id, noted := range l.calls {
 		add(&report, id, noted)
 	}
-	byID := func(a, b Fault) int { return cmp.Compare(a.CallID, b.CallID) }
+	byID := func(a, b Violation) int { return cmp.Compare(a.CallID, b.CallID) }
 	slices.SortFunc(report.Repeats, byID)
 	slices.SortFunc(report.FalseOutcomes, byID)
 	return report
@@ -62,10 +62,10 @@ func (l *Ledger) Check() Report {
 // add adds a call to a report.
 func add(r *Report, id string, noted *call) {
 	r.Runs += noted.runs
-	fault := Fault{CallID: id, Runs: noted.runs, Outcome: noted.outcome}
+	violation := Violation{CallID: id, Runs: noted.runs, Outcome: noted.outcome}
 	switch {
 	case noted.runs > max(noted.bound, 1):
-		r.Repeats = append(r.Repeats, fault)
+		r.Repeats = append(r.Repeats, violation)
 	case noted.runs > 1:
 		r.Repeated++
 	}
@@ -78,12 +78,12 @@ func add(r *Report, id string, noted *call) {
 	r.Calls++
 	r.Outcomes[noted.outcome]++
 	if !noted.outcome.holds(noted.runs) {
-		r.FalseOutcomes = append(r.FalseOutcomes, fault)
+		r.FalseOutcomes = append(r.FalseOutcomes, violation)
 	}
 }
 
-// holds tells whether an outcome is true of a call with so many runs. That
-// there are too many is another fault.
+// holds reports whether an outcome is true of a call with so many runs. Too many runs
+// are another violation.
 func (o Outcome) holds(runs int) bool {
 	switch o {
 	case NotSent, Refused:
@@ -95,16 +95,16 @@ func (o Outcome) holds(runs int) bool {
 	}
 }
 
-// Err is an error that names faults, nil when the report has none.
+// Err is an error that names violations, nil when the report has none.
 func (r Report) Err() error {
 	if len(r.Repeats) == 0 && len(r.FalseOutcomes) == 0 {
 		return nil
 	}
-	return fmt.Errorf("ledger: %d calls ran more often than they may, and %d outcomes were false:%s%s",
+	return fmt.Errorf("execution log: %d calls ran more often than they may, and %d outcomes were false:%s%s",
 		len(r.Repeats), len(r.FalseOutcomes), list(r.Repeats), list(r.FalseOutcomes))
 }
 
-// String gives the report as lines.
+// String returns the report as lines.
 func (r Report) String() string {
 	var text strings.Builder
 	line := func(name string, figure any) { fmt.Fprintf(&text, "%-24s %v\n", name, figure) }
@@ -121,14 +121,14 @@ func (r Report) String() string {
 	return text.String()
 }
 
-func list(faults []Fault) string {
+func list(violations []Violation) string {
 	var text strings.Builder
-	for i, fault := range faults {
+	for i, violation := range violations {
 		if i == shown {
 			text.WriteString("\n  …")
 			break
 		}
-		text.WriteString("\n  " + fault.String())
+		text.WriteString("\n  " + violation.String())
 	}
 	return text.String()
 }
