@@ -75,8 +75,9 @@ func Decode(message proto.Message, types Resolver, dest any) error {
 type decoder struct {
 	*reader
 
-	path   path
-	hidden int
+	path     path
+	hidden   int
+	versions versions
 }
 
 func (d *decoder) fail(format string, args ...any) error {
@@ -178,29 +179,6 @@ func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error 
 		}
 	}
 	return d.fail("is a message %s and does not go into a %s", clip(string(m.Descriptor().FullName()), maxTypeEcho), clip(string(name), maxTypeEcho))
-}
-
-// copyMessage makes a message equal to another of the same full name.
-func (d *decoder) copyMessage(from, into protoreflect.Message) error {
-	proto.Reset(into.Interface())
-	if from.Descriptor() == into.Descriptor() {
-		proto.Merge(into.Interface(), from.Interface())
-		return nil
-	}
-	c := comparison{types: d.types, limit: 1, path: d.path, hidden: d.hidden}
-	c.message(from, into.Descriptor())
-	if len(c.found) > 0 {
-		d.path = c.found[0].path
-		return d.fail("is %s in the reply, and %s in the message given: build both from one .proto", c.found[0].here, c.found[0].there)
-	}
-	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(from.Interface())
-	if err == nil {
-		err = proto.UnmarshalOptions{AllowPartial: true, Resolver: d.types}.Unmarshal(data, into.Interface())
-	}
-	if err != nil || misread(into) {
-		return d.fail("is a %s that does not fit the one given: build both from one .proto", clip(string(into.Descriptor().FullName()), maxTypeEcho))
-	}
-	return nil
 }
 
 // fields puts a message's fields into a map, a struct or an empty interface.

@@ -427,31 +427,33 @@ func TestDecodeRefuses(t *testing.T) {
 func TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range otherVersions {
-		// The reply is the generated message here, and what it goes into the other
-		// version's: the same the other way round.
-		other, types := changed(t, test.change)
-		into := dynamicpb.NewMessage(other.Messages().ByName(test.message.ProtoReflect().Descriptor().Name()))
-		err := named.Decode(test.message, types, into)
-		if test.fits {
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-				continue
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// The reply is the generated message here, and what it goes into the other
+			// version's: the same the other way round.
+			other, types := changed(t, test.change)
+			into := dynamicpb.NewMessage(other.Messages().ByName(test.message.ProtoReflect().Descriptor().Name()))
+			err := named.Decode(test.message, types, into)
+			if test.fits {
+				if err != nil {
+					t.Fatal(err)
+				}
+				sameOnTheWire(t, into, test.message)
+				return
 			}
-			sameOnTheWire(t, into, test.message)
-			continue
-		}
-		want := "reply: " + test.path + " is " + test.ours + " in the reply, and " + test.theirs + " in the message given: build both from one .proto"
-		if err == nil || err.Error() != want {
-			t.Errorf("%s: %v, %v, want %s", name, into, err, want)
-		}
+			want := "reply: " + test.path + " is " + test.ours + " in the reply, and " + test.theirs + " in the message given: build both from one .proto"
+			if err == nil || err.Error() != want {
+				t.Errorf("%v, %v, want %s", into, err, want)
+			}
+		})
 	}
 	other, types := changed(t, retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_INT32))
 	reply, err := named.Encode("test.kinds.place", other.Messages().ByName("PlaceResponse"), types, anyArgs{"id": 1, "items": []any{anyArgs{"name": "x", "price": 7}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, into := range []any{&testv1.PlaceResponse{}, &struct{ Items []*testv1.Item }{}} {
-		want := "reply: items[0].price is int32 in the reply, and int64 in the message given: build both from one .proto"
+	for path, into := range map[string]any{"items.price": &testv1.PlaceResponse{}, "items[0].price": &struct{ Items []*testv1.Item }{}} {
+		want := "reply: " + path + " is int32 in the reply, and int64 in the message given: build both from one .proto"
 		if err := named.Decode(reply, types, into); err == nil || err.Error() != want {
 			t.Errorf("got %v, %v, want %s", into, err, want)
 		}

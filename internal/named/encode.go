@@ -113,7 +113,8 @@ type encoder struct {
 	// bounds the work when values hold one another many times over.
 	size int
 	// large says that the request would be too large.
-	large bool
+	large    bool
+	versions versions
 }
 
 // fail notes a problem of the value at hand. It always gives false.

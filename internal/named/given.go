@@ -23,7 +23,7 @@ func (e *encoder) given(t *valueType, message proto.Message, into protoreflect.M
 	case pack:
 		return e.pack(message, typePrefix+string(name), into)
 	default:
-		return e.adopt(message, into)
+		return e.copyMessage(message, into)
 	}
 }
 

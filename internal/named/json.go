@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -34,7 +33,7 @@ func (e *encoder) json(t *valueType, v any, into protoreflect.Message) bool {
 		made = value.GetListValue()
 	default:
 	}
-	return e.adopt(made, into)
+	return e.copyMessage(made, into)
 }
 
 // jsonValue makes a Value of what JSON can say.
@@ -127,74 +126,4 @@ func (e *encoder) jsonList(at reflect.Value) (*structpb.Value, bool) {
 		out.Values = append(out.Values, value)
 	}
 	return structpb.NewListValue(out), ok
-}
-
-// adopt copies a message into one of the same full name, which may be of another
-// Go type.
-func (e *encoder) adopt(from proto.Message, into protoreflect.Message) bool {
-	if from.ProtoReflect().Descriptor() == into.Descriptor() {
-		proto.Merge(into.Interface(), from)
-		return true
-	}
-	if !e.fits(from.ProtoReflect(), into.Descriptor()) {
-		return false
-	}
-	data, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(from)
-	if err == nil {
-		err = proto.UnmarshalOptions{AllowPartial: true, Merge: true, Resolver: e.plan.types}.Unmarshal(data, into.Interface())
-	}
-	if err != nil || misread(into) {
-		return e.fail(WrongType, "is a message that does not fit %s as the schema has it: build both from one .proto", into.Descriptor().FullName())
-	}
-	return true
-}
-
-// fits tells whether the schema reads a given message as what it is.
-func (e *encoder) fits(m protoreflect.Message, reader protoreflect.MessageDescriptor) bool {
-	c := comparison{types: e.plan.types, limit: 1, hidden: e.hidden, complete: true}
-	if e.explain {
-		c.limit = maxCounted
-	}
-	c.message(m, reader)
-	depth := len(e.path)
-	for _, bad := range c.found {
-		e.path = append(e.path, bad.path...)
-		if bad.here == "" {
-			e.fail(Missing, missingText, bad.there)
-		} else {
-			e.fail(WrongType, "is %s in the message given, and %s in the schema: build both from one .proto", bad.here, bad.there)
-		}
-		e.path = e.path[:depth]
-	}
-	return len(c.found) == 0
-}
-
-// misread tells whether a message that was read from another schema's bytes has
-// values that could not be read: fields that it does declare, and that came as
-// another type.
-func misread(m protoreflect.Message) (found bool) {
-	for unknown := m.GetUnknown(); len(unknown) > 0; {
-		number, _, size := protowire.ConsumeField(unknown)
-		if size < 0 || m.Descriptor().Fields().ByNumber(number) != nil {
-			return true
-		}
-		unknown = unknown[size:]
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case field.IsMap() && field.MapValue().Message() != nil:
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				found = misread(v.Message())
-				return !found
-			})
-		case field.IsList() && field.Message() != nil:
-			for i := range v.List().Len() {
-				found = found || misread(v.List().Get(i).Message())
-			}
-		case !field.IsMap() && !field.IsList() && field.Message() != nil:
-			found = misread(v.Message())
-		}
-		return !found
-	})
-	return found
 }

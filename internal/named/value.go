@@ -196,6 +196,24 @@ func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protor
 	return protoreflect.ValueOfEnum(number), true
 }
 
+// sameValue reports whether a number means the same in two enums: also if one of them
+// has no name for it, unless the other has the name for another number.
+func sameValue(here, there protoreflect.EnumDescriptor, number protoreflect.EnumNumber) bool {
+	one, other := here.Values().ByNumber(number), there.Values().ByNumber(number)
+	if here == there || one == nil {
+		return true
+	}
+	// An enum may have two names for a number, so that the first may differ.
+	same := there.Values().ByName(one.Name())
+	if same == nil {
+		if other == nil {
+			return true
+		}
+		same = here.Values().ByName(other.Name())
+	}
+	return same != nil && same.Number() == number
+}
+
 // enumOf reads an enum. Its methods may be anybody's: a struct that embeds an
 // enum which is nil is an enum to Go, and cannot be told from one but by asking.
 func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, ok bool) {

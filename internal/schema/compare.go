@@ -38,7 +38,21 @@ func (d Difference) String() string {
 	}
 }
 
-// Compare tells how the schema of an instance is incompatible with the one that
+// Misread returns what of the messages of one schema would be read as something else
+// by another, if their bytes are: a field or a value of an enum that has another
+// name, number or type there, and fields that exclude each other there alone. Built
+// is what messages have, Served what the reader has. Fields and values that the
+// reader does not have do no harm: they stay in the message as they are.
+func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
+	c := &comparison{seen: make(map[pair]bool), bytes: true}
+	c.messages("", built, reader, false)
+	for i := range c.found {
+		c.found[i].Part = strings.TrimPrefix(c.found[i].Part, ".")
+	}
+	return c.found
+}
+
+// Compare returns how the schema of an instance is incompatible with the one that
 // a caller of api was built with: an RPC that is gone or of another shape; a
 // field whose name, number, type, cardinality, presence or oneof changed; a
 // required field that is gone, or of requests that is new; a value of an enum that
@@ -82,6 +96,8 @@ type comparison struct {
 	found []Difference
 	// seen are the pairs of messages that were compared, or are being.
 	seen map[pair]bool
+	// bytes says that messages of one schema are read by the other: see Misread.
+	bytes bool
 }
 
 type pair struct {
@@ -121,7 +137,7 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 			c.fields(at, here, there, request)
 		case served.Fields().ByNumber(here.Number()) != nil:
 			c.add(at, number(here), "named "+string(served.Fields().ByNumber(here.Number()).Name()))
-		case contract.Required(here):
+		case contract.Required(here) && !c.bytes:
 			c.add(at, "required", "")
 		}
 	}
@@ -132,7 +148,30 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 			c.add(below(part, "."+string(there.Name())), "", "required")
 		}
 	}
-	c.oneofs(part, built, served)
+	if c.bytes {
+		c.merged(part, built, served)
+	} else {
+		c.oneofs(part, built, served)
+	}
+}
+
+// merged finds fields that exclude each other for the reader alone: if two are set,
+// the reader keeps the last.
+func (c *comparison) merged(part string, built, reader protoreflect.MessageDescriptor) {
+	for i := range reader.Oneofs().Len() {
+		var first protoreflect.FieldDescriptor
+		members := reader.Oneofs().Get(i).Fields()
+		for j := range members.Len() {
+			here := built.Fields().ByName(members.Get(j).Name())
+			switch {
+			case here == nil:
+			case first == nil:
+				first = here
+			case here.ContainingOneof() == nil || here.ContainingOneof() != first.ContainingOneof():
+				c.add(below(part, "."+string(here.Name())), together(false, first.Name()), together(true, first.Name()))
+			}
+		}
+	}
 }
 
 // oneofs compares which fields exclude each other: of two in a oneof only the last
@@ -173,11 +212,15 @@ func together(same bool, other protoreflect.Name) string {
 }
 
 func (c *comparison) fields(part string, here, there protoreflect.FieldDescriptor, request bool) {
-	for _, aspect := range []func(protoreflect.FieldDescriptor) string{number, cardinality, kind, presence} {
+	for _, aspect := range []func(protoreflect.FieldDescriptor) string{number, cardinality, kind} {
 		if aspect(here) != aspect(there) {
 			c.add(part, aspect(here), aspect(there))
 			return
 		}
+	}
+	if !c.bytes && presence(here) != presence(there) {
+		c.add(part, presence(here), presence(there))
+		return
 	}
 	if here.IsMap() {
 		c.fields(below(part, "[key]"), here.MapKey(), there.MapKey(), request)
@@ -199,12 +242,21 @@ func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor)
 		other := there.Values().ByName(value.Name())
 		at := below(part, " "+string(value.Name()))
 		switch {
+		case other == nil && c.bytes:
+			if taken := there.Values().ByNumber(value.Number()); taken != nil && !same(here.Values().ByName(taken.Name()), value) {
+				c.add(at, fmt.Sprintf("number %d", value.Number()), "named "+string(taken.Name()))
+			}
 		case other == nil:
 			c.add(at, fmt.Sprintf("number %d", value.Number()), "")
 		case other.Number() != value.Number():
 			c.add(at, fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
 		}
 	}
+}
+
+// same reports whether a value of an enum is another name of one.
+func same(other, value protoreflect.EnumValueDescriptor) bool {
+	return other != nil && other.Number() == value.Number()
 }
 
 func number(field protoreflect.FieldDescriptor) string {
@@ -219,8 +271,6 @@ func cardinality(field protoreflect.FieldDescriptor) string {
 		return "a map"
 	case field.IsList():
 		return "repeated"
-	case field.Cardinality() == protoreflect.Required:
-		return "one required value"
 	default:
 		return "one value"
 	}
@@ -232,6 +282,8 @@ const inOneof = "in a oneof"
 func presence(field protoreflect.FieldDescriptor) string {
 	oneof := field.ContainingOneof()
 	switch {
+	case field.Cardinality() == protoreflect.Required:
+		return "required"
 	case oneof != nil && !oneof.IsSynthetic():
 		return inOneof
 	case field.HasPresence():
