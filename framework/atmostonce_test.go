@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/peer"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -374,19 +376,30 @@ func TestNumbersAreNotReusedAfterABusWasIdle(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	p := scripted(t, registry, good)
-	client := testv1.NewEchoServiceClient(newBus(t, registry, framework.DialOptions(grpc.WithIdleTimeout(time.Millisecond))))
-	var callers sync.WaitGroup
-	for range 4 {
-		callers.Go(func() {
-			for range 10 {
+	var open atomic.Int64 // connections, which grpc-go closes when the bus is idle
+	client := testv1.NewEchoServiceClient(newBus(t, registry, framework.DialOptions(
+		grpc.WithIdleTimeout(time.Millisecond),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				return nil, err
+			}
+			open.Add(1)
+			return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { open.Add(-1) })}, nil
+		}),
+	)))
+	for range 10 {
+		var callers sync.WaitGroup
+		for range 4 {
+			callers.Go(func() {
 				if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
 					t.Error(err)
 				}
-				<-time.After(3 * time.Millisecond) // time enough to be idle
-			}
-		})
+			})
+		}
+		callers.Wait()
+		eventually.True(t, "the bus is idle", func() bool { return open.Load() == 0 })
 	}
-	callers.Wait()
 	seen := make(map[string]bool)
 	for _, request := range p.Requests() {
 		if seen[request.Identity()] {
@@ -397,6 +410,18 @@ func TestNumbersAreNotReusedAfterABusWasIdle(t *testing.T) {
 	if len(seen) != 40 {
 		t.Errorf("%d identities arrived, want 40", len(seen))
 	}
+}
+
+// countedConn calls closed once it is closed.
+type countedConn struct {
+	net.Conn
+
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
 }
 
 func TestABusThatWasIdleForDaysCallsUnderANewSession(t *testing.T) {

@@ -68,10 +68,12 @@ func TestABadPolicyIsAnErrorAtConstruction(t *testing.T) {
 		{"pick_first", "{", `configuration { of "pick_first"`},
 		{"random_subsetting_experimental", "", "subset"},
 	} {
-		_, err := framework.NewBus(memory.New(), framework.LoadBalancing(test.policy, test.config))
-		if err == nil || !strings.Contains(err.Error(), "option LoadBalancing") || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("NewBus with policy %q and %q = %v, want an error that says %q", test.policy, test.config, err, test.want)
-		}
+		t.Run(test.policy+test.config, func(t *testing.T) {
+			_, err := framework.NewBus(memory.New(), framework.LoadBalancing(test.policy, test.config))
+			if err == nil || !strings.Contains(err.Error(), "option LoadBalancing") || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("NewBus = %v, want an error that says %q", err, test.want)
+			}
+		})
 	}
 	for _, policy := range framework.Policies {
 		if balancer.Get(policy) == nil {

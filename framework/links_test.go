@@ -80,15 +80,17 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 			bus := newBus(t, registry, append(test.bus, framework.Retry(framework.RetryNone))...)
 			_, called := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
 			for from, err := range map[string]error{"a call": called, "Ready": unready(t, bus, test.want[0])} {
-				unconnected, ok := errors.AsType[*framework.ConnectionError](err)
-				if !ok || len(unconnected.Instances) != 1 || unconnected.Instances[0].Address != address {
-					t.Errorf("%s = %v (%T)", from, err, err)
-				}
-				for _, want := range append(test.want, address) {
-					if !strings.Contains(err.Error(), want) {
-						t.Errorf("%s = %v, want an error that says %q", from, err, want)
+				t.Run(from, func(t *testing.T) {
+					unconnected, ok := errors.AsType[*framework.ConnectionError](err)
+					if !ok || len(unconnected.Instances) != 1 || unconnected.Instances[0].Address != address {
+						t.Errorf("the error is %v (%T)", err, err)
 					}
-				}
+					for _, want := range append(test.want, address) {
+						if !strings.Contains(err.Error(), want) {
+							t.Errorf("the error is %v, want one that says %q", err, want)
+						}
+					}
+				})
 			}
 			if status.Code(called) != codes.Unavailable || framework.OutcomeOf(called) != framework.NotSent {
 				t.Errorf("a call = %v", called)

@@ -63,11 +63,13 @@ func TestAnRPCThatTheRegistryCannotTellOf(t *testing.T) {
 	t.Parallel()
 	bus := newBus(t, memory.New())
 	for _, rpc := range []string{"test.kinds.sign_im", "test.kinds.s_i_g_n_in"} {
-		_, err := bus.Call(t.Context(), rpc, framework.Args{"username": "adam", "password": "hunter2"})
-		for _, want := range []string{"did you mean test.kinds.sign_in?", "what the instances have is not known"} {
-			if status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s = %v, want an error that says %q", rpc, err, want)
+		t.Run(rpc, func(t *testing.T) {
+			_, err := bus.Call(t.Context(), rpc, framework.Args{"username": "adam", "password": "hunter2"})
+			for _, want := range []string{"did you mean test.kinds.sign_in?", "what the instances have is not known"} {
+				if status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), want) {
+					t.Errorf("the call = %v, want an error that says %q", err, want)
+				}
 			}
-		}
+		})
 	}
 }

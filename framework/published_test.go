@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
@@ -90,47 +91,45 @@ func TestReadingASchemaIsHeldToTheCallsTime(t *testing.T) {
 	}
 }
 
-func TestCloseEndsWhoeverWaitsForTheRegistry(t *testing.T) {
+func TestCloseEndsWhatWaitsForTheRegistry(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		hanging := &answering{Registry: memory.New(), descriptors: func(ctx context.Context, _ discovery.Instance, _ func() (string, error)) (string, error) {
-			<-ctx.Done()
-			return "", ctx.Err()
-		}}
-		if _, err := hanging.Register(discovery.Instance{API: "shop.items", Address: "10.0.0.1:443", Service: "shop.v1.ItemService", Schema: "AAAAAAAAAAAAAAAAAAAAAA"}); err != nil {
-			t.Fatal(err)
-		}
-		for name, registry := range map[string]discovery.Registry{"that says nothing": silent{}, "that does not give the schema": hanging} {
-			bus := newBus(t, registry)
-			var waiting sync.WaitGroup
-			for what, wait := range map[string]func() error{
-				"a call by name": func() error {
-					_, err := bus.Call(context.Background(), "shop.items.find_item", framework.Args{})
-					return err
-				},
-				"a description": func() error {
-					_, err := bus.Describe(context.Background(), "shop.items")
-					return err
-				},
-			} {
-				waiting.Go(func() {
-					err := wait()
+	hanging := &answering{Registry: memory.New(), descriptors: func(ctx context.Context, _ discovery.Instance, _ func() (string, error)) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}}
+	discoverytest.Register(t, hanging.Registry, discovery.Instance{API: "shop.items", Address: "10.0.0.1:443", Service: "shop.v1.ItemService", Schema: "AAAAAAAAAAAAAAAAAAAAAA"})
+	for name, registry := range map[string]discovery.Registry{"a registry that says nothing": silent{}, "one that does not give the schema": hanging} {
+		for what, wait := range map[string]func(*framework.Bus) error{
+			"a call by name": func(bus *framework.Bus) error {
+				_, err := bus.Call(context.Background(), "shop.items.find_item", framework.Args{})
+				return err
+			},
+			"a description": func(bus *framework.Bus) error {
+				_, err := bus.Describe(context.Background(), "shop.items")
+				return err
+			},
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					bus := newBus(t, registry)
+					waited := make(chan error, 1)
+					go func() { waited <- wait(bus) }()
+					synctest.Wait() // it waits
+					began := time.Now()
+					if err := bus.Close(); err != nil {
+						t.Error(err)
+					}
+					err := <-waited
 					if !errors.Is(err, framework.ErrClosed) || status.Code(err) != codes.Canceled || framework.OutcomeOf(err) != framework.NotSent {
-						t.Errorf("%s on a registry %s = %v (%v), want ErrClosed with CANCELED", what, name, err, framework.OutcomeOf(err))
+						t.Errorf("the error is %v (%v), want ErrClosed with CANCELED", err, framework.OutcomeOf(err))
+					}
+					if took := time.Since(began); took > 0 {
+						t.Errorf("it ended %v after Close", took)
 					}
 				})
-			}
-			synctest.Wait() // they wait
-			began := time.Now()
-			if err := bus.Close(); err != nil {
-				t.Error(err)
-			}
-			waiting.Wait()
-			if took := time.Since(began); took > 0 {
-				t.Errorf("on a registry %s they ended %v after Close", name, took)
-			}
+			})
 		}
-	})
+	}
 }
 
 func TestASchemaIsTakenFromAnInstanceThatHasIt(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -68,8 +69,10 @@ func TestSchemasOfARegistryAreReadOneByOneAndFewAMinute(t *testing.T) {
 	// Not parallel: it measures the heap.
 	_, packed := large(t, 5_000)
 	var now, most, asked atomic.Int64
+	requests := make(chan struct{}, 300)
 	registry := &answering{Registry: memory.New(), descriptors: func(_ context.Context, _ discovery.Instance, its func() (string, error)) (string, error) {
 		asked.Add(1)
+		requests <- struct{}{}
 		most.Store(max(most.Load(), now.Add(1)))
 		defer now.Add(-1)
 		return its()
@@ -83,9 +86,8 @@ func TestSchemasOfARegistryAreReadOneByOneAndFewAMinute(t *testing.T) {
 		t.Errorf("the call = %v", err)
 	}
 	const few = 64 // which may be known
-	for deadline := time.Now().Add(time.Minute); asked.Load() < 8 && time.Now().Before(deadline); {
-		runtime.Gosched()
-		time.Sleep(time.Millisecond)
+	for range 8 {
+		eventually.Receive(t, "a request for a schema", requests)
 	}
 	if err := bus.Close(); err != nil {
 		t.Error(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
+	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/grpctest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -60,6 +61,7 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 	client := testv1.NewPlainServiceClient(bus)
 
 	var refused, lost, calls atomic.Int64
+	ended := make(chan struct{})
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	for caller := range 4 {
@@ -67,6 +69,10 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 			for number := 0; ctx.Err() == nil; number++ {
 				_, err := client.Ping(t.Context(), &testv1.PingRequest{Text: fmt.Sprint(caller, ".", number)}, patient)
 				calls.Add(1)
+				select {
+				case ended <- struct{}{}:
+				default: // more does not wait
+				}
 				switch {
 				case err == nil:
 				case atmostonce.ReasonOf(err) != "":
@@ -80,9 +86,9 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 		})
 	}
 	// more waits until so many calls more have ended.
-	more := func(count int64) {
-		for want := calls.Load() + count; calls.Load() < want && !t.Failed(); {
-			time.Sleep(time.Millisecond)
+	more := func(count int) {
+		for range count {
+			eventually.Receive(t, "the end of a call", ended)
 		}
 	}
 	restart := func(indexes ...int) {
