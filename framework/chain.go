@@ -2,6 +2,7 @@ package framework
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 
@@ -99,7 +100,9 @@ func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay
 		config.Started = noteStarted
 	}
 	var err error
-	c.guard, err = server.New(config)
+	if c.guard, err = server.New(config); err != nil {
+		err = fmt.Errorf("option Admission: %w", err)
+	}
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
 	for i, place := range c.places {
@@ -137,7 +140,7 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i := range recovered.Streams {
 		recovered.Streams[i].Handler = c.handleStream("/"+desc.ServiceName+"/"+recovered.Streams[i].StreamName, recovered.Streams[i].Handler)
 	}
-	admitted := c.guard.MarkStarted(&recovered) // a copy
+	admitted := c.guard.Instrument(&recovered) // a copy
 	for i := range admitted.Methods {
 		method := &admitted.Methods[i]
 		for _, place := range slices.Backward(c.places) {

@@ -359,7 +359,7 @@ func ExampleAdmission() {
 	fmt.Println(err)
 	// Output:
 	// <nil>
-	// onecall: service: option Admission: MaxSessions is 10 for all and MaxSessionsPerPrincipal 1000 for one: give at least as many for all
+	// onecall: service: option Admission: MaxSessions is 10, and MaxSessionsPerPrincipal 1000: set the limit of all to that of one or more
 }
 
 func ExampleAuthenticate() {

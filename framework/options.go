@@ -218,9 +218,9 @@ type AdmissionConfig struct {
 	RequireIdentity bool
 	// MaxSessionsPerPrincipal and MaxSessions are how many callers' sessions a
 	// service remembers: for one TLS identity, or host without TLS, and for all;
-	// 0 is 10,000 and 1,000,000. Each bus has one; those above are refused. A
-	// session that called within the last minute takes some 1.3 KB, an idle one,
-	// for a day, some 60 bytes.
+	// 0 is 10,000 and 100,000. Each bus has one; those above are refused. A session
+	// that called within the last minute takes some 1.3 KB, and an idle one, which is
+	// kept for a day, some 80 bytes.
 	MaxSessionsPerPrincipal, MaxSessions int
 	// Ledger is asked before each identified call, which waits for it, and is
 	// shared by the instances of a service, so that they can stand behind a proxy
@@ -232,15 +232,6 @@ type AdmissionConfig struct {
 // Admission sets which calls a service admits.
 func Admission(config AdmissionConfig) ServeOption {
 	return serveOption(func(o *serveOptions) error {
-		perPrincipal, total := config.MaxSessionsPerPrincipal, config.MaxSessions
-		switch {
-		case perPrincipal < 0:
-			return fmt.Errorf("option Admission: MaxSessionsPerPrincipal is %d: give more than zero, or 0 for the default", perPrincipal)
-		case total < 0:
-			return fmt.Errorf("option Admission: MaxSessions is %d: give more than zero, or 0 for the default", total)
-		case perPrincipal > 0 && total > 0 && total < perPrincipal:
-			return fmt.Errorf("option Admission: MaxSessions is %d for all and MaxSessionsPerPrincipal %d for one: give at least as many for all", total, perPrincipal)
-		}
 		o.admission = config
 		return nil
 	})

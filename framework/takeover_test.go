@@ -159,7 +159,7 @@ func TestARefusalSaysWhoIsThere(t *testing.T) {
 	t.Cleanup(guard.Close)
 	plain := grpc.NewServer(grpc.UnaryInterceptor(guard.UnaryServerInterceptor()))
 	var runs atomic.Int64
-	plain.RegisterService(guard.MarkStarted(&testv1.EchoService_ServiceDesc), &echo{soon: counting(&runs)})
+	plain.RegisterService(guard.Instrument(&testv1.EchoService_ServiceDesc), &echo{soon: counting(&runs)})
 	address := grpctest.Loopback(t, plain)
 	stale := memory.New()
 	discoverytest.Register(t, stale, discovery.Instance{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation()})

@@ -42,7 +42,7 @@ func calls(tb testing.TB, marked bool) (call, plain func()) {
 	admitting := server.UnaryServerInterceptor()
 	bare := desc
 	if marked {
-		desc = server.MarkStarted(desc)
+		desc = server.Instrument(desc)
 	}
 	ctx := peer.NewContext(tb.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}})
 	md := metadata.MD{atmostonce.CallKey: {""}, "user-agent": {"x"}, ":authority": {"y"}, "content-type": {"z"}}
@@ -82,7 +82,7 @@ func TestAnAcceptedCallCostsThreeAllocations(t *testing.T) { //nolint:parallelte
 		call, plain := calls(t, test.marked)
 		call() // begins the session
 		if got := testing.AllocsPerRun(1000, call) - testing.AllocsPerRun(1000, plain); got != test.want {
-			t.Errorf("with MarkStarted %v: %v allocations, want %v", test.marked, got, test.want)
+			t.Errorf("with Instrument %v: %v allocations, want %v", test.marked, got, test.want)
 		}
 	}
 }

@@ -74,7 +74,7 @@ func BenchmarkParseAndAdmit(b *testing.B) {
 // BenchmarkMemory tells what a session takes, in bytes.
 func BenchmarkMemory(b *testing.B) {
 	for range b.N {
-		const count = 1_000_000
+		const count = DefaultMaxSessions
 		heap := func() uint64 {
 			runtime.GC()
 			runtime.GC()
@@ -105,10 +105,11 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkSweep is how long one shard of a million sessions is locked: when all
-// stay as they are, when all are collapsed, and when as many are forgotten as may be.
+// BenchmarkSweep measures how long one shard is locked when the server has all its
+// sessions: when all stay as they are, when all are collapsed, and when as many are
+// forgotten as may be.
 func BenchmarkSweep(b *testing.B) {
-	const count = 1_000_000
+	const count = DefaultMaxSessions
 	var stay, collapse, forget time.Duration
 	for range b.N {
 		now := epoch

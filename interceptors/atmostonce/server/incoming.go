@@ -8,14 +8,15 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// The keys under which grpc-go keeps a call's incoming metadata and its stream
-// in the context. They are unexported, so each is learned by asking for it.
+// The keys under which grpc-go keeps a call's incoming metadata and its stream in
+// the context. They are unexported, so keyOf finds each by having grpc-go look it
+// up.
 var (
 	incomingKey = keyOf(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
 	streamKey   = keyOf(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
 )
 
-// keyProbe is a context that keeps the key it is asked for.
+// keyProbe is a context that records the key that is looked up in it.
 type keyProbe struct {
 	context.Context //nolint:containedctx // it is one
 
@@ -28,7 +29,7 @@ func (p *keyProbe) Value(key any) any {
 	return nil
 }
 
-// keyOf returns the context key that read asks for.
+// keyOf returns the context key that read looks up.
 func keyOf(read func(context.Context)) any {
 	probe := &keyProbe{Context: context.Background()}
 	read(probe)

@@ -24,7 +24,7 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 	var ran []call
 	run := func(c call) {
 		t.Helper()
-		if got := w.admit(c.p, c.session, c.seq); got != admitted {
+		if got := w.sessions.admit(c.p, c.session, c.seq); got != admitted {
 			t.Fatalf("after %v call %d of %d: %v", w.passed, c.seq, c.p, got)
 		}
 		ran = append(ran, c)
@@ -39,15 +39,15 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 		run(call{p: someone, session: numbered(w.time(), i), seq: 1})
 		w.passed += every
 		if w.passed%sweepEvery == 0 {
-			w.sweep(uint32(sweepEvery / tick))
+			w.sessions.sweep(uint32(sweepEvery / tick))
 		}
 		if i%1000 == 0 {
 			for j := i % 7; j < len(ran); j += 997 {
-				if w.admit(other, ran[j].session, ran[j].seq) == admitted {
+				if w.sessions.admit(other, ran[j].session, ran[j].seq) == admitted {
 					t.Fatalf("after %v a copy of a call ran", w.passed)
 				}
 			}
-			all, _, _ := w.count()
+			all, _, _ := w.sessions.count()
 			most = max(most, all)
 		}
 	}
@@ -55,7 +55,7 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 		t.Errorf("the host had %d sessions at most: the test does not reach what it is for", most)
 	}
 	for _, c := range ran {
-		if w.admit(c.p, c.session, c.seq) == admitted {
+		if w.sessions.admit(c.p, c.session, c.seq) == admitted {
 			t.Fatal("at the end a copy of a call ran")
 		}
 	}
@@ -72,7 +72,7 @@ func TestASessionIsKeptForADayThoughACapIsReached(t *testing.T) {
 			w := newWorld(t, test.each, test.all)
 			first := atmostonce.NewSession(w.time())
 			w.want(admitted, first, 1)
-			w.pass(pressedHorizon - 23*time.Hour)
+			w.pass(crowdedHorizon - 23*time.Hour)
 			w.want(admitted, first, 2)
 			w.pass(23 * time.Hour)
 			w.wantCount(1, 1) // old enough, and not idle for a day

@@ -11,21 +11,20 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// principal stands for who calls: a keyed hash of a name. Its lowest bit tells
-// whether the name was proven.
+// principal is a keyed hash of the caller's name. Its lowest bit is set if the name
+// was proven.
 //
-// Two names with one hash share a cap and, if they also know each other's
-// session, a window: calls may be refused for that, none is accepted for it.
+// Two names with the same hash share a limit and, if they also know each other's
+// session, a window. Calls may be refused for that reason, but none is accepted.
 type principal uint64
 
 const proven principal = 1
 
-// scope parts the sessions of proven principals from each other's, so that who
-// learns another's session cannot use up its numbers. An address proves
-// nothing, and the copy of a call may come from another one (a second proxy, a
-// second network): sessions of unproven principals are one scope, in which a
-// copy is known for one wherever it comes from. The address is only what caps
-// are counted by.
+// scope separates the sessions of proven principals: a caller that learns another
+// caller's session cannot use up its numbers. An address proves nothing, and the
+// copy of a call may come from another address (a second proxy, a second network).
+// So all unproven principals have one scope, in which a copy is recognized
+// wherever it comes from. Their addresses only count for limits.
 func (p principal) scope() principal {
 	if p&proven != 0 {
 		return p
@@ -35,10 +34,10 @@ func (p principal) scope() principal {
 
 type principalKey struct{}
 
-// WithPrincipal returns a context for what runs before admission to pass on, which
-// names the program that calls. Sessions are counted by that name instead
-// of by the peer's certificate or host, and are apart from those of all others.
-// An empty name changes nothing.
+// WithPrincipal returns a context for [Config].BeforeUnary and BeforeStream to pass
+// on. name is the program that calls. Its sessions are counted by that name instead of by the
+// peer's certificate or host, and are apart from those of all others. An empty
+// name changes nothing.
 func WithPrincipal(ctx context.Context, name string) context.Context {
 	if name == "" {
 		return ctx
@@ -46,9 +45,9 @@ func WithPrincipal(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, principalKey{}, name)
 }
 
-// principalOf returns a call's principal: the name that authentication gave it,
-// else the identity that the peer's certificate proves, else its host. It does
-// not allocate for TLS and TCP.
+// principalOf returns a call's principal: the name that authentication set, else
+// the name that the peer's certificate proves, else the peer's host. It does not
+// allocate for TLS and TCP.
 func principalOf(ctx context.Context, seed maphash.Seed) principal {
 	if name, ok := ctx.Value(principalKey{}).(string); ok {
 		var h maphash.Hash
@@ -62,22 +61,22 @@ func principalOf(ctx context.Context, seed maphash.Seed) principal {
 		return 0
 	}
 	if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 && len(info.State.VerifiedChains[0]) > 0 {
-		return named(seed, info.State.VerifiedChains[0][0]) | proven
+		return ofCertificate(seed, info.State.VerifiedChains[0][0]) | proven
 	}
-	return located(seed, from.Addr) &^ proven
+	return ofAddress(seed, from.Addr) &^ proven
 }
 
-// named gives the identity that a certificate names, which stays when it is
-// renewed: its first URI, such as a SPIFFE ID, else its DNS names, else its
-// subject.
-func named(seed maphash.Seed, leaf *x509.Certificate) principal {
+// ofCertificate returns the principal that a certificate names, which stays when
+// the certificate is renewed: its first URI, such as a SPIFFE ID, else its DNS
+// names, else its subject.
+func ofCertificate(seed maphash.Seed, leaf *x509.Certificate) principal {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	write := func(kind byte, parts ...string) {
 		_ = h.WriteByte(kind) // never fails
 		for _, part := range parts {
 			_, _ = h.WriteString(part) // never fails
-			_ = h.WriteByte(0)         // which is in no name, so that parts are not run together
+			_ = h.WriteByte(0)         // separates the parts: no name has it
 		}
 	}
 	switch {
@@ -93,16 +92,17 @@ func named(seed maphash.Seed, leaf *x509.Certificate) principal {
 	return principal(h.Sum64())
 }
 
-func located(seed maphash.Seed, address net.Addr) principal {
+// ofAddress returns the principal of a peer without a certificate.
+func ofAddress(seed maphash.Seed, address net.Addr) principal {
 	switch at := address.(type) {
 	case nil:
 		return 0
 	case *net.TCPAddr:
-		return host(seed, at.AddrPort().Addr())
+		return ofIP(seed, at.AddrPort().Addr())
 	}
 	text := address.String()
 	if at, err := netip.ParseAddrPort(text); err == nil {
-		return host(seed, at.Addr())
+		return ofIP(seed, at.Addr())
 	}
 	if host, _, err := net.SplitHostPort(text); err == nil {
 		text = host
@@ -110,10 +110,10 @@ func located(seed maphash.Seed, address net.Addr) principal {
 	return principal(maphash.String(seed, text))
 }
 
-// host returns the principal of an IP address. IPv4 counts alone, written in
-// IPv6 too; of IPv6 the first 64 bits count, since one host may use all addresses
-// of its network.
-func host(seed maphash.Seed, address netip.Addr) principal {
+// ofIP returns the principal of an IP address. All of an IPv4 address counts, also
+// when it is written as IPv6. Of an IPv6 address the first 64 bits count, because
+// one host may use all addresses of its network.
+func ofIP(seed maphash.Seed, address netip.Addr) principal {
 	ip := address.As16()
 	if !address.Unmap().Is4() {
 		clear(ip[8:])

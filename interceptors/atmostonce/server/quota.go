@@ -1,40 +1,41 @@
 package server
 
-import "sync"
+import (
+	"sync"
+)
 
-// quota counts sessions against the caps.
+// quota counts sessions against the limits.
 type quota struct {
-	each, all int // the caps, of a principal and of the server
+	each, all int // the limits, of a principal and of the server
 
-	// mu guards what follows. It is taken inside of a shard's.
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	total int
-	// of has the principals that have sessions, and no others.
-	of map[principal]int32
+	// perPrincipal has the principals that have sessions, and no others.
+	perPrincipal map[principal]int
 }
 
 // take counts one session more, if it may be.
-func (q *quota) take(p principal) verdict {
+func (q *quota) take(p principal) result {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case int(q.of[p]) >= q.each:
+	case q.perPrincipal[p] >= q.each:
 		return principalFull
 	case q.total >= q.all:
 		return serverFull
 	}
 	q.total++
-	q.of[p]++
+	q.perPrincipal[p]++
 	return admitted
 }
 
-// pressed reports whether a principal, or the server, has nine tenths of the
+// nearlyFull reports whether a principal, or the server, has nine tenths of the
 // sessions that it may.
-func (q *quota) pressed(p principal) bool {
+func (q *quota) nearlyFull(p principal) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	const tenths, parts = 9, 10
-	return int(q.of[p])*parts >= q.each*tenths || q.total*parts >= q.all*tenths
+	return q.perPrincipal[p]*parts >= q.each*tenths || q.total*parts >= q.all*tenths
 }
 
 // release counts one session less.
@@ -42,12 +43,12 @@ func (q *quota) release(p principal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
-	q.of[p]--
-	if q.of[p] == 0 {
-		delete(q.of, p)
+	q.perPrincipal[p]--
+	if q.perPrincipal[p] == 0 {
+		delete(q.perPrincipal, p)
 	}
 	if q.total == 0 {
-		q.of = make(map[principal]int32) // Go's maps do not shrink
+		q.perPrincipal = make(map[principal]int) // Go's maps do not shrink
 	}
 }
 
@@ -55,5 +56,5 @@ func (q *quota) release(p principal) {
 func (q *quota) principals() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.of)
+	return len(q.perPrincipal)
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,56 +18,55 @@ import (
 // The defaults of [Config].
 const (
 	DefaultMaxSessionsPerPrincipal = 10_000
-	DefaultMaxSessions             = 1_000_000
+	DefaultMaxSessions             = 100_000
 )
 
-// Config is what a server is told.
+// Config configures a [Server].
 type Config struct {
-	// Incarnation is the instance's own, under which callers find it. It is
-	// required: one that is fresh for each start of the process.
+	// Incarnation is the instance's own. It is required, and must be new for each
+	// start of the process.
 	Incarnation discovery.Incarnation
 	// RequireIdentity refuses calls without an identity. Otherwise they are
 	// served, any number of times, and counted.
 	RequireIdentity bool
-	// MaxSessionsPerPrincipal is how many sessions one principal may have:
-	// what the peer's certificate names, else the peer's host. 0 is
-	// [DefaultMaxSessionsPerPrincipal].
+	// MaxSessionsPerPrincipal is how many sessions one principal may have. A
+	// principal is whom [WithPrincipal] or the peer's certificate names, else the
+	// peer's host. 0 is [DefaultMaxSessionsPerPrincipal].
 	MaxSessionsPerPrincipal int
-	// MaxSessions is how many sessions all may have together. 0 is
-	// [DefaultMaxSessions], which take some 60 MB when idle, and 1.3 GB when
+	// MaxSessions is how many sessions all principals may have together. 0 is
+	// [DefaultMaxSessions], which take some 8 MB when idle, and 130 MB when
 	// every one of them called within the last minute.
 	MaxSessions int
-	// Ledger is asked before each identified call, beside the instance's own
-	// memory, so that calls whose instance a proxy picked are served: those
-	// bound to another incarnation too. When nil these are refused.
+	// Ledger is called before each identified call, besides the instance's own
+	// memory. With it, calls that are bound to another incarnation are served, for
+	// which a proxy picked this instance. When nil they are refused.
 	Ledger atmostonce.Ledger
-	// Exempt tells whether a service, by its full proto name, is served
-	// without looking at identities. When nil, gRPC's own are: those below
-	// grpc.health, grpc.reflection and grpc.channelz.
+	// Exempt reports whether a service, by its full proto name, is served without
+	// regard to identities, such as gRPC's health service. When nil, none is.
 	Exempt func(service string) bool
 	// BeforeUnary and BeforeStream, when not nil, run around the admission and the
 	// handler of each call of a service that is not exempt, such as to authenticate
 	// it. A call that they refuse takes no session, learns no rule and writes to no
 	// ledger. A unary call's request is not read yet: it is nil to them. The context
 	// that they call their handler with must derive from the one that they are
-	// called with; handlers get it. [WithPrincipal] sets on it who the caller is.
+	// called with, and is the handler's. [WithPrincipal] sets on it who the caller
+	// is.
 	BeforeUnary  grpc.UnaryServerInterceptor
 	BeforeStream grpc.StreamServerInterceptor
-	// Started, when not nil, is called immediately before each handler of a service
-	// that went through [Server.MarkStarted], with the context that the call arrived
-	// with.
+	// Started, when not nil, is called immediately before each handler of an
+	// instrumented service, with the context that the call arrived with.
 	Started func(ctx context.Context)
-	// Handle, when not nil, calls the handlers of unary calls of such services, such
-	// as to recover their panics.
+	// Handle, when not nil, calls the handlers of unary calls of instrumented
+	// services, such as to recover their panics.
 	Handle func(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error)
-	// Log is where the server reports methods that it refuses because they
-	// call no interceptor. When nil, [slog.Default].
+	// Log gets a line for each method that is refused because it calls no
+	// interceptor. When nil, [slog.Default].
 	Log *slog.Logger
 }
 
-// Server is the server's half of the promise: it admits each identity once and
-// tells with each error whether the handler ran. Make one with [New] for
-// the life of an incarnation. Its methods are safe for all goroutines.
+// Server is the server's half of the promise: it admits each identity once, and
+// reports with each error whether the handler ran. Make one with [New] for each
+// incarnation. Its methods are safe for all goroutines.
 type Server struct {
 	config      Config
 	incarnation string
@@ -80,16 +77,16 @@ type Server struct {
 	anonymous atomic.Uint64
 	refused   map[atmostonce.Reason]*atomic.Uint64 // never changed
 
-	marking sync.Mutex // taken to replace marked
-	// marked has the paths of the streams that went through MarkStarted.
-	marked atomic.Pointer[map[string]bool]
+	instrumenting sync.Mutex // held while instrumented is replaced
+	// instrumented has the paths of the streams of instrumented services.
+	instrumented atomic.Pointer[map[string]bool]
 
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
-// New returns a server, which keeps a goroutine until [Server.Close]. A
-// config that makes no sense is an error that names the field.
+// New returns a server, which runs a goroutine until [Server.Close]. An invalid
+// config is an error that names the field.
 func New(config Config) (*Server, error) {
 	s, err := newServer(config, time.Now)
 	if err != nil {
@@ -101,15 +98,18 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// newServer returns a server for which no time passes.
+// newServer returns a server without a goroutine, so that no session is forgotten.
 func newServer(config Config, now func() time.Time) (*Server, error) {
+	each, all := config.MaxSessionsPerPrincipal, config.MaxSessions
 	switch {
 	case config.Incarnation.IsZero():
-		return nil, errors.New("atmostonce: Config.Incarnation is zero: draw one with discovery.NewIncarnation")
-	case config.MaxSessionsPerPrincipal < 0:
-		return nil, fmt.Errorf("atmostonce: Config.MaxSessionsPerPrincipal is %d: give 1 or more, or 0 for the default", config.MaxSessionsPerPrincipal)
-	case config.MaxSessions < 0:
-		return nil, fmt.Errorf("atmostonce: Config.MaxSessions is %d: give 1 or more, or 0 for the default", config.MaxSessions)
+		return nil, errors.New("the field Incarnation is zero: draw one with discovery.NewIncarnation")
+	case each < 0:
+		return nil, fmt.Errorf("MaxSessionsPerPrincipal is %d: set 1 or more, or 0 for the default", each)
+	case all < 0:
+		return nil, fmt.Errorf("MaxSessions is %d: set 1 or more, or 0 for the default", all)
+	case all > 0 && all < each:
+		return nil, fmt.Errorf("MaxSessions is %d, and MaxSessionsPerPrincipal %d: set the limit of all to that of one or more", all, each)
 	}
 	if config.MaxSessionsPerPrincipal == 0 {
 		config.MaxSessionsPerPrincipal = DefaultMaxSessionsPerPrincipal
@@ -118,7 +118,7 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 		config.MaxSessions = DefaultMaxSessions
 	}
 	if config.Exempt == nil {
-		config.Exempt = grpcOwn
+		config.Exempt = func(string) bool { return false }
 	}
 	if config.Log == nil {
 		config.Log = slog.Default()
@@ -133,16 +133,12 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 	for _, reason := range atmostonce.Reasons() {
 		s.refused[reason] = new(atomic.Uint64)
 	}
-	s.marked.Store(&map[string]bool{})
+	s.instrumented.Store(&map[string]bool{})
 	return s, nil
 }
 
-func grpcOwn(service string) bool {
-	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.") || strings.HasPrefix(service, "grpc.channelz.")
-}
-
-// run lets time pass. It is what gives the memory of idle sessions back also
-// when no calls come.
+// run sweeps the sessions, so that the memory of idle ones is freed even if no
+// calls come.
 func (s *Server) run(ctx context.Context) {
 	defer close(s.stopped)
 	ticker := time.NewTicker(tick)
@@ -152,24 +148,24 @@ func (s *Server) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			// One tick, however much time passed: idleness is never
-			// overstated by time in which the process did not run.
+			// One tick, however much time passed: time in which the process
+			// did not run does not count as idle.
 			s.sessions.sweep(1)
 		}
 	}
 }
 
-// Close ends the server's goroutine and waits for it. Calls are admitted and
-// refused as before, and nothing is forgotten any more: close it after the
-// gRPC server has stopped. It may be called again.
+// Close ends the server's goroutine and waits for it. Afterwards calls are admitted
+// and refused as before, but no session is forgotten: close it after the gRPC
+// server has stopped. It may be called again.
 func (s *Server) Close() {
 	s.stop()
 	<-s.stopped
 }
 
-// Drain makes identified calls that come from now on be refused with
-// [atmostonce.Draining]. Each is marked first, so that no copy of it runs either. Handlers
-// that run learn of it by [DrainOf]. It may be called again.
+// Drain refuses identified calls from now on, with [atmostonce.Draining]. Each is
+// marked first, so that no copy of it runs either. It closes the channel that
+// handlers have from [DrainOf]. It may be called again.
 func (s *Server) Drain() {
 	if s.draining.CompareAndSwap(false, true) {
 		close(s.drained)
@@ -178,7 +174,7 @@ func (s *Server) Drain() {
 
 // Stats is what a server has counted since it was made.
 type Stats struct {
-	// Sessions is how many there are now; Collapsed how many of these are
+	// Sessions is how many there are now, and Collapsed how many of these are
 	// idle, so that only their highest number is kept.
 	Sessions, Collapsed int
 	// Principals is how many callers have these sessions.
@@ -191,8 +187,8 @@ type Stats struct {
 	Refused map[atmostonce.Reason]uint64
 }
 
-// Stats gives the counters. It takes every lock in turn: call it to export
-// them, not with each call.
+// Stats returns the counters. It locks and counts all sessions: call it to export
+// the counters, not with each call.
 func (s *Server) Stats() Stats {
 	stats := Stats{WithoutIdentity: s.anonymous.Load(), Refused: make(map[atmostonce.Reason]uint64, len(s.refused))}
 	stats.Sessions, stats.Collapsed, stats.Admitted = s.sessions.count()
@@ -202,17 +198,3 @@ func (s *Server) Stats() Stats {
 	}
 	return stats
 }
-
-// mark notes the paths of a service's streams.
-func (s *Server) mark(service string, streams []grpc.StreamDesc) {
-	s.marking.Lock()
-	defer s.marking.Unlock()
-	marked := maps.Clone(*s.marked.Load())
-	for _, stream := range streams {
-		marked[pathOf(service, stream.StreamName)] = true
-	}
-	s.marked.Store(&marked)
-}
-
-// pathOf returns gRPC's path of a method.
-func pathOf(service, method string) string { return "/" + service + "/" + method }

@@ -27,7 +27,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// echo is the service: its handlers are counted and do as they are told.
+// echo is the service. It counts its handlers, which do what the test sets.
 type echo struct {
 	testv1.UnimplementedEchoServiceServer
 
@@ -59,8 +59,8 @@ func (e *echo) Chat(stream testv1.EchoService_ChatServer) error {
 type inner struct {
 	unary  grpc.UnaryServerInterceptor
 	stream grpc.StreamServerInterceptor
-	// unmarked leaves out MarkStarted.
-	unmarked bool
+	// uninstrumented leaves out Instrument.
+	uninstrumented bool
 }
 
 // fixture is a service behind a server's half, and a caller without any half.
@@ -77,6 +77,9 @@ func serve(t *testing.T, config server.Config, e *echo, within inner, options ..
 	if config.Incarnation.IsZero() {
 		config.Incarnation = discovery.NewIncarnation()
 	}
+	if config.Exempt == nil {
+		config.Exempt = func(service string) bool { return service == grpc_health_v1.Health_ServiceDesc.ServiceName }
+	}
 	guard, err := server.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -92,8 +95,8 @@ func serve(t *testing.T, config server.Config, e *echo, within inner, options ..
 	}
 	grpcServer := grpc.NewServer(append(options, grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))...)
 	desc := &testv1.EchoService_ServiceDesc
-	if !within.unmarked {
-		desc = guard.MarkStarted(desc)
+	if !within.uninstrumented {
+		desc = guard.Instrument(desc)
 	}
 	grpcServer.RegisterService(desc, e)
 	grpc_health_v1.RegisterHealthServer(grpcServer, health.NewServer())
@@ -303,7 +306,7 @@ func TestMalformedIdentitiesAreRefusedBeforeAnyState(t *testing.T) {
 				t.Errorf("%s: %d were counted, want %d", title, got, refused+1)
 			}
 			if strings.Contains(err.Error(), malformed.Session) {
-				t.Errorf("%s: the error tells the session: %v", title, err)
+				t.Errorf("%s: the error shows the session: %v", title, err)
 			}
 		}
 		f.wantRuns(t, 0)
@@ -325,7 +328,7 @@ func TestRefusalsSayWhyAndByWhom(t *testing.T) {
 	}{
 		"another instance's call": {
 			change: func(_ *fixture, identity *atmostonce.Identity) { identity.Incarnation = discovery.NewIncarnation() },
-			reason: atmostonce.WrongInstance, says: "that instance is gone, or a proxy chose another one",
+			reason: atmostonce.WrongInstance, says: "the first one has ended, or a proxy chose another one",
 		},
 		"a principal with all its sessions": {
 			config: full,
@@ -342,20 +345,20 @@ func TestRefusalsSayWhyAndByWhom(t *testing.T) {
 				identity.Session = atmostonce.NewSession(time.Now().Add(-48 * time.Hour))
 			},
 			reason: atmostonce.SessionExpired, outcome: atmostonce.OutcomeRefused,
-			says: "48h0m0s behind this server's: either the session is too old, and the call is to be issued under a new one, or the caller's clock is more than 36h0m0s behind and is to be set",
+			says: "48h0m0s behind this server's: if the clocks are right, retry the call in a new session; if the caller's clock is more than 36h0m0s behind, set it",
 		},
 		"a session below one that was refused for its age": {
 			change: func(f *fixture, identity *atmostonce.Identity) {
 				identity.Session = atmostonce.NewSession(time.Now().Add(-48 * time.Hour))
 				f.unary(identity.Value())
 			},
-			reason: atmostonce.SessionExpired, says: "under a new one",
+			reason: atmostonce.SessionExpired, says: "in a new session",
 		},
 		"a caller's clock two days ahead": {
 			change: func(_ *fixture, identity *atmostonce.Identity) {
 				identity.Session = atmostonce.NewSession(time.Now().Add(48 * time.Hour))
 			},
-			reason: atmostonce.SessionAhead, says: "48h0m0s ahead of this server's, which is more than 36h0m0s: the caller's clock or the server's is to be set",
+			reason: atmostonce.SessionAhead, says: "48h0m0s ahead of this server's, which is more than 36h0m0s: set the clock of the caller or of the server",
 		},
 		"a number below its session's window": {
 			change: func(f *fixture, identity *atmostonce.Identity) {
@@ -375,7 +378,7 @@ func TestRefusalsSayWhyAndByWhom(t *testing.T) {
 				f.echo.runs.Store(0)
 				f.server.Drain()
 			},
-			reason: atmostonce.DuplicateCall, says: "seen before",
+			reason: atmostonce.DuplicateCall, says: "has seen the call before",
 		},
 	}
 	for title, test := range tests {
@@ -396,7 +399,7 @@ func TestRefusalsSayWhyAndByWhom(t *testing.T) {
 					if f.server.Stats().Refused[test.reason] == 0 {
 						t.Error("it was not counted")
 					}
-					if test.outcome == atmostonce.OutcomeRefused { // so nobody ever runs it
+					if test.outcome == atmostonce.OutcomeRefused { // so no copy of it ever runs
 						if _, err := call(f, identity.Value()); err == nil {
 							t.Error("a copy of it was served")
 						}
@@ -456,7 +459,7 @@ func TestAnErrorReplySaysWhetherTheHandlerRan(t *testing.T) {
 				}
 				f.wantTrailer(t, trailer, test.outcome)
 				f.wantRuns(t, test.runs)
-				trailer, err = call(f, value) // marked, whatever came of it
+				trailer, err = call(f, value) // marked, whatever its result
 				f.wantRefusal(t, err, trailer, atmostonce.DuplicateCall, "")
 
 				if trailer, err = call(f); status.Code(err) != test.code || trailer[atmostonce.OutcomeKey] != nil || trailer[atmostonce.IncarnationKey] != nil {
@@ -467,9 +470,9 @@ func TestAnErrorReplySaysWhetherTheHandlerRan(t *testing.T) {
 	}
 }
 
-// TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot has an interceptor
+// TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot has an interceptor
 // that runs handlers in goroutines, gives up on them and lets them start later.
-func TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot(t *testing.T) {
+func TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot(t *testing.T) {
 	t.Parallel()
 	gaveUp := status.Error(codes.ResourceExhausted, "waited too long")
 	release, late := make(chan struct{}), make(chan error, 2)
@@ -551,11 +554,11 @@ func TestAnInterceptorThatReplacesTheContextDoesNotMakeAnOutcomeFalse(t *testing
 	f.wantRuns(t, 1)
 }
 
-func TestWithoutMarkStartedNobodySaysWhatBecameOfTheHandler(t *testing.T) {
+func TestWithoutInstrumentNoTrailerSaysWhatBecameOfTheHandler(t *testing.T) {
 	t.Parallel()
 	eachShape(t, func(t *testing.T, call func(f *fixture, values ...string) (metadata.MD, error)) {
 		t.Helper()
-		f := serve(t, server.Config{}, &echo{do: func(context.Context) error { return errors.New("no") }}, inner{unmarked: true})
+		f := serve(t, server.Config{}, &echo{do: func(context.Context) error { return errors.New("no") }}, inner{uninstrumented: true})
 		value := f.identity(1).Value()
 		trailer, _ := call(f, value)
 		f.wantTrailer(t, trailer, "")
@@ -568,7 +571,7 @@ func TestWithoutMarkStartedNobodySaysWhatBecameOfTheHandler(t *testing.T) {
 	})
 }
 
-func TestAReplyOverTheLimitOfSizeIsNeverToldAsRefused(t *testing.T) {
+func TestAReplyOverTheLimitOfSizeIsNeverReportedAsRefused(t *testing.T) {
 	t.Parallel()
 	eachShape(t, func(t *testing.T, call func(f *fixture, values ...string) (metadata.MD, error)) {
 		t.Helper()
@@ -619,35 +622,29 @@ func TestCallsWithoutAnIdentity(t *testing.T) {
 
 func TestExemptServicesAreServedWhateverTheIdentity(t *testing.T) {
 	t.Parallel()
-	for title, config := range map[string]server.Config{
-		"gRPC's own by default": {RequireIdentity: true},
-		"those that are named":  {RequireIdentity: true, Exempt: func(service string) bool { return service == "grpc.health.v1.Health" }},
-	} {
-		t.Run(title, func(t *testing.T) {
-			t.Parallel()
-			f := serve(t, config, &echo{}, inner{})
-			f.server.Drain()
-			client := grpc_health_v1.NewHealthClient(f.conn)
-			for _, values := range [][]string{nil, {""}, {"a", "b"}} {
-				if _, err := client.Check(identified(t.Context(), values), &grpc_health_v1.HealthCheckRequest{}); err != nil {
-					t.Errorf("Check with %q: %v", values, err)
-				}
-				watch, err := client.Watch(identified(t.Context(), values), &grpc_health_v1.HealthCheckRequest{})
-				if err == nil {
-					_, err = watch.Recv()
-				}
-				if err != nil {
-					t.Errorf("Watch with %q: %v", values, err)
-				}
+	f := serve(t, server.Config{RequireIdentity: true}, &echo{}, inner{})
+	f.server.Drain()
+	client := grpc_health_v1.NewHealthClient(f.conn)
+	for name, values := range map[string][]string{"no identity": nil, "an empty identity": {""}, "two identities": {"a", "b"}} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := client.Check(identified(t.Context(), values), &grpc_health_v1.HealthCheckRequest{}); err != nil {
+				t.Errorf("Check: %v", err)
 			}
-			if _, err := f.unary(); atmostonce.ReasonOf(err) != atmostonce.IdentityRequired {
-				t.Errorf("another service's error = %v", err)
+			watch, err := client.Watch(identified(t.Context(), values), &grpc_health_v1.HealthCheckRequest{})
+			if err == nil {
+				_, err = watch.Recv()
+			}
+			if err != nil {
+				t.Errorf("Watch: %v", err)
 			}
 		})
 	}
+	if _, err := f.unary(); atmostonce.ReasonOf(err) != atmostonce.IdentityRequired {
+		t.Errorf("another service's error = %v", err)
+	}
 }
 
-func TestAnExemptServiceMayBeMarkedAllTheSame(t *testing.T) {
+func TestAnExemptServiceMayBeInstrumented(t *testing.T) {
 	t.Parallel()
 	eachShape(t, func(t *testing.T, call func(f *fixture, values ...string) (metadata.MD, error)) {
 		t.Helper()
@@ -667,10 +664,11 @@ func TestABadServerConfigIsAnErrorThatNamesTheField(t *testing.T) {
 		"Incarnation":             {},
 		"MaxSessionsPerPrincipal": {Incarnation: discovery.NewIncarnation(), MaxSessionsPerPrincipal: -1},
 		"MaxSessions":             {Incarnation: discovery.NewIncarnation(), MaxSessions: -1},
+		"MaxSessions is 9, and MaxSessionsPerPrincipal 10": {Incarnation: discovery.NewIncarnation(), MaxSessionsPerPrincipal: 10, MaxSessions: 9},
 	} {
 		t.Run(field, func(t *testing.T) {
-			if guard, err := server.New(config); err == nil || guard != nil || !strings.Contains(err.Error(), "Config."+field+" is") {
-				t.Errorf("NewServer without a good %s: %v", field, err)
+			if guard, err := server.New(config); err == nil || guard != nil || !strings.Contains(err.Error(), field) {
+				t.Errorf("New without a good %s: %v", field, err)
 			}
 		})
 	}
@@ -689,7 +687,7 @@ func TestCloseEndsTheServersGoroutine(t *testing.T) {
 	})
 }
 
-func TestMarkStartedLeavesTheDescriptionAlone(t *testing.T) {
+func TestInstrumentLeavesTheDescriptionAlone(t *testing.T) {
 	t.Parallel()
 	guard, err := server.New(server.Config{Incarnation: discovery.NewIncarnation()})
 	if err != nil {
@@ -704,11 +702,11 @@ func TestMarkStartedLeavesTheDescriptionAlone(t *testing.T) {
 		Methods: []grpc.MethodDesc{{MethodName: "C", Handler: own}},
 		Streams: []grpc.StreamDesc{{StreamName: "D", ClientStreams: true, Handler: func(any, grpc.ServerStream) error { return nil }}},
 	}
-	marked := guard.MarkStarted(desc)
-	if marked == desc || marked.ServiceName != "a.B" || marked.Metadata != "a.proto" || marked.Methods[0].MethodName != "C" || !marked.Streams[0].ClientStreams {
-		t.Errorf("MarkStarted = %+v", marked)
+	instrumented := guard.Instrument(desc)
+	if instrumented == desc || instrumented.ServiceName != "a.B" || instrumented.Metadata != "a.proto" || instrumented.Methods[0].MethodName != "C" || !instrumented.Streams[0].ClientStreams {
+		t.Errorf("Instrument = %+v", instrumented)
 	}
-	if reply, _ := marked.Methods[0].Handler(nil, t.Context(), nil, nil); reply != "own" {
+	if reply, _ := instrumented.Methods[0].Handler(nil, t.Context(), nil, nil); reply != "own" {
 		t.Errorf("without interceptors the handler gives %v", reply)
 	}
 	if err := desc.Streams[0].Handler(nil, strayStream{}); err != nil {

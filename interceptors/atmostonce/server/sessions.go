@@ -2,6 +2,7 @@ package server
 
 import (
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,21 +10,21 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// What a server remembers of a session, and for how long.
+// How long a server remembers a session.
 //
 // A session is forgotten only together with a rise of the bound to its creation
-// time, and no session that is created at the bound or before it is ever begun.
-// So what was forgotten is refused for good, whatever any clock says, and that
-// is all that "at most once" rests on. A new server begins with a bound of
-// zero: it has admitted nothing, and what others admitted is bound to their
+// time, and a session that was created at the bound or before it never begins.
+// So what was forgotten is refused for good, whatever any clock says. "At most
+// once" rests on this alone. A new server begins with a bound of zero: it has
+// admitted nothing, and what other servers admitted is bound to their
 // incarnations.
 //
-// The rest is so that no caller in good order is hurt. The bound only ever rises
-// to times that lie horizon or more back by the server's clock at that moment,
-// or pressedHorizon or more while a cap is nearly reached:
+// The rest keeps callers whose clocks are roughly right from being refused. The
+// bound only ever rises to times that lie horizon or more back by the server's
+// clock at that moment, or crowdedHorizon or more while a limit is nearly reached:
 //
 //   - The server's clock is right: sessions of callers up to 36 h behind begin,
-//     and of callers up to 26 h behind while a cap is nearly reached.
+//     and of callers up to 26 h behind while a limit is nearly reached.
 //   - It jumps a day ahead: the bound rises to at most 12 h (2 h) before the
 //     right time. New sessions, even of callers that are hours behind, are
 //     newer, now and when the clock is back.
@@ -32,19 +33,19 @@ import (
 //   - A caller is more than 36 h ahead, or the server as much behind: it is
 //     refused, since its session could not be forgotten for as long as it is
 //     ahead. Nothing is kept of it, so the same session begins once the clocks
-//     are right; for that reason the refusal does not say that the call never
-//     runs. Of a session that is known nothing changes.
-//   - A caller is two days behind: it is refused and told so. The bound rises to
-//     the session that is refused, so that the refusal stays true when the
-//     clock goes back.
+//     are right. So the refusal does not say that the call never runs. Nothing
+//     changes for a session that is known.
+//   - A caller is two days behind: it is refused, and the error says so. The
+//     bound rises to the session that is refused, so that the refusal stays true
+//     when the clock goes back.
 //
-// A session is kept for 24 h after its last call, whatever happens: callers
-// reckon with that. A principal that opens sessions all the time, such as a host
-// that starts a process every 10 s, has so many of them. It would have half as
-// many again if each were kept until its creation lies 36 h back, which is why
-// the sweep does not wait for that when a cap is nearly reached. The bound is one
-// for all principals, not one for each: a copy may come from another address,
-// and would there find a lower bound.
+// A session is kept for 24 h after its last call, whatever happens: callers rely
+// on that. A principal that opens sessions all the time, such as a host that
+// starts a process every 10 s, has 8,640 of them. It would have half as many
+// again if each were kept until its creation lies 36 h back, so the sweep does
+// not wait for that when a limit is nearly reached. All principals have one
+// bound. With a bound for each, a copy that comes from another address could find
+// a lower bound there.
 //
 // Idleness is counted in ticks, not read from a clock: no jump makes a session
 // idle, and time in which the process was stopped does not count.
@@ -56,31 +57,31 @@ const (
 	// forgetAfter is how long a session is idle before it may be forgotten.
 	forgetAfter = uint32(atmostonce.SessionKept / tick)
 	// horizon is how far back by the server's clock a session's creation lies
-	// before the session may be forgotten, and is not begun any more.
+	// before the session may be forgotten, and may not begin any more.
 	horizon = 36 * time.Hour
-	// pressedHorizon takes its place for a principal that has nearly as many
-	// sessions as it may, and for all when the server has.
-	pressedHorizon = 26 * time.Hour
+	// crowdedHorizon takes its place for a principal that has nearly as many
+	// sessions as it may, and for all principals when the server has.
+	crowdedHorizon = 26 * time.Hour
 )
 
 const (
-	// shardCount is high enough that going through one shard of a million
-	// sessions takes some 0.1 ms, for which its calls wait.
+	// shardCount is high enough that sweeping one shard of 100,000 sessions takes
+	// some 0.1 ms, for which its calls wait.
 	shardCount = 256
-	// forgetMost is how many sessions a shard forgets at a time, for the same
-	// reason: the rest have their turn when the shard is gone through again.
+	// forgetMost is how many sessions a sweep of a shard forgets, for the same
+	// reason: the next sweep forgets the rest.
 	forgetMost = 128
-	// sweepShards is how many shards a tick goes through: all in 16 ticks.
+	// sweepShards is how many shards are swept in a tick: all in 16 ticks.
 	sweepShards = 16
 )
 
-// verdict is what admit makes of a call.
-type verdict uint8
+// result is what [sessions.admit] makes of a call.
+type result uint8
 
 const (
-	admitted verdict = iota
+	admitted result = iota
 	duplicate
-	// late: the number lies below all that the session's window knows of.
+	// late: the number lies below all that the session's window remembers.
 	late
 	principalFull
 	serverFull
@@ -92,7 +93,8 @@ const (
 	ahead
 )
 
-// sessions holds all sessions of a server.
+// sessions holds all sessions of a server. Its methods are safe for all
+// goroutines. Locks are taken in this order: sweeping, a shard's, the quota's.
 type sessions struct {
 	seed  maphash.Seed
 	now   func() time.Time // the server's clock
@@ -100,7 +102,7 @@ type sessions struct {
 
 	// bound is in Unix milliseconds: see above. It never falls.
 	bound atomic.Int64
-	// ticks is the time that idleness is counted in.
+	// ticks is the time in which idleness is counted.
 	ticks  atomic.Uint32
 	shards [shardCount]shard
 
@@ -108,70 +110,85 @@ type sessions struct {
 	next     int        // the shard that is swept next
 }
 
-// shard is a part of the sessions. All that is done to a session is done under
-// its shard's lock, in one critical section a call: that is the total order in
-// which one of two copies comes first.
+// shard is a part of the sessions. A call reads and changes its session in one
+// critical section of the shard's lock. That is the total order in which one of
+// two copies comes first.
 type shard struct {
-	table // as all else here guarded by mu
-
-	mu       sync.Mutex
-	windows  []*window // by entry.window-1; nil where free
-	free     []uint32  // values for entry.window
+	mu       sync.Mutex // guards the fields below, and the sessions
+	sessions map[sessionKey]*session
+	// peak is how many sessions the map had at most when it was swept.
+	peak     int
 	admitted uint64
-	_        [24]byte // two cache lines, so that shards do not slow each other
+	_        [32]byte // a cache line, so that shards do not slow each other
+}
+
+// sessionKey finds a session. See [principal.scope].
+type sessionKey struct {
+	id    atmostonce.Session
+	scope principal
+}
+
+// session is what the server remembers of a caller's session.
+type session struct {
+	principal principal
+	highest   uint64  // the highest number that was accepted
+	window    *window // nil while the session is collapsed
+	used      uint32  // the tick of the last call that was admitted
 }
 
 func newSessions(each, all int, now func() time.Time) *sessions {
-	return &sessions{
+	s := &sessions{
 		seed:  maphash.MakeSeed(),
 		now:   now,
-		quota: quota{each: each, all: all, of: make(map[principal]int32)},
+		quota: quota{each: each, all: all, perPrincipal: make(map[principal]int)},
 	}
+	for i := range s.shards {
+		s.shards[i].sessions = make(map[sessionKey]*session)
+	}
+	return s
 }
 
-// admit marks a call's number, unless it must be refused.
-func (s *sessions) admit(p principal, session atmostonce.Session, seq uint64) verdict {
-	hashed := hash(s.seed, session, p)
-	shard := &s.shards[hashed%shardCount]
+// shardOf returns the shard of a session. The seed keeps callers from choosing it.
+func (s *sessions) shardOf(id atmostonce.Session) *shard {
+	return &s.shards[maphash.Bytes(s.seed, id[:])%shardCount]
+}
+
+// admit accepts a call's number, or returns why it is refused.
+func (s *sessions) admit(p principal, id atmostonce.Session, seq uint64) result {
+	key := sessionKey{id, p.scope()}
+	shard := s.shardOf(id)
 	shard.mu.Lock()
-	e := shard.find(hashed, &session, p.scope())
-	if e == nil {
-		// Not deferred: this is the one path of two that is rare.
-		verdict := s.begin(shard, hashed, p, session, seq)
-		shard.mu.Unlock()
-		return verdict
+	defer shard.mu.Unlock()
+	known := shard.sessions[key]
+	if known == nil {
+		return s.begin(shard, key, p, seq)
 	}
-	marked := shard.mark(e, seq)
-	if marked {
-		e.used = s.ticks.Load()
-		shard.admitted++
-	}
-	below := seq < e.highest && e.highest-seq >= atmostonce.WindowSize
-	shard.mu.Unlock()
-	switch {
-	case marked:
-		return admitted
-	case below:
-		return late
-	default:
+	if !known.accept(seq) {
+		if seq < known.highest && known.highest-seq >= atmostonce.WindowSize {
+			return late
+		}
 		return duplicate
 	}
+	known.used = s.ticks.Load()
+	shard.admitted++
+	return admitted
 }
 
-// mark marks a number of a session that is known. Its caller has the lock.
-func (s *shard) mark(e *entry, seq uint64) bool {
-	if e.window == 0 {
-		if seq <= e.highest { // all of which may have been admitted
+// accept accepts a number of the session, and reports whether it was not accepted
+// before. The shard's lock is held.
+func (s *session) accept(seq uint64) bool {
+	if s.window == nil {
+		if seq <= s.highest { // any of these may have been accepted
 			return false
 		}
-		e.window = s.open(e.highest)
+		s.window = newWindow(s.highest)
 	}
-	return s.windows[e.window-1].admit(&e.highest, seq)
+	return s.window.accept(&s.highest, seq)
 }
 
-// begin begins a session with its first call. Its caller has the shard's lock.
-func (s *sessions) begin(shard *shard, hashed uint64, p principal, session atmostonce.Session, seq uint64) verdict {
-	created := session.Created().UnixMilli()
+// begin begins a session with its first call. The shard's lock is held.
+func (s *sessions) begin(shard *shard, key sessionKey, p principal, seq uint64) result {
+	created := key.id.Created().UnixMilli()
 	if created <= s.bound.Load() {
 		return forgotten
 	}
@@ -185,32 +202,25 @@ func (s *sessions) begin(shard *shard, hashed uint64, p principal, session atmos
 	if full := s.quota.take(p); full != admitted {
 		return full
 	}
-	var highest uint64
-	window := shard.open(highest)
-	shard.windows[window-1].admit(&highest, seq)
-	shard.insert(s.seed, hashed, entry{
-		session:   session,
-		principal: p,
-		highest:   highest,
-		used:      s.ticks.Load(),
-		window:    window,
-	})
+	begun := &session{principal: p, used: s.ticks.Load()}
+	begun.accept(seq)
+	shard.sessions[key] = begun
 	shard.admitted++
 	return admitted
 }
 
-// oldest is the creation time up to which sessions are not begun and may be
+// oldest returns the creation time up to which sessions do not begin and may be
 // forgotten.
 func (s *sessions) oldest() int64 { return s.now().Add(-horizon).UnixMilli() }
 
-// mayForget reports whether a session that was created at a time and is idle may
-// be forgotten, when oldest is that of now.
+// mayForget reports whether an idle session that was created at a time may be
+// forgotten. oldest is what [sessions.oldest] returns now.
 func (s *sessions) mayForget(created, oldest int64, p principal) bool {
-	const pressed = int64((horizon - pressedHorizon) / time.Millisecond)
-	return created <= oldest || created <= oldest+pressed && s.quota.pressed(p)
+	const sooner = int64((horizon - crowdedHorizon) / time.Millisecond)
+	return created <= oldest || created <= oldest+sooner && s.quota.nearlyFull(p)
 }
 
-// raise raises the bound to a creation time, if it is not there yet.
+// raise raises the bound to a creation time, unless it is there already.
 func (s *sessions) raise(created int64) {
 	for {
 		bound := s.bound.Load()
@@ -220,31 +230,8 @@ func (s *sessions) raise(created int64) {
 	}
 }
 
-// open makes a window.
-func (s *shard) open(highest uint64) uint32 {
-	w := newWindow(highest)
-	if last := len(s.free) - 1; last >= 0 {
-		at := s.free[last]
-		s.free = s.free[:last]
-		s.windows[at-1] = w
-		return at
-	}
-	s.windows = append(s.windows, w)
-	return uint32(len(s.windows)) //nolint:gosec // at most as many as sessions
-}
-
-// collapse drops a session's window.
-func (s *shard) collapse(e *entry) {
-	s.windows[e.window-1] = nil
-	s.free = append(s.free, e.window)
-	e.window = 0
-	if len(s.free) == len(s.windows) {
-		s.windows, s.free = nil, nil
-	}
-}
-
-// sweep lets ticks pass and goes through some of the shards, one after the
-// other: all of them is in turn within shardCount/sweepShards calls.
+// sweep lets ticks pass and sweeps the next shards. All shards are swept within
+// shardCount/sweepShards calls.
 func (s *sessions) sweep(ticks uint32) {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
@@ -256,45 +243,59 @@ func (s *sessions) sweep(ticks uint32) {
 	}
 }
 
+// sweepShard collapses and forgets sessions of a shard that are idle.
 func (s *sessions) sweepShard(shard *shard, now uint32, oldest int64) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	shard.peak = max(shard.peak, len(shard.sessions))
 	left := forgetMost
-	for i := 0; i < len(shard.places); i++ {
-		e := &shard.places[i]
-		if e.highest == 0 {
-			continue
-		}
-		idle := now - e.used
-		if e.window != 0 && idle >= collapseAfter {
-			shard.collapse(e)
+	for key, known := range shard.sessions {
+		idle := now - known.used
+		if idle >= collapseAfter {
+			known.window = nil
 		}
 		if idle < forgetAfter || left == 0 {
 			continue
 		}
-		created := e.session.Created().UnixMilli()
-		if !s.mayForget(created, oldest, e.principal) {
+		created := key.id.Created().UnixMilli()
+		if !s.mayForget(created, oldest, known.principal) {
 			continue
 		}
-		// First the bound, then the session, both before the lock is let go: a
-		// call that waits for it finds neither the session nor a bound below.
+		// Raise the bound before removing the session, and both under the lock.
+		// Otherwise a waiting call could find no session and a bound that is too
+		// low, and run again.
 		s.raise(created)
-		s.quota.release(e.principal)
-		shard.remove(s.seed, i)
+		s.quota.release(known.principal)
+		delete(shard.sessions, key)
 		left--
-		i-- // what was moved back into the place
 	}
-	shard.shrink(s.seed)
+	shard.shrink()
 }
 
-// count gives how many sessions there are, how many of them are collapsed, and
+// shrink replaces the map when most of its sessions are gone: Go's maps do not
+// shrink. The lock is held.
+func (s *shard) shrink() {
+	const sparse = 4
+	if len(s.sessions)*sparse >= s.peak {
+		return
+	}
+	smaller := make(map[sessionKey]*session, len(s.sessions))
+	maps.Copy(smaller, s.sessions)
+	s.sessions, s.peak = smaller, len(smaller)
+}
+
+// count returns how many sessions there are, how many of them are collapsed, and
 // how many calls were admitted.
 func (s *sessions) count() (all, collapsed int, calls uint64) {
 	for i := range s.shards {
 		shard := &s.shards[i]
 		shard.mu.Lock()
-		all += shard.count
-		collapsed += shard.count - (len(shard.windows) - len(shard.free))
+		all += len(shard.sessions)
+		for _, known := range shard.sessions {
+			if known.window == nil {
+				collapsed++
+			}
+		}
 		calls += shard.admitted
 		shard.mu.Unlock()
 	}

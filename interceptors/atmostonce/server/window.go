@@ -11,13 +11,13 @@ const (
 	wordBits    = 64
 )
 
-// window holds which of a session's recent numbers were admitted: the ring of
-// RFC 6479, in which advancing clears whole words instead of shifting bits. Who
-// has it keeps the session's highest number too, and locks both.
+// window remembers which of a session's recent numbers were accepted. It is the
+// ring of RFC 6479, in which advancing clears whole words instead of shifting
+// bits. The session has its highest number, and its shard the lock of both.
 type window [windowWords]uint64
 
-// newWindow gives a window that continues after a highest number, all numbers up
-// to which count as admitted.
+// newWindow returns a window that continues after a highest number. All numbers
+// up to it count as accepted.
 func newWindow(highest uint64) *window {
 	w := new(window)
 	if highest == 0 {
@@ -31,10 +31,10 @@ func newWindow(highest uint64) *window {
 	return w
 }
 
-// admit marks a number, from 1, and raises the highest. It is false for a number
-// that was marked before, or that lies atmostonce.WindowSize or more below the highest and
-// so may have been.
-func (w *window) admit(highest *uint64, seq uint64) bool {
+// accept accepts a number, from 1, raises the highest, and reports whether the
+// number is new. It is not if it was accepted before, and counts as if it was
+// when it lies WindowSize or more below the highest.
+func (w *window) accept(highest *uint64, seq uint64) bool {
 	word := seq / wordBits
 	switch {
 	case seq > *highest:
@@ -51,8 +51,8 @@ func (w *window) admit(highest *uint64, seq uint64) bool {
 	return true
 }
 
-// advance clears the words after one up to another, all when they are more than
-// the window has.
+// advance clears the words after one up to another. It clears all when they are
+// more than the window has.
 func (w *window) advance(from, to uint64) {
 	if to-from >= windowWords {
 		*w = window{}

@@ -9,11 +9,11 @@ import (
 )
 
 // arrivals admits numbers and says what is wrong with what the window makes of
-// them: the model is the set of all that was admitted, and the highest.
+// them: the model is the set of all that was accepted, and the highest.
 type arrivals struct {
 	window  *window
 	highest uint64
-	floor   uint64 // up to which all counts as admitted
+	floor   uint64 // up to which all counts as accepted
 	seen    map[uint64]struct{}
 }
 
@@ -21,14 +21,14 @@ func newArrivals(highest uint64) *arrivals {
 	return &arrivals{window: newWindow(highest), highest: highest, floor: highest, seen: make(map[uint64]struct{})}
 }
 
-func (a *arrivals) admit(tb testing.TB, seq uint64) {
+func (a *arrivals) accept(tb testing.TB, seq uint64) {
 	tb.Helper()
 	before := a.highest
 	_, again := a.seen[seq]
 	again = again || seq <= a.floor
 	late := before > seq && before-seq >= atmostonce.WindowSize
-	if got, want := a.window.admit(&a.highest, seq), !again && !late; got != want {
-		tb.Fatalf("admit(%d) after a highest of %d = %v; it came before: %v, it is below the window: %v", seq, before, got, again, late)
+	if got, want := a.window.accept(&a.highest, seq), !again && !late; got != want {
+		tb.Fatalf("accept(%d) after a highest of %d = %v; it came before: %v, it is below the window: %v", seq, before, got, again, late)
 	} else if got {
 		a.seen[seq] = struct{}{}
 	}
@@ -37,7 +37,7 @@ func (a *arrivals) admit(tb testing.TB, seq uint64) {
 	}
 }
 
-func TestAWindowAdmitsEachNumberOnceAndNoneBelowIt(t *testing.T) {
+func TestAWindowAcceptsEachNumberOnceAndNoneBelowIt(t *testing.T) {
 	t.Parallel()
 	const top = math.MaxUint64
 	for title, seqs := range map[string][]uint64{
@@ -56,7 +56,7 @@ func TestAWindowAdmitsEachNumberOnceAndNoneBelowIt(t *testing.T) {
 			t.Parallel()
 			a := newArrivals(0)
 			for _, seq := range seqs {
-				a.admit(t, seq)
+				a.accept(t, seq)
 			}
 		})
 	}
@@ -66,32 +66,32 @@ func TestAWindowIsAsWideAsItSays(t *testing.T) {
 	t.Parallel()
 	for _, highest := range []uint64{8192, 8193, 8255, 8256, 100_000, math.MaxUint64 - 1, math.MaxUint64} {
 		a := newArrivals(0)
-		a.admit(t, highest)
+		a.accept(t, highest)
 		for below := uint64(1); below < atmostonce.WindowSize && below < highest; below++ {
-			a.admit(t, highest-below)
+			a.accept(t, highest-below)
 		}
 		if want := int(min(atmostonce.WindowSize, highest)); len(a.seen) != want {
-			t.Errorf("%d of the last %d numbers up to %d were admitted", len(a.seen), want, highest)
+			t.Errorf("%d of the last %d numbers up to %d were accepted", len(a.seen), want, highest)
 		}
 	}
 }
 
-func TestAWindowThatContinuesTakesAllUpToItsHighestForAdmitted(t *testing.T) {
+func TestAWindowThatContinuesTakesAllUpToItsHighestForAccepted(t *testing.T) {
 	t.Parallel()
 	for _, highest := range []uint64{1, 62, 63, 64, 65, 8191, 8192, 8255, 8256, 1 << 40, math.MaxUint64 - 1, math.MaxUint64} {
 		a := newArrivals(highest)
 		for _, above := range []uint64{0, 1, 2, 70, 64, 63, 8191, 8000, 3, 8192 + 70, 8300} {
 			if above <= math.MaxUint64-highest {
-				a.admit(t, highest+above)
+				a.accept(t, highest+above)
 			}
 			if above < highest {
-				a.admit(t, highest-above)
+				a.accept(t, highest-above)
 			}
 		}
 	}
 }
 
-func TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce(t *testing.T) {
+func TestFiveMillionRandomArrivalsAreAcceptedAtMostOnce(t *testing.T) {
 	t.Parallel()
 	const arrivalCount = 5_000_000
 	random := rand.New(rand.NewPCG(6479, 8192))
@@ -122,11 +122,11 @@ func TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce(t *testing.T) {
 		before := highest
 		again := seen[seq/64]>>(seq%64)&1 == 1
 		late := before > seq && before-seq >= atmostonce.WindowSize
-		switch got := w.admit(&highest, seq); {
+		switch got := w.accept(&highest, seq); {
 		case got && again:
-			t.Fatalf("%d was admitted twice", seq)
+			t.Fatalf("%d was accepted twice", seq)
 		case got && late:
-			t.Fatalf("%d was admitted, %d below the highest", seq, before-seq)
+			t.Fatalf("%d was accepted, %d below the highest", seq, before-seq)
 		case !got && !again && !late:
 			t.Fatalf("%d was refused after %d, though it is new and in the window", seq, before)
 		case got:
@@ -135,7 +135,7 @@ func TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce(t *testing.T) {
 		}
 	}
 	if counted < arrivalCount/3 {
-		t.Errorf("only %d of %d were admitted: the arrivals are not what they should be", counted, arrivalCount)
+		t.Errorf("only %d of %d were accepted: the arrivals are not what they should be", counted, arrivalCount)
 	}
 }
 
@@ -155,9 +155,9 @@ func FuzzWindow(f *testing.F) {
 			}
 			switch {
 			case step&0x40 != 0 && by < a.highest:
-				a.admit(t, a.highest-by)
+				a.accept(t, a.highest-by)
 			case step&0x40 == 0 && by <= math.MaxUint64-a.highest && a.highest+by > 0:
-				a.admit(t, a.highest+by)
+				a.accept(t, a.highest+by)
 			}
 		}
 	})

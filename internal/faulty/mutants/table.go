@@ -256,28 +256,28 @@ func server() []mutant {
 		{
 			name:   "the outcome trailer always says refused",
 			breaks: "the trailer says whether the handler ran",
-			edits:  []edit{{pkg: admission, in: "served.end", old: "return atmostonce.OutcomeExecuted", new: "return atmostonce.OutcomeRefused"}},
+			edits:  []edit{{pkg: admission, in: "serverCall.end", old: "return atmostonce.OutcomeExecuted", new: "return atmostonce.OutcomeRefused"}},
 			suites: of(admission, "TestAnErrorReplySaysWhetherTheHandlerRan"),
 		},
 		{
 			name:   "a duplicate is told as refused",
 			breaks: "a copy's refusal does not say that the call never ran",
-			edits:  []edit{{pkg: admission, in: "Server.judge", old: `s.refuse(ctx, atmostonce.DuplicateCall, "",`, new: "s.refuse(ctx, atmostonce.DuplicateCall, atmostonce.OutcomeRefused,"}},
+			edits:  []edit{{pkg: admission, in: "Server.refuseResult", old: `s.refuse(ctx, atmostonce.DuplicateCall, "",`, new: "s.refuse(ctx, atmostonce.DuplicateCall, atmostonce.OutcomeRefused,"}},
 			suites: of(admission, "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
 		},
 		{
 			name:   "a handler starts after its call was told as refused",
 			breaks: "once a call was told as refused, its handler never starts",
 			edits: []edit{{
-				pkg: admission, in: "served.end", old: "s.state.CompareAndSwap(pending, over), s.state.Load() == over:",
-				new: "s.state.Load() != started:",
+				pkg: admission, in: "serverCall.end", old: "c.state.CompareAndSwap(pending, ended), c.state.Load() == ended:",
+				new: "c.state.Load() != started:",
 			}},
-			suites: of(admission, "TestAHandlerDoesNotStartOnceTheCallerWasToldThatItDidNot"),
+			suites: of(admission, "TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot"),
 		},
 		{
 			name:   "a handler starts as often as an interceptor calls it",
 			breaks: "an interceptor of the server cannot run a handler twice",
-			edits:  []edit{{pkg: admission, in: "served.start", old: "if s.state.CompareAndSwap(pending, started) {", new: "if s.state.CompareAndSwap(pending, started) || s.state.Load() == started {"}},
+			edits:  []edit{{pkg: admission, in: "serverCall.start", old: "if c.state.CompareAndSwap(pending, started) {", new: "if c.state.CompareAndSwap(pending, started) || c.state.Load() == started {"}},
 			suites: of(admission, "TestAHandlerStartsOnceHoweverOftenAnInterceptorCallsIt"),
 		},
 		{
@@ -302,13 +302,13 @@ func places() []mutant {
 		{
 			name:   "a request that was refused is told as executed",
 			breaks: "of a stream with one request the method starts when that was read",
-			edits:  []edit{{pkg: admission, in: "Server.markStream", old: "if !desc.ClientStreams {", new: "if false {"}},
+			edits:  []edit{{pkg: admission, in: "Server.instrumentStream", old: "if !desc.ClientStreams {", new: "if false {"}},
 			suites: of(facade, "TestARequestThatIsRefusedBeforeItsMethodRanIsToldSo"),
 		},
 		{
 			name:   "handlers see identities",
 			breaks: "an identity is a secret that no handler passes on",
-			edits:  []edit{{pkg: admission, in: "served.Value", old: "return s.incoming()", new: "return s.Context.Value(key)"}},
+			edits:  []edit{{pkg: admission, in: "serverCall.Value", old: "return c.incoming()", new: "return c.Context.Value(key)"}},
 			suites: of(facade, "TestHandlersAndInterceptorsSeeNoReservedMetadata"),
 		},
 		{
@@ -368,7 +368,7 @@ func sessions() []mutant {
 		{
 			name:   "a session is forgotten within a day near a cap",
 			breaks: "a session is kept for a day after its last call, as callers reckon",
-			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.pressed(e.principal) || left == 0 {"}},
+			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.nearlyFull(known.principal) || left == 0 {"}},
 			suites: of(admission, "TestASessionIsKeptForADayThoughACapIsReached"),
 		},
 		{
@@ -376,10 +376,9 @@ func sessions() []mutant {
 			breaks: "of two copies at the same moment one is admitted",
 			edits: []edit{
 				{
-					pkg: admission, in: "sessions.admit", imports: []string{"runtime"}, old: "marked := shard.mark(e, seq)\n",
-					new: "\tmarked := seq > e.highest\n\tif e.window != 0 {\n\t\ttried, highest := *shard.windows[e.window-1], e.highest\n\t\tmarked = tried.admit(&highest, seq)\n\t}\n" +
-						"\tshard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n" +
-						"\tif e = shard.find(hashed, &session, p.scope()); e == nil {\n\t\tshard.mu.Unlock()\n\t\treturn duplicate\n\t}\n\tshard.mark(e, seq)\n",
+					pkg: admission, in: "sessions.admit", imports: []string{"runtime"}, old: "if !known.accept(seq) {",
+					new: "fresh := seq > known.highest\n\tif known.window != nil {\n\t\ttried, highest := *known.window, known.highest\n\t\tfresh = tried.accept(&highest, seq)\n\t}\n" +
+						"\tshard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n\tknown.accept(seq)\n\tif !fresh {",
 				},
 			},
 			suites: of(admission, "TestOneOfManyCopiesAtTheSameMomentIsAdmitted"),
@@ -393,21 +392,21 @@ func windows() []mutant {
 		{
 			name:   "marking dropped",
 			breaks: "a number that was admitted is not admitted again",
-			edits:  []edit{{pkg: admission, in: "window.admit", old: "*at |= bit", new: ""}},
-			suites: of(admission, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
+			edits:  []edit{{pkg: admission, in: "window.accept", old: "*at |= bit", new: ""}},
+			suites: of(admission, "TestAWindowAcceptsEachNumberOnceAndNoneBelowIt", "TestAnAdmittedCallRunsOnceAndItsCopiesAreRefused"),
 		},
 		{
 			name:   "a number below the window is admitted",
 			breaks: "what is too old to be known is refused",
-			edits:  []edit{{pkg: admission, in: "window.admit", old: "*highest-seq >= atmostonce.WindowSize:", new: "*highest-seq >= 2*atmostonce.WindowSize:"}},
-			suites: of(admission, "TestAWindowAdmitsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAdmittedAtMostOnce"),
+			edits:  []edit{{pkg: admission, in: "window.accept", old: "*highest-seq >= atmostonce.WindowSize:", new: "*highest-seq >= 2*atmostonce.WindowSize:"}},
+			suites: of(admission, "TestAWindowAcceptsEachNumberOnceAndNoneBelowIt", "TestFiveMillionRandomArrivalsAreAcceptedAtMostOnce"),
 		},
 		{
 			name:   "a collapsed session opens an empty window",
 			breaks: "of a session that was collapsed all numbers up to the highest count as admitted",
 			edits: []edit{
 				{pkg: admission, in: "newWindow", old: "if highest == 0 {", new: "if highest >= 0 {"},
-				{pkg: admission, in: "shard.mark", old: "if seq <= e.highest {", new: "if false {"},
+				{pkg: admission, in: "session.accept", old: "if seq <= s.highest {", new: "if false {"},
 			},
 			suites: of(admission, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestWhatWasAdmittedIsNeverAdmittedAgain"),
 		},
@@ -415,7 +414,7 @@ func windows() []mutant {
 			name:   "a collapsed session that is used again forgets its numbers",
 			breaks: "of a session that was collapsed all numbers up to the highest count as admitted, also once it is used again",
 			edits:  []edit{{pkg: admission, in: "newWindow", old: "if highest == 0 {", new: "if highest >= 0 {"}},
-			suites: of(admission, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestAWindowThatContinuesTakesAllUpToItsHighestForAdmitted"),
+			suites: of(admission, "TestAnIdleSessionIsCollapsedToItsHighestNumber", "TestAWindowThatContinuesTakesAllUpToItsHighestForAccepted"),
 		},
 		{
 			name:   "sessions are parted by address",
@@ -426,7 +425,7 @@ func windows() []mutant {
 		{
 			name:   "the cap of a principal off",
 			breaks: "one principal cannot fill the server's memory",
-			edits:  []edit{{pkg: admission, in: "quota.take", old: "int(q.of[p]) >= q.each", new: "int(q.of[p]) > 1<<30"}},
+			edits:  []edit{{pkg: admission, in: "quota.take", old: "q.perPrincipal[p] >= q.each", new: "q.perPrincipal[p] > 1<<30"}},
 			suites: of(admission, "TestTheCapsHold"),
 		},
 	}

@@ -34,7 +34,7 @@ func TestAStreamForWhichGRPCCallsNoInterceptorIsAdmitted(t *testing.T) {
 	}
 	t.Cleanup(guard.Close)
 	ran := 0
-	marked := guard.MarkStarted(&grpc.ServiceDesc{ServiceName: "a.B", Streams: []grpc.StreamDesc{{
+	instrumented := guard.Instrument(&grpc.ServiceDesc{ServiceName: "a.B", Streams: []grpc.StreamDesc{{
 		StreamName: "C", Handler: func(_ any, stream grpc.ServerStream) error {
 			if err := stream.RecvMsg(nil); err != nil {
 				return err
@@ -44,7 +44,7 @@ func TestAStreamForWhichGRPCCallsNoInterceptorIsAdmitted(t *testing.T) {
 		},
 	}}})
 	call := func(md metadata.MD) error {
-		return marked.Streams[0].Handler(nil, incomingStream{ctx: metadata.NewIncomingContext(t.Context(), md)})
+		return instrumented.Streams[0].Handler(nil, incomingStream{ctx: metadata.NewIncomingContext(t.Context(), md)})
 	}
 	identity := atmostonce.Identity{Incarnation: incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1}
 	if err := call(nil); atmostonce.ReasonOf(err) != atmostonce.IdentityRequired || ran != 0 {

@@ -1,0 +1,186 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+)
+
+// The states of a call. It leaves pending once, for one of the others.
+const (
+	pending int32 = iota
+	// started: its handler started.
+	started
+	// ended: the call ended first. The caller reads "refused", so the handler must
+	// not start any more, even if an interceptor's goroutine still waits to call it.
+	ended
+)
+
+// serverCall is a call at the server, and the context that carries it to where its
+// handler starts. Its incoming metadata has no reserved keys: an identity is a
+// secret, which a handler that passes its metadata on must not pass on.
+type serverCall struct {
+	context.Context //nolint:containedctx // it is one, so that a call needs no other
+
+	state atomic.Int32
+	// streamTaken is whether the program may have grpc-go's stream, on which it can
+	// set trailers.
+	streamTaken atomic.Bool
+	// visible is the incoming metadata without reserved keys, once it was read.
+	visible atomic.Pointer[metadata.MD]
+
+	server *Server
+	// entered is whether the interceptor of a unary call was called, or the handler
+	// of a stream with a single request.
+	entered atomic.Bool
+
+	// These are a unary call's: what reads its request, and why that failed; what
+	// runs around its handler; its handler.
+	read        func(any) error
+	unread      error
+	interceptor grpc.UnaryServerInterceptor
+	handler     grpc.UnaryHandler
+}
+
+type (
+	callKey  struct{}
+	drainKey struct{}
+)
+
+// Value implements [context.Context].
+func (c *serverCall) Value(key any) any {
+	switch key {
+	case callKey{}:
+		return c
+	case incomingKey:
+		return c.incoming()
+	case streamKey:
+		c.streamTaken.Store(true)
+	case drainKey{}:
+		var drained <-chan struct{} = c.server.drained // which only receives
+		return drained
+	}
+	return c.Context.Value(key)
+}
+
+// callOf returns the call of a context, nil if it has none.
+func callOf(ctx context.Context) *serverCall {
+	call, _ := ctx.Value(callKey{}).(*serverCall)
+	return call
+}
+
+// DrainOf returns the channel that [Server.Drain] closes, from the context of a
+// handler of that server. It returns nil, on which a receive waits forever, for any
+// other context and for that of a service that is not instrumented.
+func DrainOf(ctx context.Context) <-chan struct{} {
+	drained, _ := ctx.Value(drainKey{}).(<-chan struct{})
+	return drained
+}
+
+// incoming returns the incoming metadata without reserved keys.
+func (c *serverCall) incoming() any {
+	if visible := c.visible.Load(); visible != nil {
+		return *visible
+	}
+	incoming, ok := c.Context.Value(incomingKey).(metadata.MD)
+	if !ok {
+		return nil
+	}
+	visible := atmostonce.WithoutReserved(incoming)
+	c.visible.Store(&visible)
+	return visible
+}
+
+// hasReservedTrailer reports whether the program has set a trailer with a
+// reserved key on grpc-go's stream.
+func (c *serverCall) hasReservedTrailer() bool {
+	if !c.streamTaken.Load() {
+		return false
+	}
+	stream, ok := grpc.ServerTransportStreamFromContext(c.Context).(interface{ Trailer() metadata.MD })
+	return ok && atmostonce.HasReserved(stream.Trailer())
+}
+
+// start is called immediately before the handler. It returns an error if the
+// handler must not start.
+func (c *serverCall) start() error {
+	if c.state.CompareAndSwap(pending, started) {
+		if c.server.config.Started != nil {
+			c.server.config.Started(c.Context)
+		}
+		return nil
+	}
+	if c.state.Load() == ended {
+		return errEnded
+	}
+	return errTwice
+}
+
+// end is called when a call ends with an error. It returns what became of the
+// handler, which does not start from then on.
+func (c *serverCall) end() outcomeTrailer {
+	switch {
+	case c.state.CompareAndSwap(pending, ended), c.state.Load() == ended:
+		return atmostonce.OutcomeRefused
+	default:
+		return atmostonce.OutcomeExecuted
+	}
+}
+
+// decode reads a unary call's request.
+func (c *serverCall) decode(req any) error {
+	c.unread = c.read(req)
+	return c.unread
+}
+
+// invoke runs a unary call's handler.
+func (c *serverCall) invoke(ctx context.Context, req any) (any, error) {
+	if err := c.start(); err != nil {
+		return nil, err
+	}
+	if c.server.config.Handle != nil {
+		return c.server.config.Handle(ctx, req, c.handler)
+	}
+	return c.handler(ctx, req)
+}
+
+// serverStream is a stream whose context carries its call. What the program sets on
+// it has no reserved keys.
+type serverStream struct {
+	grpc.ServerStream
+
+	call serverCall
+}
+
+// Context implements [grpc.ServerStream].
+func (s *serverStream) Context() context.Context { return &s.call }
+
+// SetHeader implements [grpc.ServerStream].
+func (s *serverStream) SetHeader(md metadata.MD) error {
+	return s.ServerStream.SetHeader(atmostonce.WithoutReserved(md))
+}
+
+// SendHeader implements [grpc.ServerStream].
+func (s *serverStream) SendHeader(md metadata.MD) error {
+	return s.ServerStream.SendHeader(atmostonce.WithoutReserved(md))
+}
+
+// SetTrailer implements [grpc.ServerStream].
+func (s *serverStream) SetTrailer(md metadata.MD) {
+	s.ServerStream.SetTrailer(atmostonce.WithoutReserved(md))
+}
+
+var (
+	// errLost is the error of a call whose state an interceptor lost.
+	errLost = status.Error(codes.Internal, "the call's handler was not run: its context does not derive from the one that the call came with; an interceptor replaced it")
+	// errTwice is the error of a second start of one handler.
+	errTwice = refusal(atmostonce.DuplicateCall, "the handler of the call was started before: an interceptor of the server calls it twice")
+	// errEnded is the error of a call that ended before its handler was called.
+	errEnded = status.Error(codes.Canceled, "the call has ended before its handler started")
+)
