@@ -52,7 +52,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	}
 	defer func() { err = errors.Join(err, fleet.stop()) }()
 
-	sender := replay.NewSender(nil)
+	sender := replay.NewSender()
 	defer sender.Close()
 	player := replay.NewPlayer(sender, copies(settings.replayed, addresses))
 	defer player.Close()

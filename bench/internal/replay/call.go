@@ -8,10 +8,10 @@ import (
 // identityKey is the metadata key of a call's identity, as net/http spells it.
 const identityKey = "Onecall-Call"
 
-// Call is a call as it stood on the wire, with its whole request. Nobody changes
-// one.
+// Call is a call as it was on the wire, with its whole request. It is not changed
+// after its creation.
 type Call struct {
-	// Authority is HTTP/2's, often the name that was dialled.
+	// Authority is the :authority of HTTP/2, often the name that was dialled.
 	Authority string
 	// Path is "/package.Service/Method".
 	Path string
@@ -21,5 +21,5 @@ type Call struct {
 	Body []byte
 }
 
-// Identity is the call's identity on the wire, "" if it has none.
+// Identity returns the call's identity on the wire, "" if it has none.
 func (c Call) Identity() string { return strings.Join(c.Header.Values(identityKey), ",") }

@@ -1,4 +1,5 @@
-// Package replay takes calls from the wire and sends them again, with the same
-// headers and the same body, as a retrying proxy or someone who listened would:
-// a [Tap] takes, a [Sender] sends, a [Player] decides which, where and when.
+// Package replay reads calls from the wire and sends copies of them, with the same
+// headers and the same body, as a retrying proxy or an eavesdropper would. A [Tap]
+// reads, a [Sender] sends, and a [Player] decides which calls are copied, to which
+// address and when.
 package replay

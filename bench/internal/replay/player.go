@@ -7,39 +7,39 @@ import (
 	"time"
 )
 
-// Copy is one more sending of a call.
+// Copy is one copy of a call to be sent.
 type Copy struct {
-	// Address is where to.
+	// Address is the host and port to send to.
 	Address string
-	// After is how long after the call was seen; 0 is at once.
+	// After is the delay after the call was seen; 0 is none.
 	After time.Duration
 }
 
-// Played is a copy that was sent, and its result.
+// Played is a copy that was sent, with its result.
 type Played struct {
 	Call   Call
 	Copy   Copy
 	Result Result
 }
 
-// Player sends copies of the calls that it sees. Its methods are safe for all
-// goroutines.
+// Player sends copies of the calls that it sees. Its methods are safe for
+// concurrent use.
 type Player struct {
 	sender *Sender
 	decide func(Call) []Copy
-	ctx    context.Context //nolint:containedctx // a player is a running thing, and this its life
+	ctx    context.Context //nolint:containedctx // Close cancels it; all copies are sent under it
 	cancel context.CancelFunc
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
 	playing int
-	idle    chan struct{} // closed while nothing plays
+	idle    chan struct{} // closed while no copy is pending
 	played  []Played
 }
 
-// NewPlayer gives a player. Decide says what becomes of a call that is seen,
-// often nothing; it is quick and safe for all goroutines, and nil for a player
-// that only plays. Close ends the player; the sender stays its owner's.
+// NewPlayer returns a player. Decide returns the copies to send of a call, often
+// none. It must return quickly and be safe for concurrent use. Close closes the
+// player but not the sender.
 func NewPlayer(sender *Sender, decide func(Call) []Copy) *Player {
 	ctx, cancel := context.WithCancel(context.Background())
 	idle := make(chan struct{})
@@ -47,11 +47,10 @@ func NewPlayer(sender *Sender, decide func(Call) []Copy) *Player {
 	return &Player{sender: sender, decide: decide, ctx: ctx, cancel: cancel, idle: idle}
 }
 
-// See has the copies sent that are decided on. It returns at once.
-func (p *Player) See(call Call) { p.Play(call, p.decide(call)) }
-
-// Play has copies of a call sent. It returns at once.
-func (p *Player) Play(call Call, copies []Copy) {
+// See starts to send the copies of a call that decide returns. It does not wait for
+// their answers.
+func (p *Player) See(call Call) {
+	copies := p.decide(call)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -66,7 +65,7 @@ func (p *Player) Play(call Call, copies []Copy) {
 	}
 }
 
-// play sends one copy.
+// play sends one copy after its delay.
 func (p *Player) play(call Call, one Copy) {
 	timer := time.NewTimer(one.After)
 	defer timer.Stop()
@@ -88,7 +87,7 @@ func (p *Player) play(call Call, one Copy) {
 	}
 }
 
-// Wait waits until all copies of the calls seen so far are answered.
+// Wait waits until no copy is pending.
 func (p *Player) Wait(ctx context.Context) error {
 	p.mu.Lock()
 	idle := p.idle
@@ -101,14 +100,14 @@ func (p *Player) Wait(ctx context.Context) error {
 	}
 }
 
-// Played gives the copies that were sent and answered so far.
+// Played returns the copies that were sent and answered so far.
 func (p *Player) Played() []Played {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.played)
 }
 
-// Close gives up the copies that are not answered yet and waits for their ends.
+// Close cancels the copies that are not answered yet and waits for them to end.
 func (p *Player) Close() {
 	p.cancel()
 	p.mu.Lock()

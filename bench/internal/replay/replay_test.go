@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// counting is plain grpc-go's service; it keeps what it is sent.
+// counting is a service on plain grpc-go that stores the requests it receives.
 type counting struct {
 	testv1.UnimplementedEchoServiceServer
 
@@ -53,7 +53,7 @@ func serve(t *testing.T) (*counting, string) {
 	return service, grpctest.Loopback(t, server)
 }
 
-// tapped gives a client whose calls are observed.
+// tapped returns a client with a tap on its connections.
 func tapped(t *testing.T, address string, observe func(replay.Call)) testv1.EchoServiceClient {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -79,7 +79,7 @@ func tapped(t *testing.T, address string, observe func(replay.Call)) testv1.Echo
 
 func newSender(t *testing.T) *replay.Sender {
 	t.Helper()
-	sender := replay.NewSender(nil)
+	sender := replay.NewSender()
 	t.Cleanup(sender.Close)
 	return sender
 }
@@ -120,7 +120,7 @@ func TestACopyIsTheCallThatWasSent(t *testing.T) {
 	}
 }
 
-func TestAPlayerSendsCopiesWhereAndWhenItWasTold(t *testing.T) {
+func TestAPlayerSendsCopiesToTheirAddressesAfterTheirDelays(t *testing.T) {
 	t.Parallel()
 	first, one := serve(t)
 	second, two := serve(t)
@@ -180,7 +180,7 @@ func TestAClosedPlayerGivesUp(t *testing.T) {
 	}
 }
 
-func TestAnAddressWithoutAServerIsTold(t *testing.T) {
+func TestAnAddressWithoutAServerIsAnError(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -204,7 +204,7 @@ func (w *written) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-func TestATapToldOfNonsenseSaysSoOnceAndPassesOn(t *testing.T) {
+func TestATapReportsNonsenseOnceAndStillWritesIt(t *testing.T) {
 	t.Parallel()
 	below, faults := &written{}, 0
 	tap := replay.Tap(below, func(_ replay.Call, err error) {

@@ -13,16 +13,17 @@ import (
 
 const (
 	frameHeader = 9 // length (3), type, flags, stream (4): RFC 9113, section 4.1
-	// tableSize is as much as any server asks callers to remember of headers.
+	// tableSize is larger than the HPACK table of any server's settings.
 	tableSize = 1 << 20
 	maxFrame  = 1<<24 - 1
 )
 
-// Tap gives a connection on which observe is told of each call that is written
-// whole, before its last bytes leave, so that a copy may overtake it. The error
-// says why the tap cannot read on; then there is no call, and none will follow.
+// Tap returns a connection that calls observe with each call whose request was
+// written completely. It does so before the last bytes leave, so that a copy may
+// arrive first. If the tap cannot parse what is written, it calls observe with an
+// error and without a call, and then not again.
 //
-// The connection is a caller's, fresh, and in plain text. Observe is quick.
+// The connection is a client's, new, and not encrypted. Observe must return quickly.
 func Tap(conn net.Conn, observe func(Call, error)) net.Conn {
 	t := &tap{Conn: conn, observe: observe, calls: make(map[uint32]*Call), preface: len(http2.ClientPreface)}
 	t.framer = http2.NewFramer(nil, &t.unread)
@@ -33,16 +34,16 @@ func Tap(conn net.Conn, observe func(Call, error)) net.Conn {
 	return t
 }
 
-// tap reads what is written. Only Write uses its fields, and HTTP/2's writers
-// are one goroutine a connection.
+// tap parses what is written. Only Write uses its fields, and grpc-go writes to a
+// connection from one goroutine.
 type tap struct {
 	net.Conn
 
 	observe func(Call, error)
-	preface int // what is still to come of it
+	preface int // bytes of the client preface that are still to come
 	unread  bytes.Buffer
 	framer  *http2.Framer
-	calls   map[uint32]*Call // that are not whole yet, by stream
+	calls   map[uint32]*Call // that are not complete yet, by stream
 	failed  bool
 }
 
@@ -71,8 +72,8 @@ func (t *tap) read(data []byte) error {
 	return nil
 }
 
-// whole tells whether data begins with a whole frame, and with all that belongs
-// to it if it is one of headers.
+// whole reports whether data begins with a complete frame. A HEADERS frame is
+// complete with all its CONTINUATION frames.
 func whole(data []byte) bool {
 	for {
 		if len(data) < frameHeader {
