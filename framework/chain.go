@@ -79,8 +79,8 @@ func (c *chain) order(o serveOptions, limits map[string]timeout.Method, rules ma
 // newChain returns the chain of a service, and its guard, which is to be closed.
 func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) (*chain, error) {
 	c := &chain{log: o.log, expose: o.exposeErrors, calls: calls, notify: o.notify}
-	if c.notify != nil && len(o.before.unary) > 0 {
-		o.before = o.before.with(noteContext, noteStreamContext)
+	if c.notify != nil { // an observer gets a context without the identity, and with what authentication put on it
+		o.before = interceptors{}.with(noteContext, noteStreamContext).and(o.before).with(noteContext, noteStreamContext)
 	}
 	c.places = c.order(o, limits, rules)
 	before := c.places[c.index(beforeAdmission)]

@@ -2,6 +2,7 @@ package framework_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,5 +68,26 @@ func TestTheDocumentsErrorsAreThoseThatCallsGet(t *testing.T) {
 		if !got[line] {
 			t.Errorf("the page shows what no call gets:\n%s", line)
 		}
+	}
+}
+
+// TestThePageOfInterceptorsShowsTheChain compares the table of docs/interceptors.md
+// with the places of the code.
+func TestThePageOfInterceptorsShowsTheChain(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/interceptors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(string(page), "\n## ")
+	var shown []string
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, "|"); len(cells) > 1 {
+			shown = append(shown, strings.Trim(cells[1], " *"))
+		}
+	}
+	const header = 2
+	if places := framework.Places(); !slices.Equal(shown[header:], places) {
+		t.Errorf("the page shows %q, the chain is %q", shown[header:], places)
 	}
 }

@@ -6,6 +6,16 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
+// Places returns the names of the places in the chain of a service, the outermost
+// first.
+func Places() []string {
+	var names []string
+	for _, place := range new(chain).order(serveOptions{}, nil, nil) {
+		names = append(names, place.name)
+	}
+	return names
+}
+
 // Policies are those that LoadBalancing's error suggests.
 var Policies = policies
 

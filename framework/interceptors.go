@@ -18,7 +18,12 @@ type interceptors struct {
 
 // with returns the interceptors with one more of each kind inside of them.
 func (i interceptors) with(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) interceptors {
-	return interceptors{unary: append(slices.Clip(i.unary), unary), stream: append(slices.Clip(i.stream), stream)}
+	return i.and(interceptors{unary: []grpc.UnaryServerInterceptor{unary}, stream: []grpc.StreamServerInterceptor{stream}})
+}
+
+// and returns the interceptors with others inside of them.
+func (i interceptors) and(others interceptors) interceptors {
+	return interceptors{unary: slices.Concat(i.unary, others.unary), stream: slices.Concat(i.stream, others.stream)}
 }
 
 // chainUnary returns one interceptor that runs all, the first outermost; nil for

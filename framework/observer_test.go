@@ -40,6 +40,9 @@ func (r *recorder) Observe(ctx context.Context, event framework.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	token, _ := ctx.Value(tokenKey{}).(string)
+	if seen := reservedIn(ctx); len(seen) > 0 {
+		token = "the identity is visible"
+	}
 	r.events = append(r.events, recorded{event, token})
 }
 
