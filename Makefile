@@ -54,6 +54,9 @@ soak: ## Print figures that need a quiet machine: outages of OUTAGE (default 60s
 .PHONY: race
 race: ## Run the tests with the race detector
 	go test -race -parallel $(PARALLEL) $(TESTPKGS)
+ifeq ($(TESTPKGS),./...)
+	cd bench && go test -race ./internal/...
+endif
 
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
