@@ -121,7 +121,7 @@ func start(ctx context.Context, self, as string) (*server, error) {
 	return s, nil
 }
 
-// used gives what the server has used so far.
+// used returns what the server has used so far.
 func (s *server) used() (used usage, err error) {
 	if _, err := s.ask.Write([]byte("\n")); err != nil {
 		return used, err

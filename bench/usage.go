@@ -17,7 +17,7 @@ type usage struct {
 	Mallocs uint64        `json:"mallocs"`
 }
 
-// use gives this process's usage.
+// use returns this process's usage.
 func use() usage {
 	used, err := cputime.Used()
 	if err != nil {

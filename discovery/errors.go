@@ -24,7 +24,7 @@ func (e *InstanceError) Error() string {
 	return fmt.Sprintf("discovery: instance of %s: %s %s", quote.Text(e.Instance.API), e.Field, e.Problem)
 }
 
-// UnknownAPIError says that nobody ever served an API.
+// UnknownAPIError says that an API was never served.
 type UnknownAPIError struct {
 	// API is the name that was asked for.
 	API string
@@ -94,5 +94,5 @@ func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("the registry can't be reached: %s, since %s: %s", e.Registry, e.Since.UTC().Format(time.RFC3339), quote.Line(fmt.Sprint(e.Cause), maxCauseBytes))
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *UnreachableError) Unwrap() error { return e.Cause }

@@ -28,15 +28,15 @@ const (
 	Draining State = "draining"
 )
 
-// Instance is one API served at one address. Instances are values: nobody
-// changes one that others can see.
+// Instance is one API served at one address. Instances are values: one
+// that others can see must not be changed.
 type Instance struct {
 	// API is the bus name, such as "auth".
 	API string
 	// Address is "host:port" as gRPC dials it, with a host that other machines
 	// can reach.
 	Address string
-	// Incarnation tells one process at an address from the next. It is zero
+	// Incarnation distinguishes one process at an address from the next. It is zero
 	// for an instance that another program registered in etcd's own format.
 	Incarnation Incarnation
 	// Service is the full proto name, such as "auth.v1.AuthService".
@@ -57,7 +57,7 @@ type Instance struct {
 	Started time.Time
 }
 
-// Equal tells whether two instances are the same in every field.
+// Equal reports whether two instances are the same in every field.
 func (i Instance) Equal(other any) bool {
 	o, ok := other.(Instance)
 	if !ok || !i.Started.Equal(o.Started) {
@@ -195,10 +195,10 @@ func ParseIncarnation(text string) (Incarnation, error) {
 	return i, nil
 }
 
-// IsZero tells whether there is no incarnation.
+// IsZero reports whether there is no incarnation.
 func (i Incarnation) IsZero() bool { return i == Incarnation{} }
 
-// String gives the text of the incarnation, "" of none.
+// String returns the text of the incarnation, "" of none.
 func (i Incarnation) String() string {
 	if i.IsZero() {
 		return ""

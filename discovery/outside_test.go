@@ -71,7 +71,8 @@ func TestANameThatNoAPIHasIsNotRegistered(t *testing.T) {
 	}
 }
 
-// Whoever writes into a registry picks these texts, and each caller logs them.
+// Any program that writes into a registry chooses these texts, and each caller logs
+// them.
 func TestNothingFromARegistryMakesAnErrorLongOrMultiLine(t *testing.T) {
 	t.Parallel()
 	long := "a\nERROR forged \x1b[31m" + strings.Repeat("x", 200_000)

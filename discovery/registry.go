@@ -1,6 +1,6 @@
 // Package discovery says where the instances of APIs are found.
 //
-// A [Registry] keeps what programs register and tells callers of it. The
+// A [Registry] keeps what programs register and notifies callers of it. The
 // packages below this one implement it: etcd for services, memory for tests;
 // discoverytest is the suite that each of them passes.
 package discovery
@@ -24,8 +24,8 @@ type Registry interface {
 	// registered, such as one without an address, is an *[InstanceError].
 	Register(instances ...Instance) (Registration, error)
 
-	// Watch tells observer what is known of an API: first as soon as anything
-	// is known, a fault included, then at every change. Calls come one at a
+	// Watch notifies observer of what is known of an API: first as soon as anything
+	// is known, an error included, then at every change. Calls come one at a
 	// time, in order, the first perhaps before Watch returns. An observer is
 	// quick. It may call the registry, but not its own stop.
 	//
@@ -33,9 +33,9 @@ type Registry interface {
 	// called more than once.
 	Watch(api string, observer func(Snapshot)) (stop func())
 
-	// Descriptors gives what an instance of a [Snapshot] was registered with
+	// Descriptors returns what an instance of a [Snapshot] was registered with
 	// as its Descriptors. It asks the registry, within ctx. When there are none
-	// it gives "".
+	// it returns "".
 	Descriptors(ctx context.Context, instance Instance) (string, error)
 }
 

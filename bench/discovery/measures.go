@@ -32,7 +32,7 @@ func withEtcd(ctx context.Context, do func(etcd *process) error) error {
 	return errors.Join(do(etcd), etcd.stop())
 }
 
-// list is what a resolver tells, for grpc-go.
+// list is used in place of grpc-go: it keeps what a resolver reports.
 type list struct {
 	grpcresolver.ClientConn
 
@@ -113,7 +113,7 @@ func (b *bench) eventAt(ctx context.Context, endpoint string, size int) error {
 	return writer.stop()
 }
 
-// value is what stands at an instance's key.
+// value is the value of an instance's key.
 func value(address, incarnation, version string) string {
 	return fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":{"incarnation":%q,"service":"bench.v1.BenchService","state":"serving","version":%q,"zone":"a",`+
 		`"started":"2026-01-02T03:04:05.678Z"}}`, address, incarnation, version)

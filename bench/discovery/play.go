@@ -100,7 +100,7 @@ func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoRespon
 	return &testv1.EchoResponse{Text: req.GetText()}, nil
 }
 
-// noting is a registry that says a line when what is registered stands there.
+// noting is a registry that prints a line when instances are registered.
 type noting struct{ discovery.Registry }
 
 func (n noting) Register(instances ...discovery.Instance) (discovery.Registration, error) {
@@ -219,7 +219,7 @@ func playMany(ctx context.Context, endpoint string) error {
 }
 
 // playKnowing is a caller that is connected to an instance of each of them,
-// once a line has told what it held before.
+// after it has printed a line with what it held before.
 func playKnowing(ctx context.Context, endpoint string) error {
 	registry, err := openRegistry(endpoint)
 	if err != nil {

@@ -40,10 +40,10 @@ func (a *announcer) Register(instances ...discovery.Instance) (discovery.Registr
 	return &announced{announcer: a}, a.tell(news{Event: registered, Instances: instances})
 }
 
-// Watch implements [discovery.Registry]: nobody calls from here.
+// Watch implements [discovery.Registry]. It is never used.
 func (*announcer) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
 
-// Descriptors implements [discovery.Registry]: nobody calls from here.
+// Descriptors implements [discovery.Registry]. It is never used.
 func (*announcer) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
 
 func (a *announcer) tell(what news) error {

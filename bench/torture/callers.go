@@ -117,8 +117,8 @@ func (c *callers) issue(ctx context.Context, id string) error {
 	return nil
 }
 
-// count counts an error. A refusal is one whatever its outcome: of a duplicate
-// nobody knows whether the other copy ran.
+// count counts an error. A refusal counts whatever its outcome is: it is unknown
+// whether the other copy of a duplicate ran.
 func (c *callers) count(err error, outcome executionlog.Outcome) {
 	code, reason := status.Code(err), atmostonce.ReasonOf(err)
 	c.mu.Lock()

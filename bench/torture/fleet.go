@@ -61,7 +61,7 @@ func startFleet(ctx context.Context, registry *lateRegistry, addresses []string,
 	return f, nil
 }
 
-// notesOf gives the file of one life of an instance.
+// notesOf returns the file of one life of an instance.
 func notesOf(folder string, instance, life int) string {
 	return filepath.Join(folder, fmt.Sprintf("%d-%d%s", instance, life, notes))
 }
@@ -96,7 +96,7 @@ func (f *fleet) fail(err error) {
 	f.errs = append(f.errs, err)
 }
 
-// stop stops all instances and waits for them. A second stop gives the same.
+// stop stops all instances and waits for them. A second stop returns the same.
 func (f *fleet) stop() error {
 	f.cancel()
 	f.running.Wait()
@@ -105,7 +105,7 @@ func (f *fleet) stop() error {
 	return errors.Join(f.errs...)
 }
 
-// ends gives how many instances were killed and stopped.
+// ends returns how many instances were killed and stopped.
 func (f *fleet) ends() (killed, stopped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -4,8 +4,8 @@
 // again.
 //
 // The instances are processes of their own. Their handlers note each run before
-// they do anything else, callers note what they were told, and the ledger
-// judges. It fails when a call ran twice, when an outcome was false, or when
+// they do anything else, callers record their outcomes, and the execution
+// log compares the two. It fails when a call ran twice, when an outcome was false, or when
 // too many calls were refused.
 package main
 

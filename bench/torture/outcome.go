@@ -5,8 +5,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// outcomeOf gives what the caller of a call that failed was told of whether it
-// ran.
+// outcomeOf returns the outcome of a call that failed.
 func outcomeOf(err error) executionlog.Outcome {
 	switch framework.OutcomeOf(err) {
 	case framework.NotSent:

@@ -104,7 +104,7 @@ func (p *place) forget(ctx context.Context) error {
 	return left.Close(ctx)
 }
 
-// kill kills the process: nobody tells the registry.
+// kill kills the process, without any word to the registry.
 func (p *process) kill() error {
 	if err := p.command.Process.Kill(); err != nil {
 		return err

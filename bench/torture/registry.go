@@ -71,7 +71,7 @@ type watch struct {
 	mu      sync.Mutex // guards the field below
 	pending []lateNewsItem
 
-	// telling is held while the observer is told, and guards stopped.
+	// telling is held while the observer is notified, and guards stopped.
 	telling sync.Mutex
 	stopped bool
 }
@@ -136,7 +136,7 @@ func (w *watch) tell(snapshot discovery.Snapshot) {
 	}
 }
 
-// stop ends the watch: the observer is not told again.
+// stop ends the watch: the observer is not notified again.
 func (w *watch) stop() {
 	w.telling.Lock()
 	defer w.telling.Unlock()

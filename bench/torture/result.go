@@ -74,7 +74,7 @@ func (r result) refusedShare() float64 {
 	return float64(r.refused) / float64(max(r.report.Calls, 1))
 }
 
-// String gives the result as lines.
+// String returns the result as lines.
 func (r result) String() string {
 	var text strings.Builder
 	text.WriteString(r.report.String())

@@ -31,8 +31,8 @@ const (
 	baseDelay, maxDelay = 5 * time.Millisecond, 50 * time.Millisecond
 )
 
-// torture runs the instances, the callers and whoever sends calls again, and
-// judges.
+// torture runs the instances, the callers and the player of copies, and checks the
+// result.
 func torture(ctx context.Context, settings settings) (result result, err error) {
 	folder, err := os.MkdirTemp("", "torture")
 	if err != nil {

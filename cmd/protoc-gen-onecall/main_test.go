@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// generated gives what the plugin makes of a file, by name.
+// generated returns what the plugin makes of a file, by name.
 func generated(t *testing.T, file *descriptorpb.FileDescriptorProto) map[string]string {
 	t.Helper()
 	plugin, err := protogen.Options{}.New(&pluginpb.CodeGeneratorRequest{

@@ -43,7 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) (fromHere, fromElsewhere discover
 	}
 }
 
-// Instance gives an instance of an API at an address, with an incarnation of
+// Instance returns an instance of an API at an address, with an incarnation of
 // its own.
 func Instance(api, address string) discovery.Instance {
 	return discovery.Instance{
@@ -97,7 +97,7 @@ func Watch(tb testing.TB, registry discovery.Registry, api string) *Watched {
 	return w
 }
 
-// Watched is what an observer was told.
+// Watched is what an observer was notified of.
 type Watched struct {
 	// Stop ends the watch.
 	Stop func()
@@ -117,7 +117,7 @@ func (w *Watched) observe(snapshot discovery.Snapshot) {
 	}
 }
 
-// Snapshots gives all that was told so far.
+// Snapshots returns all snapshots so far.
 func (w *Watched) Snapshots() []discovery.Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
-// TestAPutWhoseAnswerIsLostIsRemovedAllTheSame has etcd take a put and say
-// nothing, and the registration closed before anybody knows.
+// TestAPutWhoseAnswerIsLostIsRemovedAllTheSame has etcd accept a put and not
+// answer, and closes the registration meanwhile.
 func TestAPutWhoseAnswerIsLostIsRemovedAllTheSame(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
@@ -325,7 +325,7 @@ func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
 }
 
 // TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten has a stall, too short for
-// the watch to end, meet an API that nobody asks for any more.
+// the watch to end, meet an API that has no observer any more.
 func TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
@@ -345,7 +345,7 @@ func TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten(t *testing.T) {
 	}
 }
 
-// TestAnOutageThatEndedUnwatchedIsForgotten has nobody ask when etcd comes back.
+// TestAnOutageThatEndedUnwatchedIsForgotten has no observer when etcd comes back.
 func TestAnOutageThatEndedUnwatchedIsForgotten(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)

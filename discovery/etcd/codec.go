@@ -15,7 +15,7 @@ import (
 // instance fits in a hundredth of it.
 const maxValueBytes = 64 << 10
 
-// value is what stands at an instance's key. It is the naming format of etcd's
+// value is the value of an instance's key. It is the naming format of etcd's
 // own gRPC resolver (go.etcd.io/etcd/client/v3/naming/endpoints), so that each
 // finds what the other registers; our fields are inside Metadata.
 type value struct {
@@ -35,7 +35,7 @@ type metadata struct {
 	Started     *time.Time      `json:"started,omitempty"`
 }
 
-// encodeInstance gives the value of an instance's key.
+// encodeInstance returns the value of an instance's key.
 func encodeInstance(instance discovery.Instance) ([]byte, error) {
 	meta := metadata{
 		Incarnation: instance.Incarnation.String(),
@@ -124,7 +124,7 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	return nil
 }
 
-// knownValue is what stands at the key that says that an API was ever served.
+// knownValue is the value of the key that marks an API as known.
 type knownValue struct {
 	// Seen is when an instance registered, or said that it is draining, last.
 	Seen time.Time `json:"seen"`
@@ -138,7 +138,7 @@ func encodeKnown(seen time.Time) string {
 	return string(data)
 }
 
-// decodeKnown gives zero for what it can't read.
+// decodeKnown returns zero for what it can't read.
 func decodeKnown(data []byte) time.Time {
 	var read knownValue
 	if json.Unmarshal(data, &read) != nil {

@@ -18,6 +18,6 @@ func ExampleOpen() {
 	if err == nil {
 		defer registry.Close()
 	}
-	fmt.Println(err) // there are no such files here, which is told before anything is done
+	fmt.Println(err) // there are no such files here: an error before anything is done
 	// Output: etcd: Config.CertFile: and KeyFile can't be used: open /etc/onecall/cert.pem: no such file or directory: give a certificate and its key, in PEM
 }

@@ -61,7 +61,7 @@ func untilKeptFor(t *testing.T, registration discovery.Registration, longer time
 	eventually.True(t, "the lease is kept alive", func() bool { return registration.Status().Expires.After(end) })
 }
 
-// live gives how many keys an API has, and how many of them under a lease that
+// live returns how many keys an API has, and how many of them under a lease that
 // lives.
 func live(tb testing.TB, direct *clientv3.Client, api string) (keys, alive int) {
 	tb.Helper()
@@ -80,7 +80,7 @@ func live(tb testing.TB, direct *clientv3.Client, api string) (keys, alive int) 
 	return len(reply.Kvs), alive
 }
 
-// leaseOf gives the lease of an API's only key, 0 when there is none.
+// leaseOf returns the lease of an API's only key, 0 when there is none.
 func leaseOf(t *testing.T, direct *clientv3.Client, namespace, api string) clientv3.LeaseID {
 	t.Helper()
 	for _, kv := range entries(t, direct, namespace, api) {
@@ -132,7 +132,7 @@ func TestEtcdSilentWhenACallerStarts(t *testing.T) {
 			registry := openOn(t, c, 0)
 			watched := discoverytest.Watch(t, registry, "auth")
 			watched.Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
-			other := discoverytest.Watch(t, registry, "billing") // who asks later is told the same
+			other := discoverytest.Watch(t, registry, "billing") // a later observer receives the same
 			other.Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
 			fault.end()
 			watched.Until(t, "an API that nobody served", func(s discovery.Snapshot) bool { return s.Unreachable == nil && !s.Known })
@@ -342,7 +342,7 @@ func TestMembersComeAndGo(t *testing.T) {
 		}
 	}
 
-	// Without a leader nothing can be written, which is told and mended.
+	// Without a leader nothing can be written, which is reported, and ends.
 	c.Member(0).Stop()
 	c.Member(1).Stop()
 	untilError(t, registration, "")

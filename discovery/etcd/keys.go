@@ -19,7 +19,7 @@ const (
 //
 //	<namespace>/apis/<api>/<incarnation>      an instance, under a lease
 //	<namespace>/schemas/<api>/<incarnation>   its API's descriptors, under the same lease
-//	<namespace>/known/<api>                   stands for ever once anybody served the API
+//	<namespace>/known/<api>                   stays for ever once the API was served
 //
 // An instance without an incarnation has its address there.
 type keyspace string
@@ -42,5 +42,5 @@ func (k keyspace) known(api string) string { return k.allKnown() + api }
 
 func (k keyspace) allKnown() string { return string(k) + knownPart }
 
-// knownAPI gives the API that a key of allKnown names.
+// knownAPI returns the API that a key of allKnown names.
 func (k keyspace) knownAPI(key string) string { return strings.TrimPrefix(key, k.allKnown()) }

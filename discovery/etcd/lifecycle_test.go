@@ -17,8 +17,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// nobody is an address where nothing listens.
-const nobody = "http://127.0.0.1:1"
+// unused is an address where nothing listens.
+const unused = "http://127.0.0.1:1"
 
 // silent listens and never says a word.
 func silent(t *testing.T) (endpoint string) {
@@ -33,7 +33,7 @@ func silent(t *testing.T) (endpoint string) {
 
 func TestNothingWaitsForAnEtcdThatIsAway(t *testing.T) {
 	t.Parallel()
-	for name, endpoint := range map[string]string{"nobody listens": nobody, "it accepts and says nothing": silent(t)} {
+	for name, endpoint := range map[string]string{"nobody listens": unused, "it accepts and says nothing": silent(t)} {
 		for _, user := range []string{"", "root"} {
 			t.Run(name+", user "+user, func(t *testing.T) {
 				t.Parallel()

@@ -66,7 +66,7 @@ func (r *registrar) warn(text string, most int, attrs ...any) {
 
 // wait returns when the goroutine has ended. The registry's life must have ended.
 func (r *registrar) wait() {
-	r.mu.Lock() // whoever starts the goroutine has done so, or sees the end of life
+	r.mu.Lock() // a call that starts the goroutine has done so, or sees the end of life
 	started := r.wake != nil
 	r.mu.Unlock()
 	if started {

@@ -1,7 +1,7 @@
 // Package etcd is the registry on etcd.
 //
-// Each instance stands under its API's prefix for as long as its process keeps
-// a lease alive; each API that is asked for is watched once, however many ask.
+// Each instance has a key under its API's prefix for as long as its process keeps a
+// lease alive. Each API that has observers is watched once, however many they are.
 package etcd
 
 import (

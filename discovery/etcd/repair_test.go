@@ -21,8 +21,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/grpctest"
 )
 
-// front stands in front of an etcd and, while it is told to, withholds the events
-// of watches, as a member does that lags, or tells them again.
+// front is a server in front of an etcd. It can withhold the events of watches, as a
+// member does that lags, or send them again.
 type front struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
@@ -107,7 +107,7 @@ func (w *front) Watch(stream pb.Watch_WatchServer) error {
 	}
 }
 
-// newFront gives a front of the shared etcd, a registry that goes through it and
+// newFront returns a front of the shared etcd, a registry that goes through it and
 // one that does not.
 func newFront(t *testing.T) (before *front, through, direct *etcd.Registry) {
 	t.Helper()
@@ -128,7 +128,7 @@ func newFront(t *testing.T) (before *front, through, direct *etcd.Registry) {
 	return before, through, open(t, shared, namespace)
 }
 
-// TestEventsOlderThanWhatIsKnownAreDropped tells every event again after each later
+// TestEventsOlderThanWhatIsKnownAreDropped sends every event again after each later
 // one.
 func TestEventsOlderThanWhatIsKnownAreDropped(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ import (
 	onecall "github.com/onecall-dev/onecall/discovery/resolver"
 )
 
-// fleet gives n instances, at 10.0.0.1 and so on.
+// fleet returns n instances, at 10.0.0.1 and so on.
 func fleet(n int) []discovery.Instance {
 	instances := make([]discovery.Instance, n)
 	for i := range instances {
@@ -29,7 +29,7 @@ func fleet(n int) []discovery.Instance {
 	return instances
 }
 
-// tellOf tells of instances that the registry has.
+// tellOf has the registry report instances.
 func (s *story) tellOf(instances ...discovery.Instance) {
 	s.tell(discovery.Snapshot{API: s.api, Known: true, Instances: instances})
 }
@@ -49,7 +49,7 @@ func (s *story) wantUsed(want ...discovery.Instance) {
 	}
 }
 
-// reach tells of the state of the connection to the endpoint at an index.
+// reach reports the state of the connection to the endpoint at an index.
 func (s *story) reach(index int, states ...connectivity.State) {
 	s.mu.Lock()
 	observer := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])

@@ -1,4 +1,5 @@
-// Package resolver gives grpc-go the instances that a discovery.Registry knows.
+// Package resolver resolves the names of APIs, for grpc-go, to the instances that a
+// discovery.Registry has.
 //
 // It does no I/O, and starts no goroutine except for timers: the registry's watch
 // calls it. So Build and Close return at once in every state of the registry. grpc-go

@@ -16,7 +16,7 @@ import (
 	onecall "github.com/onecall-dev/onecall/discovery/resolver"
 )
 
-// story is a registry that a test tells what to say; it writes down the order
+// story is a registry that reports what a test sets; it writes down the order
 // of events.
 type story struct {
 	resolver.ClientConn // the methods that a resolver must not call are nil

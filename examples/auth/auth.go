@@ -72,7 +72,7 @@ func (s *Server) PromoteToAdmin(ctx context.Context, req *authv1.PromoteToAdminR
 	return &authv1.PromoteToAdminResponse{User: user}, nil
 }
 
-// user gives the account of a username as callers see it.
+// user returns the account of a username as callers see it.
 func (s *Server) user(username string) (*authv1.User, error) {
 	id, err := s.accounts.ID(username)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Server) user(username string) (*authv1.User, error) {
 	return &authv1.User{Id: account.ID, Username: account.Username, Admin: account.Admin}, nil
 }
 
-// coded gives an error of the logic its gRPC code. What was not foreseen goes to
+// coded returns an error of the logic its gRPC code. What was not foreseen goes to
 // the log; callers learn nothing of it.
 func coded(ctx context.Context, err error) error {
 	if errors.Is(err, accounts.ErrNotFound) {

@@ -20,7 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// called serves the API on a fresh store and gives a bus that is ready to call it.
+// called serves the API on a fresh store and returns a bus that is ready to call it.
 func called(t *testing.T) (bus *framework.Bus, store string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "accounts.json")
@@ -57,7 +57,7 @@ func called(t *testing.T) (bus *framework.Bus, store string) {
 	return bus, path
 }
 
-// client gives a client of the API on a fresh store.
+// client returns a client of the API on a fresh store.
 func client(t *testing.T) (client authv1.AuthServiceClient, store string) {
 	t.Helper()
 	bus, path := called(t)

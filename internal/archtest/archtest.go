@@ -30,7 +30,7 @@ const (
 )
 
 // Rule says what packages must not import. Its lists hold import paths; "./"
-// in front stands for this module, "/..." at the end for the package and all
+// in front means this module, "/..." at the end for the package and all
 // below it, "std" for the standard library and "..." for everything.
 type Rule struct {
 	// Name is the rule in a few words.
@@ -214,7 +214,7 @@ type File struct {
 	Imports []string
 }
 
-// Test tells whether the file is part of tests alone.
+// Test reports whether the file is part of tests alone.
 func (f File) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
 
 // Violation is an import that breaks a rule.
@@ -227,7 +227,7 @@ type Violation struct {
 	Rule Rule
 }
 
-// String tells the file, the import, the rule and its reason.
+// String returns the file, the import, the rule and its reason.
 func (v Violation) String() string {
 	return fmt.Sprintf("%s imports %q: %s, because %s", v.File, v.Import, v.Rule.Name, v.Rule.Reason)
 }
@@ -289,7 +289,7 @@ func Files(root string) ([]File, error) {
 	return files, err
 }
 
-// skipFolder gives fs.SkipDir for a folder that is no part of the module.
+// skipFolder returns fs.SkipDir for a folder that is no part of the module.
 func skipFolder(name string) error {
 	base := filepath.Base(name)
 	if base == "testdata" || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") {
@@ -327,7 +327,7 @@ func readFile(root, name string) (File, error) {
 	return file, nil
 }
 
-// forbids tells whether the rule forbids an import of a file. A package's own
+// forbids reports whether the rule forbids an import of a file. A package's own
 // tests may always import it.
 func (r Rule) forbids(file File, imported string) bool {
 	switch {
@@ -346,7 +346,7 @@ func matchAny(patterns []string, importPath string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool { return match(pattern, importPath) })
 }
 
-// match tells whether an import path is one of a pattern's: see [Rule].
+// match reports whether an import path is one of a pattern's: see [Rule].
 func match(pattern, importPath string) bool {
 	switch pattern {
 	case anything:
@@ -364,7 +364,7 @@ func match(pattern, importPath string) bool {
 	return importPath == pattern
 }
 
-// under tells whether an import path is that of tree or of a package below it.
+// under reports whether an import path is that of tree or of a package below it.
 func under(tree, importPath string) bool {
 	return importPath == tree || strings.HasPrefix(importPath, tree+"/")
 }

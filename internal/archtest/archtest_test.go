@@ -11,7 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/archtest"
 )
 
-// root gives the folder of this module.
+// root returns the folder of this module.
 func root(t *testing.T) string {
 	t.Helper()
 	dir, err := os.Getwd()

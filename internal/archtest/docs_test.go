@@ -9,8 +9,8 @@ import (
 )
 
 // TestEverySnippetOfTheDocumentsIsCompiled holds each block of Go in README.md and
-// docs to the module's files: it stands in one of them, which the compiler and
-// most often a test that runs it have seen.
+// docs to the module's files: one of them has the same lines, which are compiled and
+// most often run by a test.
 func TestEverySnippetOfTheDocumentsIsCompiled(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..")
@@ -56,7 +56,7 @@ func TestEverySnippetOfTheDocumentsIsCompiled(t *testing.T) {
 	}
 }
 
-// flush gives lines without what they are indented by.
+// flush returns lines without what they are indented by.
 func flush(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {

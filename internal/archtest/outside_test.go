@@ -103,7 +103,7 @@ func TestAProgramOutsideBuildsWithoutEtcdsServer(t *testing.T) {
 	}
 }
 
-// runGo runs the go command in dir and gives what it prints.
+// runGo runs the go command in dir and returns what it prints.
 func runGo(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", args...)

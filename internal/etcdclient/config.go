@@ -104,7 +104,7 @@ func (c Config) checkEndpoints() *FieldError {
 	return nil
 }
 
-// hostAndPortAlone tells whether that is all that a URL has beside its scheme.
+// hostAndPortAlone reports whether that is all that a URL has beside its scheme.
 func hostAndPortAlone(endpoint *url.URL) bool {
 	port, err := strconv.ParseUint(endpoint.Port(), 10, 16)
 	return err == nil && port > 0 && endpoint.Hostname() != "" && strings.Trim(endpoint.Path, "/") == "" &&

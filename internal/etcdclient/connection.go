@@ -26,8 +26,8 @@ const (
 )
 
 // MaxAnswer is the most bytes that an answer of etcd's may have: it is what a member
-// sends at most for one request of this module, unless somebody has filled etcd with
-// other things.
+// sends at most for one request of this module, unless other programs have filled
+// etcd.
 const MaxAnswer = 32 << 20
 
 var errClosed = errors.New("the connection to etcd is closed")
@@ -37,23 +37,23 @@ var errClosed = errors.New("the connection to etcd is closed")
 // safe for all goroutines.
 type Connection struct {
 	config Config
-	// life ends with whoever owns the connection.
+	// life ends with the connection's owner.
 	life context.Context //nolint:containedctx // a connection is a running thing
 	// making is held by the goroutine that makes the client.
 	making chan struct{}
 	client atomic.Pointer[clientv3.Client]
 }
 
-// New gives a connection that lasts until life ends; its owner then calls
+// New returns a connection that lasts until life ends; its owner then calls
 // Close. config comes from [Config.WithDefaults]. New does no I/O.
 func New(life context.Context, config Config) *Connection {
 	return &Connection{config: config, life: life, making: make(chan struct{}, 1)}
 }
 
-// Life gives the context that the connection was made with.
+// Life returns the context that the connection was made with.
 func (c *Connection) Life() context.Context { return c.life }
 
-// Ready gives the client once it has a connection to a member; when there is
+// Ready returns the client once it has a connection to a member; when there is
 // none, it says why within ctx. etcd's client on its own would wait in
 // silence.
 func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
@@ -81,7 +81,7 @@ func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
 	}
 }
 
-// whyNot gives the reason why a connection is broken: that of a call which
+// whyNot returns the reason why a connection is broken: that of a call which
 // does not wait for it.
 func (c *Connection) whyNot(ctx context.Context, conn *grpc.ClientConn) error {
 	_, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(false))
@@ -100,7 +100,7 @@ func (c *Connection) explain(err error) error {
 	return c.config.explain(err)
 }
 
-// Get gives the client, and makes it if there is none, within ctx.
+// Get returns the client, and makes it if there is none, within ctx.
 func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 	if client := c.client.Load(); client != nil {
 		return client, nil
@@ -115,7 +115,7 @@ func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 		return client, nil
 	}
 	// Asking for a token heeds life and connectTimeout alone, so it must not
-	// hold up whoever has less time. Close waits for this goroutine.
+	// hold up a caller that has less time. Close waits for this goroutine.
 	var client *clientv3.Client
 	made := make(chan error, 1)
 	go func() {
@@ -157,7 +157,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 		TLS:                  c.config.TLS,
 		Username:             c.config.Username,
 		Password:             c.config.Password,
-		Logger:               zap.NewNop(), // what matters is told by those who use it
+		Logger:               zap.NewNop(), // the packages that use it log what matters
 		DialOptions:          options,
 	})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// silent gives a connection to what listens and never says a word. A user
+// silent returns a connection to what listens and never says a word. A user
 // makes etcd's client wait for a token while it is constructed.
 func silent(t *testing.T, user string) (conn *etcdclient.Connection, end context.CancelFunc) {
 	t.Helper()

@@ -28,13 +28,13 @@ func (c Config) securityField() string {
 	}
 }
 
-// hasFiles tells whether any file is set.
+// hasFiles reports whether any file is set.
 func (c Config) hasFiles() bool { return c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" }
 
-// files gives those of the configuration.
+// files returns those of the configuration.
 func (c Config) files() *files { return &files{ca: c.CAFile, cert: c.CertFile, key: c.KeyFile} }
 
-// checkFiles tells which of the files can't be used.
+// checkFiles returns which of the files cannot be used.
 func (c Config) checkFiles() *FieldError {
 	switch {
 	case !c.hasFiles():
@@ -66,7 +66,7 @@ type files struct {
 	lastPool *x509.CertPool
 }
 
-// certificates gives the client's certificate, none when there is no file.
+// certificates returns the client's certificate, none when there is no file.
 func (f *files) certificates() ([]tls.Certificate, error) {
 	if f.cert == "" {
 		return nil, nil
@@ -83,7 +83,7 @@ func (f *files) certificates() ([]tls.Certificate, error) {
 	return f.lastPair, nil
 }
 
-// roots gives whom the client trusts, nil for the system's when there is no
+// roots returns whom the client trusts, nil for the system's when there is no
 // file.
 func (f *files) roots() (*x509.CertPool, error) {
 	if f.ca == "" {

@@ -38,7 +38,7 @@ func Register(path, data string) struct{} {
 	return struct{}{}
 }
 
-// Find gives the comments of a file, nil when none are registered. They must not
+// Find returns the comments of a file, nil when none are registered. They must not
 // be changed. It is safe for all goroutines.
 func Find(path string) *descriptorpb.SourceCodeInfo {
 	registered.mu.Lock()

@@ -84,7 +84,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	return nil, errors.Join(fmt.Errorf("embed: starting etcd: %w", err), server.Close())
 }
 
-// Endpoints gives the URLs for clients.
+// Endpoints returns the URLs for clients.
 func (s *Server) Endpoints() []string {
 	endpoints := make([]string, len(s.etcd.Clients))
 	for i, listener := range s.etcd.Clients {
@@ -97,7 +97,7 @@ func (s *Server) Endpoints() []string {
 // second Close returns what the first returned.
 func (s *Server) Close() error { return s.close() }
 
-// folder gives the folder of the data and what removes it again.
+// folder returns the folder of the data and what removes it again.
 func folder(dir string) (path string, remove func() error, err error) {
 	if dir != "" {
 		return dir, func() error { return nil }, nil
@@ -109,7 +109,7 @@ func folder(dir string) (path string, remove func() error, err error) {
 	return dir, func() error { return os.RemoveAll(dir) }, nil
 }
 
-// etcd gives the server's own configuration.
+// etcd returns the server's own configuration.
 func (c Config) etcd(dir string) (*embed.Config, error) {
 	clients, err := address("Listen", c.Listen)
 	if err != nil {

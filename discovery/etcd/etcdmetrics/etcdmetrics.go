@@ -1,5 +1,5 @@
-// Package etcdmetrics tells an OpenTelemetry meter how a registry on etcd
-// stands. It is a package of its own so that only programs that want metrics
+// Package etcdmetrics reports the state of a registry on etcd to an OpenTelemetry
+// meter. It is a package of its own so that only programs that want metrics
 // have OpenTelemetry in their build.
 package etcdmetrics
 

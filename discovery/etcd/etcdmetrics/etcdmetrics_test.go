@@ -17,7 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// collect gives what a reader reads, by name.
+// collect returns what a reader reads, by name.
 func collect(t *testing.T, reader metric.Reader) map[string]float64 {
 	t.Helper()
 	var all metricdata.ResourceMetrics

@@ -54,7 +54,7 @@ type record struct {
 
 // Open opens the store in a file. A fresh one has the account "admin", whose
 // password is "secret", and accounts for the other usernames, whose passwords
-// nobody knows. Passwords are kept as bcrypt hashes of a cost; 0 is bcrypt's
+// are not known. Passwords are kept as bcrypt hashes of a cost; 0 is bcrypt's
 // default.
 func Open(path string, cost int, others ...string) (*Store, error) {
 	if cost == 0 {
@@ -90,7 +90,7 @@ func private(path string) error {
 	return file.Close()
 }
 
-// fresh gives the content of a new file.
+// fresh returns the content of a new file.
 func (s *Store) fresh(others []string) ([]byte, error) {
 	var records []record
 	for _, username := range append([]string{adminName}, others...) {
@@ -114,7 +114,7 @@ func (s *Store) fresh(others []string) ([]byte, error) {
 	return json.MarshalIndent(records, "", "  ")
 }
 
-// ID gives the primary key of a username.
+// ID returns the primary key of a username.
 func (s *Store) ID(username string) (int64, error) {
 	found, err := s.find(func(r record) bool { return r.Username == username })
 	if errors.Is(err, ErrNotFound) {
@@ -123,13 +123,13 @@ func (s *Store) ID(username string) (int64, error) {
 	return found.ID, err
 }
 
-// Get gives an account.
+// Get returns an account.
 func (s *Store) Get(id int64) (Account, error) {
 	found, err := s.find(func(r record) bool { return r.ID == id })
 	return found.Account, err
 }
 
-// CheckPassword tells whether a username has an account with that password.
+// CheckPassword reports whether a username has an account with that password.
 func (s *Store) CheckPassword(username, password string) (bool, error) {
 	found, err := s.find(func(r record) bool { return r.Username == username })
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -143,7 +143,7 @@ func (s *Store) CheckPassword(username, password string) (bool, error) {
 	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known, nil
 }
 
-// ResetPassword gives an account a new random password, and gives it back.
+// ResetPassword returns an account a new random password, and returns it back.
 func (s *Store) ResetPassword(id int64) (string, error) {
 	password := rand.Text()
 	hash, err := s.hash(password)
@@ -159,7 +159,7 @@ func (s *Store) PromoteToAdmin(id int64) error {
 	return s.change(id, func(r *record) { r.Admin = true })
 }
 
-// find gives the account that is as wanted.
+// find returns the account that is as wanted.
 func (s *Store) find(wanted func(record) bool) (record, error) {
 	content, err := lockedfile.Read(s.path)
 	if err != nil {

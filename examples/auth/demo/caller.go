@@ -290,7 +290,7 @@ func counted(errs []error) map[string]int {
 }
 
 // load is goroutines that call get_user all the time, each until it is refused
-// for want of an instance or told to end.
+// because there is no instance, or because it is to end.
 type load struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -322,7 +322,7 @@ func (c *caller) begin(ctx context.Context) *load {
 	return l
 }
 
-// count counts a call; end says that there is nobody left to call.
+// count counts a call; end says that there is no instance left to call.
 func (l *load) count(err error) (end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -357,7 +357,7 @@ func (l *load) refused(ctx context.Context) {
 	}
 }
 
-// end ends the goroutines and gives the errors of their calls.
+// end ends the goroutines and returns the errors of their calls.
 func (l *load) end() []error {
 	l.stop()
 	l.done.Wait()

@@ -1,6 +1,6 @@
 // Demo runs the main job on real parts: an etcd, two instances of auth and a
-// caller, each a process of its own. It ends non-zero when any step went
-// otherwise than told, and leaves nothing behind.
+// caller, each a process of its own. Its exit code is not zero if a step went
+// wrong, and it leaves nothing behind.
 package main
 
 import (
@@ -97,7 +97,7 @@ func conduct(ctx context.Context) (err error) {
 	return ctx.Err()
 }
 
-// startAuth starts an instance, which logs to a file in dir, and gives its
+// startAuth starts an instance, which logs to a file in dir, and returns its
 // process and what ends it.
 func startAuth(ctx context.Context, service, endpoint, dir string, number int) (process int, end func() error, err error) {
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("auth-%d.log", number)))
@@ -122,8 +122,8 @@ func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// finish ends an instance, if the caller has not, and tells what it logged if it
-// ended otherwise than by the caller's signals.
+// finish ends an instance, if the caller has not. If it ended otherwise than by the
+// caller's signals, the error has what it logged.
 func finish(command *exec.Cmd, log string) error {
 	_ = command.Process.Signal(syscall.SIGTERM) // it may have ended
 	err := command.Wait()

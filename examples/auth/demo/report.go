@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// report tells a person what each step did and what came back.
+// report prints for a person what each step did and what came back.
 type report struct {
 	steps, wrong int
 }
@@ -16,7 +16,7 @@ func (r *report) step(title string) {
 	fmt.Printf("\n%2d  %s\n", r.steps, title)
 }
 
-// tellf tells what came back, and whether it was as it should be.
+// tellf prints what came back, and whether it was right.
 func (r *report) tellf(right bool, format string, args ...any) {
 	mark := "ok   "
 	if !right {

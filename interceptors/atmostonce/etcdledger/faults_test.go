@@ -25,8 +25,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/testlog"
 )
 
-// nobody is an address where nothing listens.
-const nobody = "http://127.0.0.1:1"
+// unused is an address where nothing listens.
+const unused = "http://127.0.0.1:1"
 
 // silent listens and never says a word.
 func silent(t *testing.T) (endpoint string) {
@@ -41,7 +41,7 @@ func silent(t *testing.T) (endpoint string) {
 
 func TestNothingIsFreshWhileEtcdIsAway(t *testing.T) {
 	t.Parallel()
-	for name, endpoint := range map[string]string{"nobody listens": nobody, "it accepts and says nothing": silent(t)} {
+	for name, endpoint := range map[string]string{"nobody listens": unused, "it accepts and says nothing": silent(t)} {
 		for _, user := range []string{"", "root"} {
 			t.Run(name+", user "+user, func(t *testing.T) {
 				t.Parallel()
@@ -95,7 +95,7 @@ func withoutEtcd(t *testing.T, config etcdledger.Config) {
 var keyText = regexp.MustCompile(`[A-Za-z0-9_-]{43}`)
 
 // A call that was taken before etcd went stays taken when it is back, and
-// whatever happens in between nobody is told twice that a call is fresh.
+// whatever happens in between, a call is fresh only once.
 func TestEtcdMayGoAndComeBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -184,8 +184,8 @@ func twice(ctx context.Context, here, elsewhere *etcdledger.Ledger) (fresh, fail
 	return fresh, failed
 }
 
-// losesReplies stands in front of an etcd and answers transactions that were
-// applied with errors.
+// losesReplies is a server in front of an etcd that answers with errors to
+// transactions that were applied.
 type losesReplies struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedLeaseServer

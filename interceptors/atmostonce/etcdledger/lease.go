@@ -32,7 +32,7 @@ func (l *lease) age() time.Duration {
 	return max(time.Since(l.asked), time.Now().Round(0).Sub(l.wall))
 }
 
-// leases gives the lease to put a key under. A key stays for the retention at
+// leases returns the lease to put a key under. A key stays for the retention at
 // least when it is put within share + slack of the asking for its lease.
 type leases struct {
 	// ttl is that of each lease.
@@ -54,7 +54,7 @@ func newLeases(retention, timeout time.Duration) *leases {
 	return l
 }
 
-// get gives a lease that takes keys and counts one for it.
+// get returns a lease that takes keys and counts one for it.
 func (l *leases) get(ctx context.Context, client *clientv3.Client) (*lease, error) {
 	if current := l.usable(); current != nil {
 		return current, nil
@@ -83,7 +83,7 @@ func (l *leases) get(ctx context.Context, client *clientv3.Client) (*lease, erro
 	return next, nil
 }
 
-// usable gives the current lease when it takes one more key.
+// usable returns the current lease when it takes one more key.
 func (l *leases) usable() *lease {
 	current := l.current.Load()
 	if current == nil || current.age() >= l.share || current.keys.Add(1) > keysPerLease {
@@ -94,7 +94,7 @@ func (l *leases) usable() *lease {
 
 var errTooLate = errors.New("it took so long that it may be forgotten too early")
 
-// check tells whether a key that has just been put under a lease stays for the
+// check reports whether a key that has just been put under a lease stays for the
 // retention.
 func (l *leases) check(used *lease) error {
 	if used.age() > l.share+l.slack {

@@ -2,10 +2,10 @@
 // balancer that picks the instance itself.
 //
 // Each call is a key that one transaction creates unless it is there. Keys end
-// with leases that nobody keeps alive. The promise of
-// [github.com/onecall-dev/onecall/interceptors/atmostonce.Ledger] stands as
-// long as etcd keeps what it confirmed: whoever deletes keys, revokes leases
-// or restores a backup makes it forget. Each call waits for etcd, and none
+// with leases that are not kept alive. The promise of
+// [github.com/onecall-dev/onecall/interceptors/atmostonce.Ledger] holds as
+// long as etcd keeps what it confirmed. Deleting keys, revoking leases or
+// restoring a backup makes it forget. Each call waits for etcd, and none
 // runs while etcd is away.
 package etcdledger
 
@@ -23,11 +23,11 @@ import (
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
-// keyPart stands between the namespace and a key.
+// keyPart is between the namespace and a key.
 const keyPart = "/ledger/"
 
 // leaseAttempts is how many leases one Begin tries: more than one is needed
-// only after somebody revoked one.
+// only after another program revoked one.
 const leaseAttempts = 3
 
 // Ledger is an [atmostonce.Ledger] on etcd. Its methods are safe for all
@@ -37,7 +37,7 @@ type Ledger struct {
 	conn   *etcdclient.Connection
 	end    context.CancelFunc
 	leases *leases
-	// failing tells whether the last Begin that asked etcd was in vain.
+	// failing reports whether the last Begin that asked etcd was in vain.
 	failing atomic.Bool
 }
 
@@ -117,8 +117,8 @@ func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) 
 }
 
 // take puts a key unless it is there. Etcd's client sends a transaction again
-// when it gets certain errors, though the first may have been applied; the
-// value, drawn for each take, tells one's own key from that of a copy.
+// when it gets certain errors, though the first may have been applied. The value is
+// new for each take, and so distinguishes its own key from that of a copy.
 func take(ctx context.Context, client *clientv3.Client, key string, lease clientv3.LeaseID) (taken bool, err error) {
 	mine := rand.Text()
 	reply, err := client.Txn(ctx).

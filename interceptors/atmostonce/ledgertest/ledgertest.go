@@ -39,7 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) (here, elsewhere atmostonce.Ledge
 	}
 }
 
-// Key gives the key of a call that nobody else has.
+// Key returns the key of a new call.
 func Key() string {
 	return atmostonce.LedgerKey(atmostonce.Identity{
 		Incarnation: discovery.NewIncarnation(),
@@ -174,7 +174,7 @@ func together(n int, do func(i int)) {
 	all.Wait()
 }
 
-// pick gives one of the two ledgers by turns.
+// pick returns one of the two ledgers by turns.
 func pick(i int, here, elsewhere atmostonce.Ledger) atmostonce.Ledger {
 	if i%2 == 0 {
 		return here

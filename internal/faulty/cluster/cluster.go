@@ -87,10 +87,10 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
-// Member gives one, from 0.
+// Member returns one, from 0.
 func (c *Cluster) Member(i int) *Member { return c.members[i] }
 
-// Leader gives the member that leads.
+// Leader returns the member that leads.
 func (c *Cluster) Leader() *Member {
 	c.tb.Helper()
 	direct := c.Direct()
@@ -111,7 +111,7 @@ func (c *Cluster) Leader() *Member {
 	return nil
 }
 
-// Direct gives a client of etcd's own that no fault is in the way of, until the
+// Direct returns a client of etcd's own that no fault is in the way of, until the
 // test ends.
 func (c *Cluster) Direct() *clientv3.Client {
 	c.tb.Helper()
@@ -162,7 +162,7 @@ func (m *Member) Shutdown() {
 	m.server = nil
 }
 
-// Cut ends the connections to the member, and lets nobody connect.
+// Cut ends the connections to the member, and accepts no other.
 func (m *Member) Cut() { m.proxy.Stop() }
 
 // Heal lets callers connect again after Cut.
@@ -203,7 +203,7 @@ func (m *Member) Freeze() {
 }
 
 // Forget restarts the member with no data, as if from a backup that is older
-// than all that it was told. It is for a cluster of one.
+// than all that was written. It is for a cluster of one.
 func (m *Member) Forget() {
 	m.tb.Helper()
 	m.Stop()

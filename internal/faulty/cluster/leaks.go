@@ -12,10 +12,10 @@ import (
 // they were closed: etcd reads from them with a timeout of 5 s.
 const leaveTime = 15 * time.Second
 
-// Leaks tells which goroutines are left when all tests have ended, for TestMain; it
+// Leaks returns an error with the goroutines that are left when all tests have ended, for TestMain; it
 // waits for those that members leave for some seconds. Those of toxiproxy don't
 // count: of a connection that ends with data on the way it leaves goroutines for
-// ever, in a send to a channel that nobody reads any more.
+// ever, in a send to a channel that is no longer read.
 func Leaks() error { return leaksAfter(leaveTime) }
 
 func leaksAfter(wait time.Duration) error {

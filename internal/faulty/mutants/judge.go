@@ -48,7 +48,7 @@ type judgement struct {
 
 func (j judgement) good() bool { return j.verdict == killed || j.verdict == harmless }
 
-// line tells the judgement of a mutant.
+// line returns the judgement of a mutant as a line.
 func (j judgement) line(m mutant) string {
 	text := fmt.Sprintf("%-8s  %s", j.verdict, m.name)
 	switch {
@@ -62,8 +62,8 @@ func (j judgement) line(m mutant) string {
 	return fmt.Sprintf("%s (%.1f s)", text, j.took.Seconds())
 }
 
-// judgeAll runs the suites as they are and then against each mutant, tells of
-// each, and gives an error unless all are as they should be.
+// judgeAll runs the suites as they are and then against each mutant, prints a line for
+// each, and returns an error unless all are as they should be.
 func judgeAll(ctx context.Context, out io.Writer, root string, all []mutant) (err error) {
 	scratch, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
@@ -164,8 +164,8 @@ func (j judge) mutant(ctx context.Context, m mutant) (judged judgement) {
 	return judged
 }
 
-// compile makes the test binary of a package. That it is a step of its own
-// tells what does not compile from a test that fails.
+// compile makes the test binary of a package. It is a step of its own, so that a
+// mutant that does not compile differs from a test that fails.
 func (j judge) compile(ctx context.Context, pkg, binary string, flags ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildTime)
 	defer cancel()
@@ -214,7 +214,7 @@ func (j judge) run(ctx context.Context, s suite, binary string) (results, error)
 	return ran, nil
 }
 
-// last gives the end of an output.
+// last returns the end of an output.
 func last(said []byte) []byte {
 	const most = 2000
 	return said[max(0, len(said)-most):]

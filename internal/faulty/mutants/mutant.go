@@ -18,7 +18,7 @@ type mutant struct {
 	// suites are the tests of which at least one must fail.
 	suites []suite
 	// harmless says that another layer keeps the promise, so that all of suites
-	// must pass: it is what shows that the layer stands alone.
+	// must pass: it shows that the layer keeps the promise alone.
 	harmless bool
 }
 

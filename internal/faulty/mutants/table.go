@@ -9,15 +9,15 @@ const (
 	facade    = "./framework"
 )
 
-// of gives the suites of one package's tests.
+// of returns the suites of one package's tests.
 func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: tests}} }
 
 // mutants are all that there are.
 func mutants() []mutant {
-	return slices.Concat(binding(), told(), layers(), retries(), server(), places(), sessions(), windows())
+	return slices.Concat(binding(), outcomes(), layers(), retries(), server(), places(), sessions(), windows())
 }
 
-// binding breaks how the caller's half gives identities.
+// binding breaks how the caller's half makes identities.
 func binding() []mutant {
 	return []mutant{
 		{
@@ -67,8 +67,8 @@ func binding() []mutant {
 	}
 }
 
-// told breaks what the caller's half says of a call, and what it lets pass.
-func told() []mutant {
+// outcomes breaks what the caller's half says of a call, and what it lets pass.
+func outcomes() []mutant {
 	return []mutant{
 		{
 			name:   "a broken connection is told as not sent",
@@ -144,7 +144,7 @@ func bufferOn() []edit {
 	return []edit{{pkg: facade, in: "dialOptions", old: "grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),", new: ""}}
 }
 
-// retriesOn has grpc-go retry as a service config tells it.
+// retriesOn has grpc-go retry by a service config.
 func retriesOn() []edit {
 	return append(bufferOn(),
 		edit{pkg: facade, in: "dialOptions", old: "grpc.WithDisableRetry(),", new: ""},
@@ -244,7 +244,7 @@ func retries() []mutant {
 	}
 }
 
-// server breaks admission and what is told of it.
+// server breaks admission and what the server says of it.
 func server() []mutant {
 	return []mutant{
 		{

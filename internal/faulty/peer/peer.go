@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Script gives the steps with which a request is met. It is told the request as
+// Script returns the steps with which a request is met. It receives the request as
 // far as its headers.
 type Script func(Request) []Step
 
@@ -67,7 +67,7 @@ func Serve(listener net.Listener, config Config, script Script) *Peer {
 // Address is where the peer listens.
 func (p *Peer) Address() string { return p.listener.Addr().String() }
 
-// Close ends all connections and scripts and waits for them. It gives what went
+// Close ends all connections and scripts and waits for them. It returns what went
 // wrong with scripts, other than by the ends that callers and scripts made.
 func (p *Peer) Close() error {
 	p.cancel()
@@ -84,7 +84,7 @@ func (p *Peer) Close() error {
 	return errors.Join(p.faults...)
 }
 
-// Requests gives what arrived so far, in the order of arrival.
+// Requests returns what arrived so far, in the order of arrival.
 func (p *Peer) Requests() []Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,7 +95,7 @@ func (p *Peer) Requests() []Request {
 	return requests
 }
 
-// Executed gives how many requests were executed: of the call with that
+// Executed returns how many requests were executed: of the call with that
 // identity if it is not empty, else of all.
 func (p *Peer) Executed(identity string) int {
 	executed := 0
@@ -107,14 +107,14 @@ func (p *Peer) Executed(identity string) int {
 	return executed
 }
 
-// Connections gives how many connections were accepted.
+// Connections returns how many connections were accepted.
 func (p *Peer) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.connections)
 }
 
-// Wait waits until the requests are as wanted, and gives them. Its error says
+// Wait waits until the requests are as wanted, and returns them. Its error says
 // what there was instead when ctx ends.
 func (p *Peer) Wait(ctx context.Context, wanted func([]Request) bool) ([]Request, error) {
 	for {
@@ -153,7 +153,7 @@ func (p *Peer) accept(ctx context.Context) {
 	}
 }
 
-// arrived records a request and gives its number.
+// arrived records a request and returns its number.
 func (p *Peer) arrived(request *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

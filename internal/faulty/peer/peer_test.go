@@ -48,7 +48,7 @@ func inMemory(*testing.T) (net.Listener, func(context.Context, string) (net.Conn
 	return listener, func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
 }
 
-// serve gives a peer and plain grpc-go's client of it.
+// serve returns a peer and plain grpc-go's client of it.
 func serve(t *testing.T, on network, config peer.Config, script peer.Script, options ...grpc.DialOption) (*peer.Peer, testv1.EchoServiceClient) {
 	t.Helper()
 	listener, dial := on(t)

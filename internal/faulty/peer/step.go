@@ -34,10 +34,10 @@ type Stream struct {
 	cancel     context.CancelFunc
 }
 
-// Request gives what has arrived so far.
+// Request returns what has arrived so far.
 func (s *Stream) Request() Request { return s.connection.peer.snapshot(s.request) }
 
-// Connection gives the connection that the request came on.
+// Connection returns the connection that the request came on.
 func (s *Stream) Connection() *Connection { return s.connection }
 
 // run does the steps.
@@ -50,7 +50,7 @@ func (s *Stream) run(ctx context.Context, steps []Step) {
 			return
 		default:
 			s.connection.peer.fault(fmt.Errorf("request %d, step %d: %w", s.Request().Number, i+1, err))
-			_ = Reset(http2.ErrCodeInternal)(ctx, s) // so that nobody waits for the rest
+			_ = Reset(http2.ErrCodeInternal)(ctx, s) // so that the caller does not wait for the rest
 			return
 		}
 	}
