@@ -11,11 +11,11 @@ import (
 
 // InstanceError says why an instance cannot be registered or used.
 type InstanceError struct {
-	// Instance is the one at fault.
+	// Instance is the wrong one.
 	Instance Instance
-	// Field is the name of the field of [Instance] at fault.
+	// Field is the name of its wrong field.
 	Field string
-	// Problem says what is wrong with it and what to give instead.
+	// Problem says what is wrong with it, and what to set instead.
 	Problem string
 }
 
@@ -26,11 +26,11 @@ func (e *InstanceError) Error() string {
 
 // UnknownAPIError says that an API was never served.
 type UnknownAPIError struct {
-	// API is the name that was asked for.
+	// API is the requested name.
 	API string
-	// KnownAPIs are names that the registry does know, sorted.
+	// KnownAPIs are the names that the registry knows, sorted.
 	KnownAPIs []string
-	// Nearest are those of KnownAPIs that may be meant, the nearest first.
+	// Nearest are the most similar ones of KnownAPIs, the nearest first.
 	Nearest []string
 }
 
@@ -47,23 +47,22 @@ func (e *UnknownAPIError) Error() string {
 		}
 		known = fmt.Sprintf("did you mean %s? %s", strings.ReplaceAll(quote.Names(e.Nearest, most), ", ", " or "), known)
 	}
-	return fmt.Sprintf("unknown API %s: nobody ever served it; check its name and that a service of it was started (%s)", quote.Text(e.API), known)
+	return fmt.Sprintf("unknown API %s: it was never served; check its name and that a service of it was started (%s)", quote.Text(e.API), known)
 }
 
-// NoInstanceError says that an API has no instance that takes calls just now.
+// NoInstanceError says that an API has no instance that accepts calls now.
 type NoInstanceError struct {
-	// API is the name that was asked for.
+	// API is the requested name.
 	API string
-	// Draining is how many instances are finishing their last calls.
+	// Draining is how many instances finish their last calls.
 	Draining int
-	// LastSeen is when an instance was last known to be there; zero when that
-	// is not known.
+	// LastSeen is when an instance was last registered; zero if that is not known.
 	LastSeen time.Time
 }
 
 // Error implements error.
 func (e *NoInstanceError) Error() string {
-	problem := "nobody serves it now"
+	problem := "it is not served now"
 	if e.Draining > 0 {
 		problem = fmt.Sprintf("its %d registered instances are draining", e.Draining)
 		if e.Draining == 1 {
@@ -76,16 +75,16 @@ func (e *NoInstanceError) Error() string {
 	return fmt.Sprintf("API %s has no instance: %s; start its service, or wait for it with Ready", quote.Text(e.API), problem)
 }
 
-// maxCauseBytes is the most that an error shows of what a registry says.
+// maxCauseBytes is how many bytes an error shows of a registry's error.
 const maxCauseBytes = 1000
 
-// UnreachableError says that the registry can't be asked.
+// UnreachableError says that the registry cannot be read.
 type UnreachableError struct {
 	// Registry says which registry, such as etcd's endpoints.
 	Registry string
-	// Since is when it was first found so.
+	// Since is when that was first noticed.
 	Since time.Time
-	// Cause is the fault that was met last.
+	// Cause is the last error.
 	Cause error
 }
 

@@ -17,14 +17,14 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// State is what an instance makes of new calls.
+// State says whether an instance accepts new calls.
 type State string
 
 // The states of an instance.
 const (
-	// Serving instances take calls.
+	// Serving instances accept calls.
 	Serving State = "serving"
-	// Draining instances finish the calls they have and want no more.
+	// Draining instances finish the calls in flight and accept no new ones.
 	Draining State = "draining"
 )
 
@@ -49,8 +49,8 @@ type Instance struct {
 	Zone string
 	// Schema is a digest of the API's descriptors; "" when unknown.
 	Schema string
-	// Descriptors are the API's descriptors, compressed, for who registers an
-	// instance; they are no part of a [Snapshot]: see [Registry.Descriptors].
+	// Descriptors are the API's descriptors, compressed. They are set to register an
+	// instance, and are no part of a [Snapshot]: see [Registry.Descriptors].
 	Descriptors string
 	// Started is when the process started, to the millisecond; zero when
 	// unknown.

@@ -208,14 +208,14 @@ func TestASnapshotTellsWhyThereIsNoInstance(t *testing.T) {
 		"an instance says nothing of its state":    {instances: []discovery.Instance{silent}, known: true},
 		"one of two drains":                        {instances: []discovery.Instance{draining, serving}, known: true},
 		"the registry is away, one is still known": {instances: []discovery.Instance{serving}, known: true, unreachable: away},
-		"nobody ever served it": {
-			want: `unknown API "auth": nobody ever served it; check its name and that a service of it was started (the registry knows no API at all: is this the right registry and namespace?)`,
+		"it was never served": {
+			want: `unknown API "auth": it was never served; check its name and that a service of it was started (the registry knows no API at all: is this the right registry and namespace?)`,
 		},
-		"nobody ever served it, but others": {
+		"it was never served, but others": {
 			knownAPIs: []string{"billing", "shop"},
-			want:      `unknown API "auth": nobody ever served it; check its name and that a service of it was started (the registry knows billing, shop)`,
+			want:      `unknown API "auth": it was never served; check its name and that a service of it was started (the registry knows billing, shop)`,
 		},
-		"nobody serves it now": {known: true, want: `API "auth" has no instance: nobody serves it now; start its service, or wait for it with Ready`},
+		"it is not served now": {known: true, want: `API "auth" has no instance: it is not served now; start its service, or wait for it with Ready`},
 		"its one instance drains": {
 			instances: []discovery.Instance{draining}, known: true,
 			want: `API "auth" has no instance: its one registered instance is draining; start its service, or wait for it with Ready`,

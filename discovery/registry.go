@@ -11,51 +11,48 @@ import (
 )
 
 // Registry is where instances are registered and found. Its methods are safe
-// for all goroutines. Register and Watch do no I/O before they return: what the
-// registry itself has to say comes through the [Registration] and the
-// [Snapshot].
+// for all goroutines. Register and Watch do no I/O before they return: the
+// [Registration] and the [Snapshot] report what the registry answers, and its errors.
 //
-// Close is not part of the interface: who opens a registry closes it, after
-// its registrations and watches.
+// Close is not part of the interface: a program closes the registry that it opened,
+// after its registrations and watches.
 type Registry interface {
-	// Register begins to keep instances registered and goes on, through every
-	// fault of the registry, until the registration is closed. The instances
-	// of one process belong in one registration. An instance that cannot be
-	// registered, such as one without an address, is an *[InstanceError].
+	// Register keeps instances registered, through every failure of the registry,
+	// until the registration is closed. Register the instances of one process
+	// together. If an instance cannot be registered, such as one without an address,
+	// the error is an *[InstanceError], and none is registered.
 	Register(instances ...Instance) (Registration, error)
 
-	// Watch notifies observer of what is known of an API: first as soon as anything
-	// is known, an error included, then at every change. Calls come one at a
-	// time, in order, the first perhaps before Watch returns. An observer is
-	// quick. It may call the registry, but not its own stop.
+	// Watch calls notify with what is known of an API: first as soon as anything is
+	// known, an error included, then at every change. Calls come one at a time, in
+	// order, the first perhaps before Watch returns. Notify must return quickly. It
+	// may call the registry, but not its own stop.
 	//
-	// After stop has returned, observer is not called again. Stop may be
-	// called more than once.
-	Watch(api string, observer func(Snapshot)) (stop func())
+	// After stop has returned, notify is not called again. Stop may be called more
+	// than once.
+	Watch(api string, notify func(Snapshot)) (stop func())
 
-	// Descriptors returns what an instance of a [Snapshot] was registered with
-	// as its Descriptors. It asks the registry, within ctx. When there are none
-	// it returns "".
+	// Descriptors returns the descriptors with which an instance of a [Snapshot] was
+	// registered, "" if there are none. It asks the registry, within ctx.
 	Descriptors(ctx context.Context, instance Instance) (string, error)
 }
 
-// Registration is what [Registry.Register] keeps. Its methods are safe for all
+// Registration is the result of [Registry.Register]. Its methods are safe for all
 // goroutines.
 type Registration interface {
 	// Status returns whether the instances are registered now.
 	Status() Status
 
-	// Drain asks callers to send nothing new: the instances stay, as
-	// [Draining], until Close. It returns when the registry has taken it, or
-	// with the reason why not once ctx ends. When nothing was ever sent to the
-	// registry, no caller knows of the instances, and Drain returns nil at once.
+	// Drain asks callers to send no new calls: the instances stay registered, as
+	// [Draining], until Close. It returns when the registry has them so, or, when ctx
+	// ends, why it has not. If nothing was ever sent to the registry, no caller knows
+	// the instances, and Drain returns nil at once.
 	Drain(ctx context.Context) error
 
-	// Close takes the instances out of the registry and ends all work on
-	// them. When ctx ends first it returns the reason; what it could not take
-	// out ends by its lease. When nothing was ever sent to the registry, nothing
-	// is to be taken out, and Close returns nil at once. A second Close waits for
-	// the same.
+	// Close removes the instances from the registry and ends all work on them. If ctx
+	// ends first, it returns the reason; what it could not remove ends with its lease.
+	// If nothing was ever sent to the registry, there is nothing to remove, and Close
+	// returns nil at once. A second Close waits for the same.
 	Close(ctx context.Context) error
 }
 
@@ -78,17 +75,17 @@ func AwaitRegistered(ctx context.Context, registration Registration) error {
 	}
 }
 
-// Status is how a registration stands.
+// Status is the state of a registration.
 type Status struct {
-	// Registered is whether all instances stand in the registry as they should,
-	// as far as this process knows.
+	// Registered says that the registry has all instances, as far as this process
+	// knows.
 	Registered bool
 	// Since is when Registered became what it is.
 	Since time.Time
-	// Expires is when the instances vanish from the registry if it hears no
-	// more of this process; zero when they would not, or do not stand there.
+	// Expires is when the instances vanish from the registry if this process does not
+	// renew them; zero if they would not, or are not registered.
 	Expires time.Time
-	// Err is what keeps the registry from being written; nil when nothing does.
+	// Err is why the registry cannot be written; nil if it can.
 	Err error
 	// Changed is closed at the next change of Registered, or of Err from nil or
 	// to nil.

@@ -11,29 +11,27 @@ import (
 const suggestions = 3
 
 // Snapshot is what a registry knows of one API at one moment. Its slices are
-// shared: nobody changes them.
+// shared and must not be changed.
 type Snapshot struct {
 	// API is the bus name.
 	API string
-	// Instances are sorted by address, one an address: a process that took
-	// over an address replaces the one before it. While the registry is
-	// unreachable they are the last known.
+	// Instances are sorted by address. Each address has one: a later process at an
+	// address replaces the earlier one. While the registry is unreachable they are
+	// the last known.
 	Instances []Instance
-	// Known is whether anybody ever served the API.
+	// Known says that the API was served at some time.
 	Known bool
-	// KnownAPIs are names of APIs that the registry knows, sorted; filled only
-	// when this one is not among them.
+	// KnownAPIs are the names of the known APIs, sorted; empty if this one is known.
 	KnownAPIs []string
-	// LastSeen is, of an API without an instance, when one was last known to
-	// be there; zero when that is not known.
+	// LastSeen is, for an API without an instance, when one was last registered; zero
+	// if that is not known.
 	LastSeen time.Time
-	// Unreachable is why the registry can't be asked just now, else nil.
+	// Unreachable is why the registry cannot be read now, nil if it can.
 	Unreachable *UnreachableError
 }
 
-// Err is what keeps callers of the API from finding an instance: an
-// *[UnreachableError], *[UnknownAPIError] or *[NoInstanceError]; nil when
-// there is an instance that serves.
+// Err returns why callers of the API find no instance: an *[UnreachableError],
+// *[UnknownAPIError] or *[NoInstanceError]; nil if there is an instance that serves.
 func (s Snapshot) Err() error {
 	serving := slices.ContainsFunc(s.Instances, func(i Instance) bool { return i.State != Draining })
 	switch {

@@ -159,13 +159,13 @@ func TestACallThatFindsNoInstanceSaysWhy(t *testing.T) {
 		says     string
 	}
 	for name, test := range map[string]test{
-		"nobody ever served it": {
+		"it was never served": {
 			told{discovery.Snapshot{KnownAPIs: []string{"auth"}}},
 			codes.Unimplemented,
 			func(err error) bool { return errors.As(err, new(*discovery.UnknownAPIError)) },
 			`: unknown API "test.echo"`,
 		},
-		"nobody serves it now": {
+		"it is not served now": {
 			told{discovery.Snapshot{Known: true}},
 			codes.Unavailable,
 			func(err error) bool { return errors.As(err, new(*discovery.NoInstanceError)) },

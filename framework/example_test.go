@@ -211,7 +211,7 @@ func ExampleBus_Ready() {
 	fmt.Println(bus.Ready(ctx, "outh"))
 	// Output:
 	// <nil>
-	// onecall: not ready: unknown API "outh": nobody ever served it; check its name and that a service of it was started (did you mean auth? the registry knows auth)
+	// onecall: not ready: unknown API "outh": it was never served; check its name and that a service of it was started (did you mean auth? the registry knows auth)
 }
 
 func ExampleBus_Close() {

@@ -183,6 +183,11 @@ func ShutdownTimeout(limit time.Duration) ServeOption {
 	})
 }
 
+// StopWithin is the former name of [ShutdownTimeout].
+//
+// Deprecated: use ShutdownTimeout.
+func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit) }
+
 // ServerOptions adds options of grpc-go's server, such as
 // grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
 // service speaks plain text, and logs a warning unless it listens on loopback:

@@ -15,7 +15,7 @@ const (
 	DefaultTTL       = 15 * time.Second
 )
 
-// Config says how to reach etcd and how to use it. Only Endpoints is required.
+// Config says how to connect to etcd and how to use it. Only Endpoints is required.
 type Config struct {
 	// Endpoints are the members' client URLs, such as
 	// "http://10.0.0.1:2379", all http or all https. At least one.
@@ -39,23 +39,23 @@ type Config struct {
 	TLS *tls.Config
 	// Username and Password authenticate to etcd. Both or neither.
 	Username, Password string
-	// Logger gets a line per change of a registration's or a watch's state;
-	// [slog.Default] when nil.
+	// Logger receives a line for each change of the state of a registration or of a
+	// watch; [slog.Default] if it is nil.
 	Logger *slog.Logger
 }
 
 // ConfigError says what is wrong with a [Config].
 type ConfigError struct {
-	// Field is the name of the field at fault.
+	// Field is the name of the wrong field.
 	Field string
-	// Problem says what is wrong with it and what to give instead.
+	// Problem says what is wrong with it, and what to set instead.
 	Problem string
 }
 
 // Error implements error.
 func (e *ConfigError) Error() string { return "etcd: Config." + e.Field + ": " + e.Problem }
 
-// withDefaults checks the configuration and fills in what it leaves out.
+// withDefaults checks the configuration and fills in the defaults.
 func (c Config) withDefaults() (Config, error) {
 	client, wrong := c.client().WithDefaults()
 	if wrong != nil {

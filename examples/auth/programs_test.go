@@ -68,7 +68,7 @@ func TestTheProgramsOfTheREADMERun(t *testing.T) {
 	}
 	watched.UntilAddresses(t)
 	out, err = exec.CommandContext(t.Context(), caller, "-etcd", endpoint).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), `API "auth" has no instance: nobody serves it now`) {
+	if err == nil || !strings.Contains(string(out), `API "auth" has no instance: it is not served now`) {
 		t.Errorf("without a service the caller printed %q (%v)", out, err)
 	}
 }

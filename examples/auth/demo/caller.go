@@ -195,7 +195,7 @@ func (c *caller) deadline(ctx context.Context) {
 }
 
 func (c *caller) unknown(ctx context.Context) {
-	c.step("An API that nobody ever served")
+	c.step("An API that was never served")
 	start := time.Now()
 	_, err := grpc_testing.NewTestServiceClient(c.bus).EmptyCall(ctx, &grpc_testing.Empty{})
 	took := time.Since(start)
@@ -255,7 +255,7 @@ func (c *caller) terminate(ctx context.Context) {
 }
 
 func (c *caller) unserved(ctx context.Context) {
-	c.step("auth, now that nobody serves it")
+	c.step("auth, now that it is not served")
 	start := time.Now()
 	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
 	took := time.Since(start)
