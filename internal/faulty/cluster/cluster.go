@@ -24,22 +24,22 @@ import (
 // startLimit is how long members may take until they answer.
 const startLimit = 30 * time.Second
 
-// Cluster is some members of an etcd. A test uses it from one goroutine.
+// Cluster is an etcd cluster. A test uses it from one goroutine.
 type Cluster struct {
 	tb      testing.TB
 	members []*Member
 }
 
-// Member is one of them.
+// Member is one member of a cluster.
 type Member struct {
 	tb     testing.TB
 	config embed.Config
 	server *embed.Server // nil while it is stopped
 	proxy  *toxiproxy.Proxy
-	cut    bool // by Stop
+	cut    bool // by Stop, until the next Start
 }
 
-// Start starts an etcd of some members, which lasts until the test ends.
+// Start starts a cluster with a number of members. The end of the test stops it.
 func Start(tb testing.TB, members int) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
@@ -78,7 +78,7 @@ func Start(tb testing.TB, members int) *Cluster {
 
 func name(i int) string { return fmt.Sprintf("member%d", i) }
 
-// Endpoints are the members', behind their proxies.
+// Endpoints returns the addresses of the members' proxies.
 func (c *Cluster) Endpoints() []string {
 	endpoints := make([]string, len(c.members))
 	for i, m := range c.members {
@@ -87,10 +87,10 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
-// Member returns one, from 0.
+// Member returns the member with an index, from 0.
 func (c *Cluster) Member(i int) *Member { return c.members[i] }
 
-// Leader returns the member that leads.
+// Leader returns the member that is the leader, and waits until there is one.
 func (c *Cluster) Leader() *Member {
 	c.tb.Helper()
 	direct := c.Direct()
@@ -111,8 +111,8 @@ func (c *Cluster) Leader() *Member {
 	return nil
 }
 
-// Direct returns a client of etcd's own that no fault is in the way of, until the
-// test ends.
+// Direct returns etcd's own client, connected to the members without the proxies. The
+// end of the test closes it.
 func (c *Cluster) Direct() *clientv3.Client {
 	c.tb.Helper()
 	endpoints := make([]string, len(c.members))
@@ -127,7 +127,8 @@ func (c *Cluster) Direct() *clientv3.Client {
 	return client
 }
 
-// Start starts the member, with the data that it had, and lets callers connect.
+// Start starts the member with the data that it had. If Stop stopped it, Start also
+// lets clients connect again.
 func (m *Member) Start() {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -143,15 +144,15 @@ func (m *Member) Start() {
 	}
 }
 
-// Stop cuts callers off and stops the member. Its data stay.
+// Stop cuts the member's connections and stops it. Its data are kept.
 func (m *Member) Stop() {
 	m.Cut()
 	m.cut = true
 	m.Shutdown()
 }
 
-// Shutdown stops the member as its operator does: for up to 7 s it still serves the
-// streams that it has, and takes no new ones. Its data stay.
+// Shutdown stops the member as its operator does: for up to 7 s it still serves its
+// open streams, and accepts no new ones. Its data are kept.
 func (m *Member) Shutdown() {
 	if m.server == nil {
 		return
@@ -162,10 +163,10 @@ func (m *Member) Shutdown() {
 	m.server = nil
 }
 
-// Cut ends the connections to the member, and accepts no other.
+// Cut closes the connections to the member and refuses new ones.
 func (m *Member) Cut() { m.proxy.Stop() }
 
-// Heal lets callers connect again after Cut.
+// Heal lets clients connect again after Cut.
 func (m *Member) Heal() {
 	m.tb.Helper()
 	if err := m.proxy.Start(); err != nil {
@@ -173,10 +174,11 @@ func (m *Member) Heal() {
 	}
 }
 
-// silent is the proxy's fault by which what is sent goes nowhere.
+// silent is the toxic of the proxy that drops all data of one direction.
 const silent = `{"name": "silent", "type": "timeout", "stream": "%s", "toxicity": 1, "attributes": {"timeout": 0}}`
 
-// Silence has the member accept connections and data, and say nothing.
+// Silence drops everything that the member sends. It still accepts connections and
+// data.
 func (m *Member) Silence() {
 	m.tb.Helper()
 	if _, err := m.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(silent, "downstream"))); err != nil {
@@ -184,7 +186,7 @@ func (m *Member) Silence() {
 	}
 }
 
-// Speak ends Silence, and with it the connections that met it.
+// Speak ends Silence and closes the connections that were silent.
 func (m *Member) Speak() {
 	m.tb.Helper()
 	if err := m.proxy.Toxics.RemoveToxic(context.Background(), "silent"); err != nil {
@@ -192,8 +194,8 @@ func (m *Member) Speak() {
 	}
 }
 
-// Freeze has the member accept connections and data, and neither take nor say
-// anything, for good.
+// Freeze drops everything that is sent to and by the member, for good. Connections
+// to it still succeed.
 func (m *Member) Freeze() {
 	m.tb.Helper()
 	m.Silence()
@@ -202,8 +204,8 @@ func (m *Member) Freeze() {
 	}
 }
 
-// Forget restarts the member with no data, as if from a backup that is older
-// than all that was written. It is for a cluster of one.
+// Forget restarts the member without its data, as if from a backup that is older than
+// all of them. It is for a cluster with one member.
 func (m *Member) Forget() {
 	m.tb.Helper()
 	m.Stop()
@@ -213,7 +215,7 @@ func (m *Member) Forget() {
 	m.Start()
 }
 
-// Slow has each answer of the member take a time longer; 0 ends that.
+// Slow delays each answer of the member; 0 ends the delay.
 func (m *Member) Slow(by time.Duration) {
 	m.tb.Helper()
 	var err error

@@ -8,14 +8,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// leaveTime is how long members may take to let their peers' connections go after
-// they were closed: etcd reads from them with a timeout of 5 s.
+// leaveTime is how long closed members may take to close the connections of their
+// peers: etcd reads from those with a timeout of 5 s.
 const leaveTime = 15 * time.Second
 
-// Leaks returns an error with the goroutines that are left when all tests have ended, for TestMain; it
-// waits for those that members leave for some seconds. Those of toxiproxy don't
-// count: of a connection that ends with data on the way it leaves goroutines for
-// ever, in a send to a channel that is no longer read.
+// Leaks returns an error that names the goroutines that remain after all tests, for
+// TestMain. It waits some seconds for those of closed members. It ignores those of
+// toxiproxy: if a connection ends while data are in transit, toxiproxy leaks
+// goroutines that send to a channel without a reader.
 func Leaks() error { return leaksAfter(leaveTime) }
 
 func leaksAfter(wait time.Duration) error {
@@ -30,7 +30,7 @@ func leaksAfter(wait time.Duration) error {
 	}
 }
 
-// Goroutines counts the process's, without toxiproxy's.
+// Goroutines returns the number of the process's goroutines without toxiproxy's.
 func Goroutines() int {
 	stacks := make([]byte, 1<<20)
 	for {

@@ -12,9 +12,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestLeaksTellsOfOursAndNotOfToxiproxys has toxiproxy leave goroutines, and then
-// leaves one of its own.
-func TestLeaksTellsOfOursAndNotOfToxiproxys(t *testing.T) {
+// TestLeaksReportsOursAndIgnoresToxiproxys makes toxiproxy leak goroutines, and then
+// leaks one of its own.
+func TestLeaksReportsOursAndIgnoresToxiproxys(t *testing.T) {
 	chatty, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestLeaksTellsOfOursAndNotOfToxiproxys(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() { <-stop }()
-	if err := leaksAfter(0); err == nil || !strings.Contains(err.Error(), "TestLeaksTellsOfOurs") {
+	if err := leaksAfter(0); err == nil || !strings.Contains(err.Error(), "TestLeaksReportsOurs") {
 		t.Errorf("Leaks = %v, want the goroutine of this test", err)
 	}
 }

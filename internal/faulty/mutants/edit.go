@@ -23,7 +23,7 @@ type edit struct {
 	in string
 	// old is the code to replace, which the declaration has exactly once.
 	old string
-	// new is what replaces it.
+	// new is the code that replaces it.
 	new string
 	// imports are packages that new needs, if its file does not import them.
 	imports []string
@@ -31,7 +31,8 @@ type edit struct {
 	declares string
 }
 
-// staleError is of a mutant whose code is not there, or is there more than once.
+// staleError is the error of a mutant whose code does not exist, or exists more than
+// once.
 type staleError struct {
 	edit    edit
 	problem string
@@ -42,8 +43,8 @@ func (e *staleError) Error() string {
 	return fmt.Sprintf("%s: %s: %s: write the mutant anew", e.edit.pkg, e.edit.in, e.problem)
 }
 
-// sources are the texts of a module's Go files, by path; those that were changed
-// are kept.
+// sources reads a module's Go files, and keeps the text of those that edits changed,
+// by path.
 type sources struct {
 	root    string
 	changed map[string]string

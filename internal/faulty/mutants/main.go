@@ -1,12 +1,12 @@
-// Command mutants proves that the tests of "at most once" notice when a promise
-// is broken: it breaks each, one at a time, and demands that a test fails.
+// Command mutants proves that the tests of "at most once" detect broken promises. It
+// breaks one promise at a time and requires that a test fails.
 //
 //	go run ./internal/faulty/mutants [-run pattern]
 //
-// It runs at the module's root and changes nothing there: what is mutated is
-// handed to the go command as an overlay. It prints a line for each mutant, and
-// fails when one survived, did not compile, or is of code that is no longer
-// there.
+// It runs at the module's root and changes no file there: the go command reads the
+// mutated files through an overlay. It prints a line for each mutant. It fails if a
+// mutant survived, did not compile, or is stale because the code that it replaces is
+// no longer there.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	pattern := flag.String("run", "", "judge only the mutants whose names match this regular expression")
+	pattern := flag.String("run", "", "run only the mutants whose names match this regular expression")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -50,5 +50,5 @@ func run(ctx context.Context, pattern string) error {
 	if err != nil {
 		return err
 	}
-	return judgeAll(ctx, os.Stdout, root, chosen)
+	return checkAll(ctx, os.Stdout, root, chosen)
 }

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// mutant is a change that breaks a promise.
+// mutant is a change of the code that breaks a promise.
 type mutant struct {
 	name string
 	// breaks is the promise, in one sentence.
@@ -17,19 +17,19 @@ type mutant struct {
 	edits  []edit
 	// suites are the tests of which at least one must fail.
 	suites []suite
-	// harmless says that another layer keeps the promise, so that all of suites
-	// must pass: it shows that the layer keeps the promise alone.
+	// harmless is true if another layer keeps the promise, so that all suites must
+	// pass. It proves that this layer alone is enough.
 	harmless bool
 }
 
-// suite is tests of one package.
+// suite is a list of tests of one package.
 type suite struct {
 	pkg   string // from the module's root, as the go command takes it
 	tests []string
 }
 
-// overlay writes the mutated files into a folder, and returns the name of the
-// file that names them to the go command.
+// overlay writes the mutated files into a folder, and returns the path of the overlay
+// file for the go command.
 func (m mutant) overlay(root, folder string) (string, error) {
 	code := sources{root: root, changed: make(map[string]string)}
 	for _, e := range m.edits {

@@ -9,15 +9,15 @@ const (
 	facade    = "./framework"
 )
 
-// of returns the suites of one package's tests.
+// of returns the suite of one package's tests.
 func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: tests}} }
 
-// mutants are all that there are.
+// mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), outcomes(), layers(), retries(), server(), places(), sessions(), windows())
+	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows())
 }
 
-// binding breaks how the caller's half makes identities.
+// binding breaks how the caller's half assigns identities.
 func binding() []mutant {
 	return []mutant{
 		{
@@ -67,8 +67,8 @@ func binding() []mutant {
 	}
 }
 
-// outcomes breaks what the caller's half says of a call, and what it lets pass.
-func outcomes() []mutant {
+// reported breaks the outcomes that the caller's half reports, and what it accepts.
+func reported() []mutant {
 	return []mutant{
 		{
 			name:   "a broken connection is told as not sent",
@@ -134,17 +134,17 @@ func guardOff() []edit {
 	}
 }
 
-// detectorOff lets retries of an interceptor pass.
+// detectorOff accepts retries of an interceptor.
 func detectorOff() []edit {
 	return []edit{{pkg: client, in: "prepare", old: "&& attempt.mayBind() {", new: "&& attempt.mayBind() && false {"}}
 }
 
-// bufferOn lets grpc-go keep a request, so that it can send it again by itself.
+// bufferOn lets grpc-go buffer a request, so that it can send it again by itself.
 func bufferOn() []edit {
 	return []edit{{pkg: facade, in: "dialOptions", old: "grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),", new: ""}}
 }
 
-// retriesOn has grpc-go retry by a service config.
+// retriesOn makes grpc-go retry by a policy of the service config.
 func retriesOn() []edit {
 	return append(bufferOn(),
 		edit{pkg: facade, in: "dialOptions", old: "grpc.WithDisableRetry(),", new: ""},
@@ -157,8 +157,9 @@ func retriesOn() []edit {
 		})
 }
 
-// layers take away what keeps grpc-go and others from sending a call again: the
-// guard alone is enough, and without it and another none is.
+// layers remove the layers that keep grpc-go and others from sending a call again. The
+// pick guard alone is enough. Without the guard, one more layer that is off breaks the
+// promise.
 func layers() []mutant {
 	const sentOnce = "TestACallIsSentOnceWhateverThePeerSays"
 	return []mutant{
@@ -244,7 +245,7 @@ func retries() []mutant {
 	}
 }
 
-// server breaks admission and what the server says of it.
+// server breaks admission and what the server reports of it.
 func server() []mutant {
 	return []mutant{
 		{
@@ -289,8 +290,7 @@ func server() []mutant {
 	}
 }
 
-// places breaks what runs before admission and after it, and what programs see of
-// the metadata.
+// places breaks what runs before and after admission, and which metadata programs see.
 func places() []mutant {
 	return []mutant{
 		{
@@ -386,7 +386,8 @@ func sessions() []mutant {
 	}
 }
 
-// windows breaks what the server remembers of a session's numbers, and of whom.
+// windows breaks what the server remembers of a session's numbers, and of its
+// principal.
 func windows() []mutant {
 	return []mutant{
 		{

@@ -15,21 +15,21 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// errEnded is what steps meet on a connection that is no more.
+// errEnded is the error of steps on a connection that has ended.
 var errEnded = errors.New("peer: the connection has ended")
 
-// Connection is one of a peer's. Its methods are safe for all goroutines.
+// Connection is a connection of a peer. Its methods are safe for concurrent use.
 type Connection struct {
 	peer   *Peer
 	conn   net.Conn
 	number int
 
-	// streams are the open ones; only serve's goroutine uses it.
+	// streams are the open streams. Only the goroutine of serve uses the map.
 	streams map[uint32]*Stream
 
-	// mu guards the fields below. It may be held when the peer's is taken.
+	// mu guards the fields below. The peer's lock may be taken under it.
 	mu     sync.Mutex
-	framer *http2.Framer // guarded for writing only: serve alone reads
+	framer *http2.Framer // guarded for writing only: only serve reads
 	block  bytes.Buffer
 	packer *hpack.Encoder
 }
@@ -41,20 +41,20 @@ func newConnection(p *Peer, conn net.Conn) *Connection {
 	return c
 }
 
-// Number counts the peer's connections, from 1.
+// Number returns the number of the connection at its peer, from 1.
 func (c *Connection) Number() int { return c.number }
 
-// GoAway says GOAWAY. Streams above last count as not processed.
+// GoAway sends GOAWAY. Streams above last count as not processed.
 func (c *Connection) GoAway(last uint32, code http2.ErrCode) error {
 	return c.write(func(framer *http2.Framer) error { return framer.WriteGoAway(last, code, nil) })
 }
 
-// Close closes the connection. What was written still arrives, unless there is
-// something unread.
+// Close closes the connection. What was written still arrives, unless some of what
+// arrived is unread.
 func (c *Connection) Close() { _ = c.conn.Close() }
 
-// Abort resets a TCP connection: what is under way is lost on both sides. Any
-// other is closed.
+// Abort resets a TCP connection: data in transit is lost in both directions. A
+// connection of another kind is closed.
 func (c *Connection) Abort() {
 	if tcp, ok := c.conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only when it is closed
@@ -62,7 +62,7 @@ func (c *Connection) Abort() {
 	c.Close()
 }
 
-// write writes frames, none of another's between them.
+// write writes frames without frames of other goroutines between them.
 func (c *Connection) write(frames func(*http2.Framer) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +72,7 @@ func (c *Connection) write(frames func(*http2.Framer) error) error {
 	return nil
 }
 
-// writeHeaders writes a block of headers, given as names and values by turns.
+// writeHeaders writes a block of headers. Fields alternates names and values.
 func (c *Connection) writeHeaders(stream uint32, end bool, fields ...string) error {
 	return c.write(func(framer *http2.Framer) error {
 		c.block.Reset()
@@ -94,7 +94,7 @@ func (c *Connection) serve(ctx context.Context) {
 	defer c.Close()
 	if err := c.greet(); err != nil {
 		if !errors.Is(err, errEnded) {
-			c.peer.fault(fmt.Errorf("connection %d: %w", c.number, err))
+			c.peer.fail(fmt.Errorf("connection %d: %w", c.number, err))
 		}
 		return
 	}
@@ -109,7 +109,7 @@ func (c *Connection) serve(ctx context.Context) {
 	}
 }
 
-// greet does what comes before the first frame of the caller's.
+// greet does what precedes the client's first frame.
 func (c *Connection) greet() error {
 	if c.peer.config.Accepted != nil {
 		if err := c.peer.config.Accepted(c); err != nil {
@@ -124,7 +124,7 @@ func (c *Connection) greet() error {
 		return errors.Join(errEnded, err)
 	}
 	if string(preface) != http2.ClientPreface {
-		return fmt.Errorf("the caller speaks no HTTP/2: it began with %q", preface)
+		return fmt.Errorf("the client does not speak HTTP/2: it began with %q", preface)
 	}
 	if c.peer.config.Greeted == nil {
 		return nil
@@ -132,7 +132,7 @@ func (c *Connection) greet() error {
 	return c.peer.config.Greeted(c)
 }
 
-// take acts on one frame.
+// take handles one frame.
 func (c *Connection) take(ctx context.Context, frame http2.Frame) error {
 	switch frame := frame.(type) {
 	case *http2.SettingsFrame:
@@ -157,13 +157,13 @@ func (c *Connection) take(ctx context.Context, frame http2.Frame) error {
 	return nil
 }
 
-// healthWatch is the path of gRPC's health service, which a peer does not have:
-// it answers so, and such requests are no part of what arrived.
+// healthWatch is a path of gRPC's health service. A peer answers that it does not
+// have the service, and does not record such requests.
 const healthWatch = "/grpc.health.v1.Health/Watch"
 
-// begin begins a stream and its script.
+// begin starts a stream and its script.
 func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
-	if _, ok := c.streams[frame.StreamID]; ok { // trailers, which gRPC's callers have none of
+	if _, ok := c.streams[frame.StreamID]; ok { // trailers, which gRPC clients do not send
 		return
 	}
 	request := &Request{Connection: c.number, Stream: frame.StreamID, Path: frame.PseudoValue("path"), Metadata: metadata.MD{}, Whole: frame.StreamEnded()}
@@ -189,7 +189,7 @@ func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
 	})
 }
 
-// data takes a piece of a request, and lets the caller send as much again.
+// data adds a piece of a request, and opens the flow control windows by its length.
 func (c *Connection) data(frame *http2.DataFrame) error {
 	if found, ok := c.streams[frame.StreamID]; ok {
 		c.peer.change(func() {

@@ -11,36 +11,35 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Script returns the steps with which a request is met. It receives the request as
-// far as its headers.
+// Script returns the steps that answer a request, of which only the headers have
+// arrived.
 type Script func(Request) []Step
 
-// Always meets each request with the same steps.
+// Always answers each request with the same steps.
 func Always(steps ...Step) Script {
 	return func(Request) []Step { return steps }
 }
 
-// InTurn meets the first request with the first steps, and so on; the last
-// steps are those of all further requests.
+// InTurn answers the first request with the first steps, and so on. The last steps
+// also answer all further requests.
 func InTurn(turns ...[]Step) Script {
 	return func(request Request) []Step { return turns[min(request.Number, len(turns))-1] }
 }
 
-// Config is how a peer greets connections. Its zero value does it as gRPC
+// Config is what a peer does with new connections. Its zero value does what gRPC
 // servers do.
 type Config struct {
-	// Accepted is run with each connection before anything is read or
-	// written; nil does nothing.
+	// Accepted is called with each connection before anything is read or written;
+	// nil does nothing.
 	Accepted func(*Connection) error
-	// Settings are those of the peer's first frame; none are HTTP/2's.
+	// Settings are those of the peer's first frame; none are HTTP/2's defaults.
 	Settings []http2.Setting
-	// Greeted is run with each connection once the first frame was written and
-	// the caller's preface read, so before a request can arrive; nil does
-	// nothing.
+	// Greeted is called with each connection after the first frame was written and
+	// the client's preface was read, so before a request can arrive; nil does nothing.
 	Greeted func(*Connection) error
 }
 
-// Peer is a scripted server. Its methods are safe for all goroutines.
+// Peer is a scripted server. Its methods are safe for concurrent use.
 type Peer struct {
 	listener net.Listener
 	script   Script
@@ -48,15 +47,15 @@ type Peer struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	// mu guards the fields below. It is the innermost lock.
+	// mu guards the fields below. No other lock is taken under it.
 	mu          sync.Mutex
 	requests    []*Request
 	connections []*Connection
-	faults      []error
-	changed     chan struct{} // closed, and made anew, when one of them changes
+	errs        []error
+	changed     chan struct{} // closed and replaced at each change of the others
 }
 
-// Serve begins to serve a listener by a script. Close ends it.
+// Serve starts a peer that serves a listener by a script. Close stops it.
 func Serve(listener net.Listener, config Config, script Script) *Peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Peer{listener: listener, script: script, config: config, cancel: cancel, changed: make(chan struct{})}
@@ -64,11 +63,12 @@ func Serve(listener net.Listener, config Config, script Script) *Peer {
 	return p
 }
 
-// Address is where the peer listens.
+// Address returns the address of the peer's listener.
 func (p *Peer) Address() string { return p.listener.Addr().String() }
 
-// Close ends all connections and scripts and waits for them. It returns what went
-// wrong with scripts, other than by the ends that callers and scripts made.
+// Close ends all connections and scripts and waits for them. It returns the errors of
+// the scripts, without those of connections and streams that the client or a script
+// ended.
 func (p *Peer) Close() error {
 	p.cancel()
 	_ = p.listener.Close() // it may be closed already
@@ -81,10 +81,10 @@ func (p *Peer) Close() error {
 	p.running.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return errors.Join(p.faults...)
+	return errors.Join(p.errs...)
 }
 
-// Requests returns what arrived so far, in the order of arrival.
+// Requests returns the requests so far, in the order of arrival.
 func (p *Peer) Requests() []Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,8 +95,8 @@ func (p *Peer) Requests() []Request {
 	return requests
 }
 
-// Executed returns how many requests were executed: of the call with that
-// identity if it is not empty, else of all.
+// Executed returns how many requests were executed: those with an identity, or all if
+// identity is empty.
 func (p *Peer) Executed(identity string) int {
 	executed := 0
 	for _, request := range p.Requests() {
@@ -114,8 +114,8 @@ func (p *Peer) Connections() int {
 	return len(p.connections)
 }
 
-// Wait waits until the requests are as wanted, and returns them. Its error says
-// what there was instead when ctx ends.
+// Wait waits until wanted accepts the requests, and returns them. If ctx ends first,
+// its error lists the requests so far.
 func (p *Peer) Wait(ctx context.Context, wanted func([]Request) bool) ([]Request, error) {
 	for {
 		p.mu.Lock()
@@ -133,7 +133,7 @@ func (p *Peer) Wait(ctx context.Context, wanted func([]Request) bool) ([]Request
 	}
 }
 
-// accept takes connections until the listener is closed.
+// accept accepts connections until the listener is closed.
 func (p *Peer) accept(ctx context.Context) {
 	for {
 		conn, err := p.listener.Accept()
@@ -144,35 +144,35 @@ func (p *Peer) accept(ctx context.Context) {
 		p.mu.Lock()
 		p.connections = append(p.connections, connection)
 		connection.number = len(p.connections)
-		p.tell()
+		p.notify()
 		p.mu.Unlock()
-		if ctx.Err() != nil { // Close may have passed this one by
+		if ctx.Err() != nil { // Close may not have seen this connection
 			connection.Close()
 		}
 		p.running.Go(func() { connection.serve(ctx) })
 	}
 }
 
-// arrived records a request and returns its number.
+// arrived records a request and sets its number.
 func (p *Peer) arrived(request *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests = append(p.requests, request)
 	request.Number = len(p.requests)
-	p.tell()
+	p.notify()
 }
 
-// change changes what is recorded.
+// change changes a recorded request.
 func (p *Peer) change(edit func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	edit()
-	p.tell()
+	p.notify()
 }
 
-// fault records what went wrong.
-func (p *Peer) fault(err error) {
-	p.change(func() { p.faults = append(p.faults, fmt.Errorf("peer: %w", err)) })
+// fail records an error for Close.
+func (p *Peer) fail(err error) {
+	p.change(func() { p.errs = append(p.errs, fmt.Errorf("peer: %w", err)) })
 }
 
 // snapshot copies a request.
@@ -182,8 +182,8 @@ func (p *Peer) snapshot(request *Request) Request {
 	return *request
 }
 
-// tell wakes who waits. The lock is held.
-func (p *Peer) tell() {
+// notify wakes the callers of Wait. The caller holds mu.
+func (p *Peer) notify() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }

@@ -24,12 +24,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds what must happen at all.
+// patience limits how long a test waits for what must happen.
 const patience = 2 * time.Minute
 
 var hello = &testv1.EchoResponse{Text: "hello"}
 
-// network is what peers listen on.
+// network returns a listener for a peer, and a function that connects to it.
 type network func(*testing.T) (net.Listener, func(context.Context, string) (net.Conn, error))
 
 func onTCP(t *testing.T) (net.Listener, func(context.Context, string) (net.Conn, error)) {
@@ -48,7 +48,7 @@ func inMemory(*testing.T) (net.Listener, func(context.Context, string) (net.Conn
 	return listener, func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
 }
 
-// serve returns a peer and plain grpc-go's client of it.
+// serve starts a peer and returns it with a plain grpc-go client.
 func serve(t *testing.T, on network, config peer.Config, script peer.Script, options ...grpc.DialOption) (*peer.Peer, testv1.EchoServiceClient) {
 	t.Helper()
 	listener, dial := on(t)
@@ -80,8 +80,8 @@ func TestCallsMeetWhatTheScriptSays(t *testing.T) {
 	for title, test := range map[string]struct {
 		config peer.Config
 		script peer.Script
-		// code and text are what plain grpc-go makes of it; requests and
-		// executed what the peer counts. grpc-go resends calls by itself.
+		// code and text are the status that plain grpc-go returns; requests and
+		// executed are what the peer counts. grpc-go itself may send a call again.
 		code     codes.Code
 		text     string
 		requests int

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// prefix is the length of gRPC's message prefix: compressed or not, and
-	// the message's length.
+	// prefix is the length of gRPC's message prefix: one byte for compression, four
+	// for the length of the message.
 	prefix = 5
-	// largest is the largest frame that any peer of HTTP/2's takes.
+	// largest is the largest frame that every HTTP/2 endpoint accepts.
 	largest = 16 << 10
-	// window is how much any peer of HTTP/2's takes unasked.
+	// window is the initial flow control window of HTTP/2.
 	window = 64<<10 - 1
 )
 
-// Step is one thing that a script does. Its error ends the script, and is the
-// peer's fault unless the stream or its connection has ended.
+// Step is one action of a script. Its error ends the script. Peer.Close returns the
+// error, unless the stream or its connection had ended.
 type Step func(context.Context, *Stream) error
 
 // Stream is a request as its script sees it.
@@ -37,10 +37,10 @@ type Stream struct {
 // Request returns what has arrived so far.
 func (s *Stream) Request() Request { return s.connection.peer.snapshot(s.request) }
 
-// Connection returns the connection that the request came on.
+// Connection returns the connection of the request.
 func (s *Stream) Connection() *Connection { return s.connection }
 
-// run does the steps.
+// run runs the steps in order.
 func (s *Stream) run(ctx context.Context, steps []Step) {
 	for i, step := range steps {
 		err := step(ctx, s)
@@ -49,14 +49,14 @@ func (s *Stream) run(ctx context.Context, steps []Step) {
 		case errors.Is(err, context.Canceled) || errors.Is(err, errEnded):
 			return
 		default:
-			s.connection.peer.fault(fmt.Errorf("request %d, step %d: %w", s.Request().Number, i+1, err))
-			_ = Reset(http2.ErrCodeInternal)(ctx, s) // so that the caller does not wait for the rest
+			s.connection.peer.fail(fmt.Errorf("request %d, step %d: %w", s.Request().Number, i+1, err))
+			_ = Reset(http2.ErrCodeInternal)(ctx, s) // so that the client does not wait for the rest
 			return
 		}
 	}
 }
 
-// Read waits until the request has arrived whole.
+// Read waits until the request has arrived completely.
 func Read() Step {
 	return func(ctx context.Context, s *Stream) error {
 		select {
@@ -81,9 +81,8 @@ func Answer(reply proto.Message) Step {
 	return steps(headers(), message(reply, false), trailers(codes.OK, ""))
 }
 
-// Fail answers with an error alone, as servers do that had no message to send.
-// The text is ASCII without a percent sign; trailers are names and values by
-// turns.
+// Fail answers with an error and no message (Trailers-Only). The text is ASCII without
+// a percent sign. Pairs alternates names and values of trailers.
 func Fail(code codes.Code, text string, pairs ...string) Step {
 	return func(_ context.Context, s *Stream) error {
 		fields := append([]string{":status", "200", "content-type", "application/grpc"}, status(code, text)...)
@@ -99,10 +98,10 @@ func FailAfterMessage(reply proto.Message, code codes.Code, text string, pairs .
 // AnswerHalf answers with headers and the first half of a message.
 func AnswerHalf(reply proto.Message) Step { return steps(headers(), message(reply, true)) }
 
-// Message answers with a message, after which the call goes on.
+// Message answers with a message and does not end the call.
 func Message(reply proto.Message) Step { return steps(headers(), message(reply, false)) }
 
-// AnswerHeaders answers with headers alone.
+// AnswerHeaders answers with headers only.
 func AnswerHeaders() Step { return headers() }
 
 // Reset resets the stream with a code.
@@ -112,8 +111,8 @@ func Reset(code http2.ErrCode) Step {
 	}
 }
 
-// GoAway says GOAWAY: streams above last count as not processed. The connection
-// stays.
+// GoAway sends GOAWAY: streams above last count as not processed. The connection stays
+// open.
 func GoAway(last uint32, code http2.ErrCode) Step {
 	return func(_ context.Context, s *Stream) error { return s.connection.GoAway(last, code) }
 }
@@ -134,7 +133,7 @@ func Abort() Step {
 	}
 }
 
-// Silence does nothing until the stream, its connection or the peer ends.
+// Silence waits until the stream, its connection or the peer ends.
 func Silence() Step {
 	return func(ctx context.Context, _ *Stream) error {
 		<-ctx.Done()
@@ -142,7 +141,7 @@ func Silence() Step {
 	}
 }
 
-// Until does nothing until a channel is closed.
+// Until waits until a channel is closed.
 func Until(closed <-chan struct{}) Step {
 	return func(ctx context.Context, _ *Stream) error {
 		select {
@@ -154,7 +153,7 @@ func Until(closed <-chan struct{}) Step {
 	}
 }
 
-// steps makes several steps one.
+// steps returns a step that runs several steps in order.
 func steps(all ...Step) Step {
 	return func(ctx context.Context, s *Stream) error {
 		for _, step := range all {
@@ -190,7 +189,7 @@ func message(reply proto.Message, half bool) Step {
 			return err
 		}
 		if prefix+len(body) > window {
-			return fmt.Errorf("a reply of %d bytes is over the %d that a caller takes unasked: make it smaller, or answer with a real server", len(body), window)
+			return fmt.Errorf("a reply of %d bytes is over the initial window of %d bytes: make it smaller, or answer with a real server", len(body), window)
 		}
 		framed := make([]byte, prefix, prefix+len(body))
 		binary.BigEndian.PutUint32(framed[1:], uint32(len(body))) //nolint:gosec // below the window

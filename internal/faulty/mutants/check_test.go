@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tiny is a module with a promise, which two functions keep, and its test.
+// tiny is a module with a promise that each of two functions keeps, and its tests.
 var tiny = map[string]string{
 	"go.mod": "module tiny\n\ngo 1.26\n",
 	"kept/kept.go": `package kept
@@ -38,8 +38,8 @@ func TestOther(t *testing.T) {
 `,
 }
 
-// module writes the tiny module, and sees to it that temporary files go where
-// the test can tell that none is left.
+// module writes the tiny module, and sets a folder for temporary files, so that the
+// test can check that none remains.
 func module(t *testing.T) (root, temporary string) {
 	t.Helper()
 	root, temporary = t.TempDir(), t.TempDir()
@@ -67,7 +67,7 @@ var (
 	allOff   = append(firstOff, change("second", "return  /* always */ true", "return false"))
 )
 
-func TestVerdictsAreToldApart(t *testing.T) {
+func TestEachResultIsReported(t *testing.T) {
 	root, temporary := module(t)
 	for want, m := range map[string]mutant{
 		"killed    m: TestKept (":                                           {edits: allOff},
@@ -85,7 +85,7 @@ func TestVerdictsAreToldApart(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			m.name, m.breaks, m.suites = "m", "it is kept", both
 			var out bytes.Buffer
-			err := judgeAll(t.Context(), &out, root, []mutant{m})
+			err := checkAll(t.Context(), &out, root, []mutant{m})
 			_, line, _ := strings.Cut(out.String(), "\n")
 			if !strings.HasPrefix(line, want) {
 				t.Errorf("the line is %q, want one that begins with %q", line, want)
@@ -107,7 +107,7 @@ func TestVerdictsAreToldApart(t *testing.T) {
 func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	root, _ := module(t)
 	m := mutant{name: "m", edits: allOff, suites: []suite{{pkg: "./kept", tests: []string{"TestKept", "TestGone"}}}}
-	if err := judgeAll(t.Context(), new(bytes.Buffer), root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "TestGone is not there") {
+	if err := checkAll(t.Context(), new(bytes.Buffer), root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "TestGone is not there") {
 		t.Errorf("with a test that is not there: %v", err)
 	}
 	broken := strings.ReplaceAll(tiny["kept/kept.go"], "true", "false")
@@ -116,12 +116,12 @@ func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	}
 	m.suites = both
 	var out bytes.Buffer
-	if err := judgeAll(t.Context(), &out, root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "without a mutant: ./kept: failed: TestKept") || out.Len() > 0 {
+	if err := checkAll(t.Context(), &out, root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "without a mutant: ./kept: failed: TestKept") || out.Len() > 0 {
 		t.Errorf("with a suite that fails as it is: %v\n%s", err, out.String())
 	}
 }
 
-// TestNoMutantIsStale finds a mutant that is out of date without running any.
+// TestNoMutantIsStale finds stale mutants without running any.
 func TestNoMutantIsStale(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(filepath.Join("..", "..", ".."))
