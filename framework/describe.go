@@ -10,7 +10,7 @@ import (
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -125,7 +125,7 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 		field := message.Fields().Get(i)
 		described := FieldDescription{
 			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: contract.Required(field),
-			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field), Redacted: protopath.Redacted(field),
+			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field), Redacted: fieldpath.Redacted(field),
 		}
 		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 			described.Oneof = string(oneof.Name())

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // anyName is the type that may hold any message.
@@ -63,8 +63,8 @@ func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.Fi
 		if field == nil { // a oneof
 			return shown, hidden || element.HasFieldNumber(), nil
 		}
-		hidden = hidden || protopath.Redacted(field)
-		judged = protopath.MessageIn(field)
+		hidden = hidden || fieldpath.Redacted(field)
+		judged = fieldpath.MessageIn(field)
 		if hidden && field.IsMap() {
 			if &shown[0] == &path[0] {
 				shown = append([]*validate.FieldPathElement(nil), path...) // paths share their elements
@@ -100,7 +100,7 @@ func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.Me
 	}
 	for i := range descriptor.Fields().Len() {
 		field := descriptor.Fields().Get(i)
-		if held := protopath.MessageIn(field); protopath.Redacted(field) || held != nil && mayHold(held, seen) {
+		if held := fieldpath.MessageIn(field); fieldpath.Redacted(field) || held != nil && mayHold(held, seen) {
 			return true
 		}
 	}

@@ -3,68 +3,39 @@ package validate
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-const (
-	// maxKeyBytes bounds a map's key in a path, maxPathBytes a path. The sender
-	// picks both, and a path is told of each violation.
-	maxKeyBytes  = 256
-	maxPathBytes = 1024
-)
+// maxPathBytes bounds a path, whose keys the sender picks.
+const maxPathBytes = 1024
 
-// pathOf gives a path in words, such as `items[2].price` and `labels["a"]`.
+// pathOf returns a path in words, such as `items[2].price` and `labels["a"]`.
 func pathOf(elements []*validate.FieldPathElement) string {
-	var path strings.Builder
+	var path fieldpath.Path
 	for _, element := range elements {
-		if path.Len() > maxPathBytes {
-			break
-		}
-		writeName(&path, element.GetFieldName())
+		path = append(path, fieldpath.Step{Field: element.GetFieldName()})
+		var key protoreflect.Value
 		switch element.WhichSubscript() {
 		case validate.FieldPathElement_Index_case:
-			writeSubscript(&path, strconv.FormatUint(element.GetIndex(), 10))
+			key = protoreflect.ValueOfUint64(element.GetIndex())
 		case validate.FieldPathElement_BoolKey_case:
-			writeSubscript(&path, strconv.FormatBool(element.GetBoolKey()))
+			key = protoreflect.ValueOfBool(element.GetBoolKey())
 		case validate.FieldPathElement_IntKey_case:
-			writeSubscript(&path, strconv.FormatInt(element.GetIntKey(), 10))
+			key = protoreflect.ValueOfInt64(element.GetIntKey())
 		case validate.FieldPathElement_UintKey_case:
-			writeSubscript(&path, strconv.FormatUint(element.GetUintKey(), 10))
+			key = protoreflect.ValueOfUint64(element.GetUintKey())
 		case validate.FieldPathElement_StringKey_case:
-			writeSubscript(&path, quote(element.GetStringKey()))
+			key = protoreflect.ValueOfString(element.GetStringKey())
 		default:
+			continue
 		}
+		path = append(path, fieldpath.Step{Key: key.MapKey()})
 	}
-	return shorten(path.String(), maxPathBytes)
-}
-
-func writeName(path *strings.Builder, name string) {
-	if path.Len() > 0 {
-		path.WriteByte('.')
-	}
-	path.WriteString(name)
-}
-
-func writeSubscript(path *strings.Builder, subscript string) {
-	path.WriteByte('[')
-	path.WriteString(subscript)
-	path.WriteByte(']')
-}
-
-func quote(key string) string { return strconv.Quote(shorten(key, maxKeyBytes)) }
-
-// shorten cuts a text that is longer than limit bytes, between characters, and
-// says so by an ellipsis.
-func shorten(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit] + "…"
+	return path.Text(maxPathBytes)
 }
 
 // withoutSubscripts returns a path as pathOf makes it, such as

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // reached is what can be reached from a type of message through its fields.
@@ -82,7 +82,7 @@ func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err 
 	if field.Cardinality() == protoreflect.Repeated {
 		r.unbounded = true
 	}
-	if held := protopath.MessageIn(field); held != nil {
+	if held := fieldpath.MessageIn(field); held != nil {
 		err = r.add(held)
 	}
 	return rules != nil && proto.Size(rules) > 0, err

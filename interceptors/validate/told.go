@@ -8,6 +8,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // What a status may take of the header list that it travels in. grpc-message
@@ -51,7 +53,7 @@ func (e *Error) text(shown []told, hidden int) string {
 	if e.Reply {
 		kind = "reply"
 	}
-	text := shorten(e.RPC, maxWordBytes) + ": the " + kind + " breaks the API's rules: " + strings.Join(words, "; ")
+	text := line(e.RPC) + ": the " + kind + " breaks the API's rules: " + strings.Join(words, "; ")
 	if detailed := len(e.fitting(shown)); detailed < len(shown)+e.more {
 		text += fmt.Sprintf(" (the details hold the first %d)", detailed)
 	}
@@ -77,16 +79,8 @@ func (e *Error) word(violation Violation) string {
 	return word.String()
 }
 
-// line gives a text of anybody's as one that fits into a line of UTF-8.
-func line(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == '\x7f' {
-			return ' '
-		}
-		return r
-	}, shorten(text, maxWordBytes))
-	return strings.ToValidUTF8(text, "\uFFFD")
-}
+// line returns text of any origin, short and on one line.
+func line(text string) string { return quote.Line(text, maxWordBytes) }
 
 // encodedSize gives the size of a text in percent-encoding.
 func encodedSize(text string) int {

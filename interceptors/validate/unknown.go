@@ -3,13 +3,13 @@ package validate
 import (
 	"slices"
 	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // unknownRule is the Rule of a field that the message's type does not have.
@@ -30,7 +30,7 @@ func UnknownFields(rpc string, msg proto.Message) error {
 		return nil
 	}
 	search := search{}
-	search.message(msg.ProtoReflect())
+	fieldpath.Walk(msg.ProtoReflect(), search.visit, nil)
 	if len(search.found) == 0 {
 		return nil
 	}
@@ -39,76 +39,30 @@ func UnknownFields(rpc string, msg proto.Message) error {
 
 // search looks for unknown fields.
 type search struct {
-	path  []step
 	found []Violation
 	more  int
 }
 
-// step is a part of a path: a field, and what of the list or map it holds.
-type step struct {
-	field protoreflect.FieldDescriptor
-	index int                 // of a list
-	key   protoreflect.MapKey // of a map
-}
-
-// message searches a message and what it holds.
-func (s *search) message(message protoreflect.Message) {
-	if unknown := message.GetUnknown(); len(unknown) > 0 {
-		s.note(message.Descriptor(), unknown)
+// visit notes the unknown fields of a message that the search is at.
+func (s *search) visit(at protopath.Values) error {
+	if at.Index(-1).Step.Kind() != protopath.UnknownAccessStep {
+		return nil
 	}
-	descriptor := message.Descriptor()
-	for i := range descriptor.Fields().Len() {
-		if field := descriptor.Fields().Get(i); protopath.MessageIn(field) != nil && message.Has(field) {
-			s.field(field, message.Get(field))
-		}
+	descriptor := at.Index(-2).Value.Message().Descriptor()
+	path, hidden := fieldpath.Of(at.Path, false)
+	place := path.Text(maxPathBytes)
+	if place != "" {
+		place += "."
 	}
-	if descriptor.ExtensionRanges().Len() == 0 {
-		return
-	}
-	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.IsExtension() && protopath.MessageIn(field) != nil {
-			s.field(field, value)
-		}
-		return true
-	})
-}
-
-// field searches the messages in a field.
-func (s *search) field(field protoreflect.FieldDescriptor, value protoreflect.Value) {
-	s.path = append(s.path, step{field: field})
-	last := len(s.path) - 1
-	switch {
-	case field.IsMap():
-		value.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
-			s.path[last].key = key
-			s.message(value.Message())
-			return true
-		})
-	case field.IsList():
-		for i := range value.List().Len() {
-			s.path[last].index = i
-			s.message(value.List().Get(i).Message())
-		}
-	default:
-		s.message(value.Message())
-	}
-	s.path = s.path[:last]
-}
-
-// note notes the unknown fields of the message that the search is at.
-func (s *search) note(descriptor protoreflect.MessageDescriptor, unknown []byte) {
-	place, hidden := "", false
-	for _, number := range numbersIn(unknown) {
+	for _, number := range numbersIn(at.Index(-1).Value.Bytes()) {
 		if len(s.found) == maxUnknown {
 			s.more++
 			continue
 		}
-		if place == "" {
-			place, hidden = s.place()
-		}
 		field, problem := unknownField(descriptor, number)
 		s.found = append(s.found, Violation{Field: place + field, Rule: unknownRule, Message: problem, Hidden: hidden})
 	}
+	return nil
 }
 
 // unknownField says what is unknown of a field. One that is declared is unknown when
@@ -135,34 +89,4 @@ func numbersIn(unknown []byte) []protowire.Number {
 	}
 	slices.Sort(numbers)
 	return slices.Compact(numbers)
-}
-
-// place gives the path that the search is at, with a dot after it, and whether
-// it goes through a hidden field, whose keys it leaves out.
-func (s *search) place() (place string, hidden bool) {
-	var path strings.Builder
-	for _, step := range s.path {
-		hidden = hidden || protopath.Redacted(step.field)
-		if path.Len() > maxPathBytes {
-			continue
-		}
-		writeName(&path, step.field.TextName())
-		switch {
-		case step.field.IsList():
-			writeSubscript(&path, strconv.Itoa(step.index))
-		case step.field.IsMap() && !hidden:
-			writeSubscript(&path, keyOf(step))
-		}
-	}
-	if path.Len() == 0 {
-		return "", hidden
-	}
-	return shorten(path.String(), maxPathBytes) + ".", hidden
-}
-
-func keyOf(at step) string {
-	if at.field.MapKey().Kind() == protoreflect.StringKind {
-		return quote(at.key.String())
-	}
-	return at.key.String()
 }

@@ -51,7 +51,7 @@ func TestUnknownFieldsAreFoundAtEachDepth(t *testing.T) {
 		"in a list":             {&testv1.FreeRequest{Words: []*testv1.FreeWord{{}, word()}}, []string{"words[1].99"}},
 		"in a map":              {&testv1.FreeRequest{Index: map[string]*testv1.FreeWord{"a": word(), "b": {}}}, []string{`index["a"].99`}},
 		"in a map of numbers":   {&testv1.OrderRequest{Shelves: map[int32]*testv1.OrderItem{-3: with(&testv1.OrderItem{}, 9)}}, []string{"shelves[-3].9"}},
-		"in a hidden map":       {&testv1.FreeRequest{Hidden: map[string]*testv1.FreeWord{secret: word()}}, []string{"hidden.99"}},
+		"in a hidden map":       {&testv1.FreeRequest{Hidden: map[string]*testv1.FreeWord{secret: word()}}, []string{"hidden[…].99"}},
 		"in a oneof":            {&testv1.OrderRequest{Payment: &testv1.OrderRequest_Barter{Barter: with(&testv1.OrderItem{}, 9)}}, []string{"barter.9"}},
 		"below one another":     {&testv1.FreeRequest{Words: []*testv1.FreeWord{{Next: &testv1.FreeWord{Next: word()}}}}, []string{"words[0].next.next.99"}},
 		"in several":            {with(&testv1.FreeRequest{Words: []*testv1.FreeWord{word()}}, 99), []string{"99", "words[0].99"}},

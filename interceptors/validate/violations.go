@@ -7,9 +7,11 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // maxWeight bounds the parts of a message of which all violations are told,
@@ -26,7 +28,7 @@ const maxWeight = 1 << 14
 // violation.
 func (c *Checker) violations(message proto.Message, err error) (found []*protovalidate.Violation, partial bool) {
 	if len(c.options) > 0 {
-		if !lighter(message.ProtoReflect(), 1, new(maxWeight)) {
+		if !light(message.ProtoReflect()) {
 			return violationsOf(err, nil), true
 		}
 		err = c.validator.Validate(message)
@@ -47,32 +49,16 @@ func (c *Checker) violations(message proto.Message, err error) (found []*protova
 	return found, false
 }
 
-// lighter tells whether a message has no more parts than there are left, and
-// takes them away.
-func lighter(message protoreflect.Message, depth int, left *int) bool {
-	*left -= depth
-	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		held := protopath.MessageIn(field) != nil
-		switch {
-		case field.IsMap():
-			*left -= value.Map().Len() * depth
-			if held {
-				value.Map().Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
-					return *left >= 0 && lighter(value.Message(), depth+1, left)
-				})
-			}
-		case field.IsList():
-			list := value.List()
-			*left -= list.Len() * depth
-			for i := 0; held && i < list.Len() && *left >= 0; i++ {
-				lighter(list.Get(i).Message(), depth+1, left)
-			}
-		case held:
-			lighter(value.Message(), depth+1, left)
+// light reports whether the parts of a message weigh no more than maxWeight.
+func light(message protoreflect.Message) bool {
+	left := maxWeight
+	fieldpath.Walk(message, func(at protopath.Values) error {
+		if left -= at.Len(); left < 0 {
+			return protorange.Terminate
 		}
-		return *left >= 0
-	})
-	return *left >= 0
+		return nil
+	}, nil)
+	return left >= 0
 }
 
 // notEvaluated says that nothing is known of a rule.

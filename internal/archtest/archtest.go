@@ -102,7 +102,7 @@ var Rules = []Rule{
 		Importers: []string{"./interceptors/..."},
 		Except:    slices.Concat(plugIns, halves),
 		Forbidden: []string{"./..."},
-		Allowed:   []string{"./discovery", "./internal/backoff", "./internal/protopath", "./internal/quote"},
+		Allowed:   []string{"./discovery", "./internal/backoff", "./internal/fieldpath", "./internal/quote"},
 		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed"}, kit...),
 	},
 	{

@@ -6,6 +6,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 const (
@@ -83,7 +86,7 @@ func (e *encoder) onlyValue(t *valueType, rest map[string]any, packed protorefle
 		return false
 	}
 	defer e.leave()
-	e.push(step{field: valueKey})
+	e.push(fieldpath.Step{Field: valueKey})
 	defer e.pop()
 	v, ok = e.follow(t, v)
 	return ok && e.inner(t, v, packed)
@@ -107,7 +110,7 @@ func (e *encoder) pack(message proto.Message, url string, into protoreflect.Mess
 	data, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(message)
 	if err != nil {
 		return e.fail(WrongType, "is a message %s that cannot be written: give one whose fields fit its .proto",
-			clip(string(message.ProtoReflect().Descriptor().FullName()), maxTypeEcho))
+			quote.Clip(string(message.ProtoReflect().Descriptor().FullName()), maxTypeEcho))
 	}
 	setAny(url, data, into)
 	return true

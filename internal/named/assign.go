@@ -6,7 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // field puts a message's field into dest.
@@ -15,8 +16,8 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 		dest.SetZero()
 		return nil
 	}
-	d.path = append(d.path, step{field: string(field.Name())})
-	hide := protopath.Redacted(field)
+	d.path = append(d.path, fieldpath.Step{Field: string(field.Name())})
+	hide := fieldpath.Redacted(field)
 	if hide {
 		d.hidden++
 	}
@@ -90,7 +91,7 @@ func (d *decoder) list(field protoreflect.FieldDescriptor, values protoreflect.L
 		return d.mismatch("repeated", dest)
 	}
 	for i := range values.Len() {
-		d.path = append(d.path, step{index: i})
+		d.path = append(d.path, fieldpath.Step{Index: i})
 		if err := d.value(field, values.Get(i), made.Index(i)); err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (d *decoder) dict(field protoreflect.FieldDescriptor, values protoreflect.M
 	var failed error
 	values.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
 		key, value := reflect.New(dest.Type().Key()).Elem(), reflect.New(dest.Type().Elem()).Elem()
-		d.path = append(d.path, step{key: k, hidden: d.hidden > 0})
+		d.path = append(d.path, fieldpath.Step{Key: k, Hidden: d.hidden > 0})
 		if key.Kind() == reflect.Pointer {
 			failed = d.fail("is a key and does not go into %s", goTypeName(key.Type()))
 		} else if failed = d.value(field.MapKey(), k.Value(), key); failed == nil {
@@ -211,7 +212,7 @@ func (d *decoder) opened(m protoreflect.Message, dest reflect.Value) error {
 	case takesAll(dest.Type()):
 		return d.fields(m, dest)
 	default:
-		return d.mismatch("a message "+clip(string(m.Descriptor().FullName()), maxTypeEcho), dest)
+		return d.mismatch("a message "+quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), dest)
 	}
 }
 
@@ -228,7 +229,7 @@ func (d *decoder) copied(m protoreflect.Message, dest proto.Message) error {
 			}
 		}
 		return d.fail("is a message %s and does not go into a %s",
-			clip(string(m.Descriptor().FullName()), maxTypeEcho), clip(string(into.Descriptor().FullName()), maxTypeEcho))
+			quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(into.Descriptor().FullName()), maxTypeEcho))
 	}
 	return d.copyMessage(m, into)
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // list fills a repeated field from a slice or an array.
@@ -55,7 +57,7 @@ func (e *encoder) element(f *field, out protoreflect.List, index int, v any) boo
 	} else if !e.charge(1) {
 		return false
 	}
-	e.push(step{index: index})
+	e.push(fieldpath.Step{Index: index})
 	set, ok := e.value(f.value, v, slot)
 	if ok {
 		out.Append(set)
@@ -101,7 +103,7 @@ func (e *encoder) entry(f *field, out protoreflect.Map, each entry) bool {
 	if !e.charge(2) {
 		return false
 	}
-	e.push(step{key: each.key, hidden: e.hidden > 0})
+	e.push(fieldpath.Step{Key: each.key, Hidden: e.hidden > 0})
 	var slot protoreflect.Value
 	if f.value.message != nil {
 		slot = out.NewValue()

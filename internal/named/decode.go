@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // DecodeError is a reply that does not fit into the destination, or a
@@ -75,13 +77,13 @@ func Decode(message proto.Message, types Resolver, dest any) error {
 type decoder struct {
 	*reader
 
-	path     path
+	path     fieldpath.Path
 	hidden   int
 	versions versions
 }
 
 func (d *decoder) fail(format string, args ...any) error {
-	return &DecodeError{Path: d.path.String(), Problem: fmt.Sprintf(format, args...)}
+	return &DecodeError{Path: d.path.Text(maxPath), Problem: fmt.Sprintf(format, args...)}
 }
 
 // shown gives a value after a text; nothing when no error may tell it.
@@ -146,7 +148,7 @@ func (d *decoder) onlyField(m protoreflect.Message, dest string) (protoreflect.F
 		return fields.Get(0), nil
 	default:
 		return nil, d.fail("has the fields %s, of which one %s holds only one: decode it into a map or a struct",
-			clip(listed(names, "and"), maxPath), dest)
+			quote.Clip(listed(names, "and"), maxPath), dest)
 	}
 }
 
@@ -174,11 +176,11 @@ func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error 
 	}
 	if fields := m.Descriptor().Fields(); fields.Len() == 1 && fields.Get(0).Message() != nil && !fields.Get(0).IsList() && !fields.Get(0).IsMap() {
 		if fields.Get(0).Message().FullName() == name {
-			d.path = append(d.path, step{field: string(fields.Get(0).Name())})
+			d.path = append(d.path, fieldpath.Step{Field: string(fields.Get(0).Name())})
 			return d.copyMessage(m.Get(fields.Get(0)).Message(), into)
 		}
 	}
-	return d.fail("is a message %s and does not go into a %s", clip(string(m.Descriptor().FullName()), maxTypeEcho), clip(string(name), maxTypeEcho))
+	return d.fail("is a message %s and does not go into a %s", quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(name), maxTypeEcho))
 }
 
 // fields puts a message's fields into a map, a struct or an empty interface.
@@ -246,7 +248,7 @@ func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 	}
 	if !found {
 		return d.fail("has the fields %s, and %s has none of them: name its fields after the reply's, in json tags or in CamelCase",
-			clip(strings.Join(fieldNames(m.Descriptor()), ", "), maxPath), goTypeName(dest.Type()))
+			quote.Clip(strings.Join(fieldNames(m.Descriptor()), ", "), maxPath), goTypeName(dest.Type()))
 	}
 	return nil
 }

@@ -448,7 +448,7 @@ func TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused(t *testing.T) {
 		})
 	}
 	other, types := changed(t, retype("Item", 1, descriptorpb.FieldDescriptorProto_TYPE_INT32))
-	reply, err := named.Encode("test.kinds.place", other.Messages().ByName("PlaceResponse"), types, anyArgs{"id": 1, "items": []any{anyArgs{"name": "x", "price": 7}}})
+	reply, err := encode("test.kinds.place", other.Messages().ByName("PlaceResponse"), types, anyArgs{"id": 1, "items": []any{anyArgs{"name": "x", "price": 7}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxDemand bounds the bytes of one demand of a rule in a spelled-out call.
@@ -53,7 +55,7 @@ func messageDemands(desc protoreflect.MessageDescriptor) []string {
 	demands := expressions(rules.GetCel(), rules.GetCelExpression())
 	for _, oneof := range rules.GetOneof() {
 		if oneof.GetRequired() {
-			demands = append(demands, clip("one of "+strings.Join(oneof.GetFields(), ", "), maxDemand))
+			demands = append(demands, quote.Clip("one of "+strings.Join(oneof.GetFields(), ", "), maxDemand))
 		}
 	}
 	return demands
@@ -80,7 +82,7 @@ func expressions(rules []*validate.Rule, plain []string) []string {
 // ends a comment nor a string.
 func inWords(text string) string {
 	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "*/", "* /")
-	quoted := quote(text, maxDemand)
+	quoted := quote.Quoted(text, maxDemand)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `'`)
 }
 
@@ -113,13 +115,13 @@ func textExample(rules *validate.FieldRules) string {
 	demands := expressions(rules.GetCel(), rules.GetCelExpression())
 	if text != nil {
 		if text.Const != nil {
-			return quote(text.GetConst(), maxDemand)
+			return quote.Quoted(text.GetConst(), maxDemand)
 		}
 		if known, ok := formats[formatOf(text)]; ok && len(demands) == 0 {
-			return quote(known, maxDemand)
+			return quote.Quoted(known, maxDemand)
 		}
 		if in := text.GetIn(); len(in) > 0 && len(demands) == 0 {
-			return quote(in[0], maxDemand)
+			return quote.Quoted(in[0], maxDemand)
 		}
 		demands = append(demands, textDemands(text)...)
 	}
@@ -364,7 +366,7 @@ func enumExample(rules *validate.FieldRules, enum protoreflect.EnumDescriptor) s
 	for i := range enum.Values().Len() {
 		value := enum.Values().Get(i)
 		if bounds.accept(new(big.Rat).SetInt64(int64(value.Number()))) && (value.Number() != 0 || !rules.GetRequired()) {
-			return described(`"`+clip(string(value.Name()), maxNameEcho)+`"`, demands)
+			return described(`"`+quote.Clip(string(value.Name()), maxNameEcho)+`"`, demands)
 		}
 	}
 	return described(`"`+anyName(enum)+`"`, append(demands, "see its rules"))

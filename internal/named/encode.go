@@ -9,7 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 	"github.com/onecall-dev/onecall/internal/nearest"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 const (
@@ -105,7 +107,7 @@ type encoder struct {
 	more     int
 	// stop says that nothing more is to be looked at.
 	stop bool
-	path path
+	path fieldpath.Path
 	// hidden is how many of the fields around are redacted.
 	hidden int
 	depth  int
@@ -122,7 +124,7 @@ func (e *encoder) fail(kind Kind, format string, args ...any) bool {
 	switch {
 	case !e.explain:
 	case len(e.problems) < maxProblems:
-		e.problems = append(e.problems, Problem{Path: e.path.String(), Text: fmt.Sprintf(format, args...), Kind: kind})
+		e.problems = append(e.problems, Problem{Path: e.path.Text(maxPath), Text: fmt.Sprintf(format, args...), Kind: kind})
 	default:
 		e.more++
 		e.stop = e.stop || e.more >= maxCounted
@@ -137,7 +139,7 @@ func (e *encoder) full() bool { return !e.explain || len(e.problems) >= maxProbl
 func (e *encoder) halt() bool { return !e.explain || e.stop }
 
 // push takes a step down; the path is only for those who will tell it.
-func (e *encoder) push(at step) {
+func (e *encoder) push(at fieldpath.Step) {
 	if e.explain {
 		e.path = append(e.path, at)
 	}
@@ -173,77 +175,71 @@ func (e *encoder) charge(bytes int) bool {
 	return false
 }
 
+const missingText = "is missing: it takes %s"
+
 // message fills a message with the named values.
 func (e *encoder) message(m *message, into protoreflect.Message, args map[string]any) bool {
 	if !e.enter() {
 		return false
 	}
 	defer e.leave()
-	if e.explain {
-		return e.explainMessage(m, into, args)
-	}
-	required := 0
-	var chosen map[int]bool
-	for name, value := range args {
-		f := m.byName[name]
-		if f == nil {
-			return false
-		}
-		if f.required {
-			required++
-		}
-		if f.oneof >= 0 {
-			if chosen[f.oneof] {
-				return false
-			}
-			if chosen == nil {
-				chosen = make(map[int]bool, 1)
-			}
-			chosen[f.oneof] = true
-		}
-		if !e.field(f, into, value) {
-			return false
-		}
-	}
-	return required == m.required
-}
-
-const missingText = "is missing: it takes %s"
-
-// explainMessage is message for those who want to know all that is wrong.
-func (e *encoder) explainMessage(m *message, into protoreflect.Message, args map[string]any) bool {
 	ok := true
-	chosen := make(map[int]*field)
+	known := 0
+	var chosen map[int]*field // by oneof
 	for _, f := range m.fields {
 		value, given := args[f.name]
-		if given && f.oneof >= 0 {
-			if first := chosen[f.oneof]; first != nil {
-				ok = e.failAt(f.name, Doubled, "cannot be given together with %s: the two are members of oneof %s, which holds one at most",
-					first.name, f.desc.ContainingOneof().Name())
-			} else {
-				chosen[f.oneof] = f
-			}
-		}
 		switch {
 		case given:
+			known++
+			if f.oneof >= 0 {
+				if chosen == nil {
+					chosen = make(map[int]*field, 1)
+				}
+				ok = e.choose(f, chosen) && ok
+			}
 			ok = e.field(f, into, value) && ok
 		case f.required:
-			ok = e.failAt(f.name, Missing, missingText, f.wants())
+			ok = e.missing(f)
 		}
-		if e.stop {
+		if !ok && e.halt() {
 			return false
 		}
 	}
+	if known == len(args) {
+		return ok
+	}
+	if e.explain {
+		e.unknownNames(m, args)
+	}
+	return false
+}
+
+// missing reports a field that must be given and is not.
+func (e *encoder) missing(f *field) bool {
+	return e.explain && e.failAt(f.name, Missing, missingText, f.wants())
+}
+
+// choose notes a field of a oneof that is given; chosen are those before it.
+func (e *encoder) choose(f *field, chosen map[int]*field) bool {
+	if first := chosen[f.oneof]; first != nil {
+		return e.failAt(f.name, Doubled, "cannot be given together with %s: the two are members of oneof %s, which holds one at most",
+			first.name, f.desc.ContainingOneof().Name())
+	}
+	chosen[f.oneof] = f
+	return true
+}
+
+// unknownNames reports the names that no field has.
+func (e *encoder) unknownNames(m *message, args map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(args)) {
 		if m.byName[name] != nil {
 			continue
 		}
-		if ok = false; !e.charge(1) {
-			return false
+		if !e.charge(1) {
+			return
 		}
 		e.unknown(m, name)
 	}
-	return ok
 }
 
 // unknown tells of a name that no field has.
@@ -269,12 +265,12 @@ func (e *encoder) unknown(m *message, name string) {
 		e.failAt(shown, Unknown, "is no parameter: did you mean %s?", near[0])
 		return
 	}
-	e.failAt(shown, Unknown, "is no parameter: there are %s", clip(strings.Join(m.names(), ", "), maxPath))
+	e.failAt(shown, Unknown, "is no parameter: there are %s", quote.Clip(strings.Join(m.names(), ", "), maxPath))
 }
 
 // failAt is fail for a field of the message at hand.
 func (e *encoder) failAt(name string, kind Kind, format string, args ...any) bool {
-	e.push(step{field: name})
+	e.push(fieldpath.Step{Field: name})
 	e.fail(kind, format, args...)
 	e.pop()
 	return false
@@ -282,7 +278,7 @@ func (e *encoder) failAt(name string, kind Kind, format string, args ...any) boo
 
 // field sets one field of a message.
 func (e *encoder) field(f *field, into protoreflect.Message, value any) bool {
-	e.push(step{field: f.name})
+	e.push(fieldpath.Step{Field: f.name})
 	if f.redacted {
 		e.hidden++
 	}

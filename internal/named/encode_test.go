@@ -155,7 +155,7 @@ func TestEncodeTakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := named.Encode("test.kinds.mirror", test.want.ProtoReflect().Descriptor(), nil, test.args)
+			got, err := encode("test.kinds.mirror", test.want.ProtoReflect().Descriptor(), nil, test.args)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestEncodeWellKnown(t *testing.T) {
 		itself[string(field.Name())] = list
 		return true
 	})
-	got, err := named.Encode("test.kinds.mirror", want.ProtoReflect().Descriptor(), nil, itself)
+	got, err := encode("test.kinds.mirror", want.ProtoReflect().Descriptor(), nil, itself)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func sameOnTheWire(tb testing.TB, got, want proto.Message) {
 func TestEncodeKeepsNothing(t *testing.T) {
 	t.Parallel()
 	item, data := &testv1.Item{Name: "x"}, []byte{1, 2}
-	got, err := named.Encode("test.kinds.mirror", (&testv1.Optionals{}).ProtoReflect().Descriptor(), nil, map[string]any{"item": item, "bytes_value": data})
+	got, err := encode("test.kinds.mirror", (&testv1.Optionals{}).ProtoReflect().Descriptor(), nil, map[string]any{"item": item, "bytes_value": data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +348,11 @@ func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
 			t.Errorf("%s = %v, %v", text, got, err)
 		}
 	}
+}
+
+// encode makes a request of args.
+func encode(rpc string, desc protoreflect.MessageDescriptor, types named.Resolver, args map[string]any) (proto.Message, error) {
+	return named.NewPlan(rpc, desc, types).Encode(args)
 }
 
 // changed gives the tests' schema as another version of it has it.
@@ -508,7 +513,7 @@ func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 			other, types := changed(t, test.change)
 			// A message goes into a field of its own type, so each is in one.
 			holder := holderOf(t, test.message.ProtoReflect().Descriptor(), other)
-			got, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": test.message})
+			got, err := encode("test.kinds.mirror", holder, types, anyArgs{"held": test.message})
 			if test.fits {
 				if err != nil {
 					t.Fatal(err)
@@ -553,7 +558,7 @@ func TestEachDifferenceOfTwoVersionsIsReported(t *testing.T) {
 		}
 	})
 	holder := holderOf(t, (&testv1.Item{}).ProtoReflect().Descriptor(), other)
-	_, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Item{Name: "tea", Price: 7}})
+	_, err := encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Item{Name: "tea", Price: 7}})
 	var bad *named.ArgumentError
 	if !errors.As(err, &bad) || len(bad.Problems) != 2 || bad.Problems[0].Path != "held.name" || bad.Problems[1].Path != "held.price" || bad.Problems[0].Kind != named.WrongType {
 		t.Errorf("got %v", err)
@@ -570,7 +575,7 @@ func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
 		address.GetField()[0].OneofIndex, address.GetField()[1].OneofIndex = new(int32(0)), new(int32(0))
 	})
 	holder := holderOf(t, (&testv1.Address{}).ProtoReflect().Descriptor(), other)
-	got, err := named.Encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Address{Street: "x", Code: "y"}})
+	got, err := encode("test.kinds.mirror", holder, types, anyArgs{"held": &testv1.Address{Street: "x", Code: "y"}})
 	if want := "held.code is not in the oneof of street in the message given, and in the oneof of street in the schema"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, %v, want %s", got, err, want)
 	}
@@ -603,7 +608,7 @@ func TestAnEmptyAnyThatCameOutCanBeGivenAgain(t *testing.T) {
 	if err := named.Decode(reply, nil, &decoded); err != nil {
 		t.Fatal(err)
 	}
-	got, err := named.Encode("test.kinds.mirror", reply.ProtoReflect().Descriptor(), nil, anyArgs{"anything": decoded["anything"]})
+	got, err := encode("test.kinds.mirror", reply.ProtoReflect().Descriptor(), nil, anyArgs{"anything": decoded["anything"]})
 	if err != nil || !proto.Equal(got, reply) {
 		t.Errorf("%v was given again as %v, %v", decoded["anything"], got, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 var (
@@ -103,7 +105,7 @@ func (d *decoder) enum(desc protoreflect.EnumDescriptor, number protoreflect.Enu
 	if zero, ok := reflect.TypeAssert[protoreflect.Enum](reflect.Zero(dest.Type())); ok {
 		own, _, ok := enumOf(zero)
 		if !ok || own.FullName() != desc.FullName() || !dest.CanInt() {
-			return d.mismatch("an enum "+clip(string(desc.FullName()), maxTypeEcho), dest)
+			return d.mismatch("an enum "+quote.Clip(string(desc.FullName()), maxTypeEcho), dest)
 		}
 		if !sameValue(desc, own, number) {
 			return d.fail("has a number that %s has for another value: build both from one .proto", goTypeName(dest.Type()))
@@ -116,7 +118,7 @@ func (d *decoder) enum(desc protoreflect.EnumDescriptor, number protoreflect.Enu
 	}
 	name, ok := enumValue(desc, number).(string)
 	if !ok {
-		return d.fail("is a number%s that %s has no name for: decode it into an int32", d.shown(" ", int64(number)), clip(string(desc.FullName()), maxTypeEcho))
+		return d.fail("is a number%s that %s has no name for: decode it into an int32", d.shown(" ", int64(number)), quote.Clip(string(desc.FullName()), maxTypeEcho))
 	}
 	return d.scalar(name, dest)
 }

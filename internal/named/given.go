@@ -1,10 +1,15 @@
 package named
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // given copies a message that stands for itself, or packs it into an Any.
@@ -17,8 +22,8 @@ func (e *encoder) given(t *valueType, message proto.Message, into protoreflect.M
 	pack := t.message.special == anything && name != t.message.desc.FullName()
 	switch {
 	case !pack && name != t.message.desc.FullName():
-		return e.fail(WrongType, "takes %s, and a message %s was given", t.wants(), clip(string(name), maxTypeEcho))
-	case !e.sound(m):
+		return e.fail(WrongType, "takes %s, and a message %s was given", t.wants(), quote.Clip(string(name), maxTypeEcho))
+	case !e.checkValid(m):
 		return false
 	case pack:
 		return e.pack(message, typePrefix+string(name), into)
@@ -43,92 +48,105 @@ func reflectOf(message proto.Message) (m protoreflect.Message) {
 	return m
 }
 
-// sound looks through a message that somebody else made: it must not hold
-// itself, hold nil elements or text that is none, lack what proto2 requires, or
-// be too large.
-func (e *encoder) sound(m protoreflect.Message) bool {
-	if !e.enter() {
-		return false
-	}
-	defer e.leave()
-	ok := e.charge(len(m.GetUnknown())) && e.complete(m)
-	if !ok && e.halt() {
-		return false
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		e.push(step{field: string(field.Name())})
-		hide := protopath.Redacted(field)
-		if hide {
-			e.hidden++
-		}
-		ok = e.soundField(field, v) && ok
-		if hide {
-			e.hidden--
-		}
-		e.pop()
-		return ok || !e.halt()
-	})
-	return ok
+// checkValid checks a message that the program made: it must not hold itself, hold
+// nil elements or text that is not UTF-8, lack what proto2 requires, or be too large.
+func (e *encoder) checkValid(m protoreflect.Message) bool {
+	check := check{encoder: e, around: e.path, hidden: e.hidden, depth: e.depth, ok: true}
+	fieldpath.Walk(m, check.push, check.pop)
+	e.path, e.hidden, e.depth = check.around, check.hidden, check.depth
+	return check.ok
 }
 
-// complete tells whether a message has the fields without which nobody can send it.
-func (e *encoder) complete(m protoreflect.Message) bool {
+// check checks a message. around, hidden and depth are what the encoder had when it
+// came to the message.
+type check struct {
+	*encoder
+
+	ok     bool
+	around fieldpath.Path
+	hidden int
+	depth  int
+}
+
+func (c *check) push(at protopath.Values) error {
+	if c.explain {
+		below, hidden := fieldpath.Of(at.Path, c.hidden > 0)
+		c.path, c.encoder.hidden = append(slices.Clip(c.around), below...), 0
+		if hidden {
+			c.encoder.hidden = 1
+		}
+	}
+	good := c.step(at)
+	if c.ok = c.ok && good; !good && c.halt() {
+		return protorange.Terminate
+	}
+	return nil
+}
+
+func (c *check) pop(at protopath.Values) error {
+	if _, ok := at.Index(-1).Value.Interface().(protoreflect.Message); ok {
+		c.leave()
+	}
+	return nil
+}
+
+// step checks a value, and its key if it is in a map, without what it holds.
+func (c *check) step(at protopath.Values) bool {
+	last := at.Index(-1)
+	anyText, isElement := kindOf(at)
+	if last.Step.Kind() == protopath.MapIndexStep {
+		key, _ := last.Step.MapIndex().Interface().(string)
+		if !c.charge(2) || !c.string(key, anyText) {
+			return false
+		}
+	}
+	switch value := last.Value.Interface().(type) {
+	case protoreflect.Message:
+		return (at.Len() == 1 || c.charge(2)) && c.message(value)
+	case string:
+		return c.charge(1) && c.string(value, anyText)
+	case []byte:
+		return c.charge(len(value))
+	case protoreflect.List, protoreflect.Map:
+		return true
+	default:
+		return !isElement || c.charge(1)
+	}
+}
+
+// kindOf reports whether the last value is of a field of proto2, whose strings may hold
+// any bytes, and whether it is an element of a list or a map.
+func kindOf(at protopath.Values) (anyText, isElement bool) {
+	field := at.Index(-1).Step
+	if field.Kind() == protopath.ListIndexStep || field.Kind() == protopath.MapIndexStep {
+		field, isElement = at.Index(-2).Step, true
+	}
+	anyText = field.Kind() == protopath.FieldAccessStep && field.FieldDescriptor().ParentFile().Syntax() == protoreflect.Proto2
+	return anyText, isElement
+}
+
+// string checks a string, which in proto2 may hold any bytes.
+func (c *check) string(text string, anyText bool) bool {
+	if anyText {
+		return c.charge(len(text))
+	}
+	return c.validText(text)
+}
+
+// message checks a message without what it holds.
+func (c *check) message(m protoreflect.Message) bool {
+	if !c.enter() {
+		return false
+	}
+	if !m.IsValid() {
+		return c.isNil()
+	}
 	ok := true
 	numbers := m.Descriptor().RequiredNumbers()
 	for i := range numbers.Len() {
 		if field := m.Descriptor().Fields().ByNumber(numbers.Get(i)); !m.Has(field) {
-			ok = e.failAt(string(field.Name()), Missing, missingText, wantsOf(field))
+			ok = c.failAt(string(field.Name()), Missing, missingText, wantsOf(field))
 		}
 	}
 	return ok
-}
-
-func (e *encoder) soundField(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-	switch {
-	case field.IsList():
-		return e.soundList(field, v.List())
-	case field.IsMap():
-		ok := true
-		v.Map().Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
-			e.push(step{key: key, hidden: e.hidden > 0})
-			ok = e.charge(2) && e.soundValue(field.MapKey(), key.Value()) && e.soundValue(field.MapValue(), v) && ok
-			e.pop()
-			return ok || !e.halt()
-		})
-		return ok
-	default:
-		return e.soundValue(field, v)
-	}
-}
-
-func (e *encoder) soundList(field protoreflect.FieldDescriptor, values protoreflect.List) bool {
-	ok := true
-	for i := range values.Len() {
-		e.push(step{index: i})
-		ok = (field.Message() != nil || e.charge(1)) && e.soundValue(field, values.Get(i)) && ok
-		e.pop()
-		if !ok && e.halt() {
-			return false
-		}
-	}
-	return ok
-}
-
-func (e *encoder) soundValue(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-	switch field.Kind() {
-	case protoreflect.MessageKind, protoreflect.GroupKind:
-		if !v.Message().IsValid() {
-			return e.isNil()
-		}
-		return e.charge(2) && e.sound(v.Message())
-	case protoreflect.StringKind:
-		if field.ParentFile().Syntax() == protoreflect.Proto2 {
-			return e.charge(len(v.String()))
-		}
-		return e.validText(v.String())
-	case protoreflect.BytesKind:
-		return e.charge(len(v.Bytes()))
-	default:
-		return true
-	}
 }

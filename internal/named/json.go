@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
 // jsonNumberType is what the numbers of a Value are.
@@ -76,7 +78,7 @@ func (e *encoder) jsonObject(t *valueType, v any, at reflect.Value) (*structpb.V
 	defer e.leave()
 	out := &structpb.Struct{Fields: make(map[string]*structpb.Value, at.Len())}
 	add := func(name string, v any) bool {
-		e.push(step{key: protoreflect.ValueOfString(name).MapKey(), hidden: e.hidden > 0})
+		e.push(fieldpath.Step{Key: protoreflect.ValueOfString(name).MapKey(), Hidden: e.hidden > 0})
 		defer e.pop()
 		if !e.charge(2) || !e.validText(name) {
 			return false
@@ -116,7 +118,7 @@ func (e *encoder) jsonList(at reflect.Value) (*structpb.Value, bool) {
 	out := &structpb.ListValue{Values: make([]*structpb.Value, 0, at.Len())}
 	ok := true
 	for i := range at.Len() {
-		e.push(step{index: i})
+		e.push(fieldpath.Step{Index: i})
 		value, good := e.jsonValue(jsonElement, at.Index(i).Interface())
 		e.pop()
 		ok = ok && good

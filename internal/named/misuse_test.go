@@ -313,7 +313,7 @@ func TestEncodeDepth(t *testing.T) {
 		}
 		return out
 	}
-	if _, err := named.Encode("a.b", (&testv1.Node{}).ProtoReflect().Descriptor(), nil, nested(named.MaxDepth)); err != nil {
+	if _, err := encode("a.b", (&testv1.Node{}).ProtoReflect().Descriptor(), nil, nested(named.MaxDepth)); err != nil {
 		t.Errorf("%d levels: %v", named.MaxDepth, err)
 	}
 	tree := any(1)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxName bounds the bytes of an RPC's bus name.
@@ -39,11 +40,11 @@ func (e *NameError) GRPCStatus() *status.Status {
 // such an API and RPC is for the caller to find out. Its errors are *NameError.
 func SplitName(name string) (api, rpc string, err error) {
 	if problem := checkText(name); problem != "" {
-		return "", "", &NameError{Name: quote(name, maxNameEcho), Problem: problem}
+		return "", "", &NameError{Name: quote.Quoted(name, maxNameEcho), Problem: problem}
 	}
 	dot := strings.LastIndexByte(name, '.')
 	if problem := checkParts(name, dot); problem != "" {
-		return "", "", &NameError{Name: quote(name, maxNameEcho), Problem: problem}
+		return "", "", &NameError{Name: quote.Quoted(name, maxNameEcho), Problem: problem}
 	}
 	return name[:dot], name[dot+1:], nil
 }

@@ -105,31 +105,26 @@ func integerOfNumber(text string) (integer, Kind) {
 	if !isJSONNumber(text) {
 		return integer{}, WrongType
 	}
-	digits, negative := strings.CutPrefix(text, "-")
-	digits, power, _ := strings.Cut(strings.ToLower(digits), "e")
-	whole, fraction, _ := strings.Cut(digits, ".")
-	digits = strings.TrimLeft(whole+fraction, "0")
-	if digits == "" {
-		return integer{negative: negative}, ""
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	if !strings.ContainsAny(mantissa, "123456789") {
+		return integer{}, ""
 	}
-	exponent, err := strconv.Atoi(strings.TrimPrefix(power, "+"))
-	if power != "" && (err != nil || exponent < -maxNumberText || exponent > maxNumberText) {
+	const digits = 4 // of an exponent: the work grows with it
+	if len(strings.TrimLeft(exponent, "+-0")) > digits {
 		return integer{}, OutOfRange
 	}
-	exponent -= len(fraction)
-	trimmed := strings.TrimRight(digits, "0")
-	exponent += len(digits) - len(trimmed)
+	number, ok := new(big.Rat).SetString(text)
 	switch {
-	case exponent < 0:
+	case !ok:
+		return integer{}, WrongType
+	case !number.IsInt():
 		return integer{}, Inexact
-	case len(trimmed)+exponent > len("18446744073709551615"):
+	}
+	abs := new(big.Int).Abs(number.Num())
+	if !abs.IsUint64() {
 		return integer{}, OutOfRange
 	}
-	abs, err := strconv.ParseUint(trimmed+strings.Repeat("0", exponent), 10, 64)
-	if err != nil {
-		return integer{}, OutOfRange
-	}
-	return integer{negative, abs}, ""
+	return integer{number.Sign() < 0, abs.Uint64()}, ""
 }
 
 // floatOf reads a basic value as a float of so many bits.

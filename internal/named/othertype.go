@@ -6,6 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -66,7 +68,7 @@ func (e *encoder) copyMessage(from proto.Message, into protoreflect.Message) boo
 		return true
 	}
 	size := e.size // which was counted when the message was read
-	ok := e.sound(into)
+	ok := e.checkValid(into)
 	e.size = size
 	return ok
 }
@@ -78,10 +80,10 @@ func (d *decoder) copyMessage(from, into protoreflect.Message) error {
 	switch {
 	case len(differences) > 0:
 		field, value := parts(differences[0])
-		d.path = append(d.path, step{field: field})
+		d.path = append(d.path, fieldpath.Step{Field: field})
 		return d.fail("%sis %s in the reply, and %s in the message given: build both from one .proto", value, differences[0].Built, differences[0].Served)
 	case err != nil:
-		return d.fail("is a %s that does not fit the one given: build both from one .proto", clip(string(into.Descriptor().FullName()), maxTypeEcho))
+		return d.fail("is a %s that does not fit the one given: build both from one .proto", quote.Clip(string(into.Descriptor().FullName()), maxTypeEcho))
 	default:
 		return nil
 	}

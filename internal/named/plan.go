@@ -3,13 +3,13 @@ package named
 import (
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/protopath"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // Resolver finds the Go types of messages. *protoregistry.Types and
@@ -57,24 +57,13 @@ func (p *Plan) Limit(bytes int) *Plan {
 	return &limited
 }
 
-// RPC gives the bus name of the plan's RPC.
-func (p *Plan) RPC() string { return p.rpc }
-
-// Encode makes a request in one go: see [Plan.Encode]. Who calls an RPC more
-// than once keeps a [Plan].
-func Encode(rpc string, desc protoreflect.MessageDescriptor, types Resolver, args map[string]any) (proto.Message, error) {
-	return NewPlan(rpc, desc, types).Encode(args)
-}
-
 // message is what a plan knows of a message.
 type message struct {
 	desc    protoreflect.MessageDescriptor
 	special special
 	fields  []*field
 	byName  map[string]*field
-	// required is how many of the fields are.
-	required int
-	oneofs   int
+	oneofs  int
 }
 
 // field is what a plan knows of a field.
@@ -123,15 +112,12 @@ func compileOnce(desc protoreflect.MessageDescriptor, seen map[protoreflect.Mess
 		read := compileField(fields.Get(i), seen)
 		out.fields = append(out.fields, read)
 		out.byName[read.name] = read
-		if read.required {
-			out.required++
-		}
 	}
 	return out
 }
 
 func compileField(desc protoreflect.FieldDescriptor, seen map[protoreflect.MessageDescriptor]*message) *field {
-	out := &field{desc: desc, name: string(desc.Name()), required: contract.Required(desc), redacted: protopath.Redacted(desc), oneof: -1}
+	out := &field{desc: desc, name: string(desc.Name()), required: contract.Required(desc), redacted: fieldpath.Redacted(desc), oneof: -1}
 	if oneof := desc.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 		out.oneof = oneof.Index()
 	}
@@ -180,9 +166,9 @@ func (m *message) byJSONName(name string) *field {
 func (t *valueType) text() string {
 	switch {
 	case t.message != nil:
-		return clip(strings.TrimPrefix(string(t.message.desc.FullName()), "."), maxTypeEcho)
+		return quote.Clip(strings.TrimPrefix(string(t.message.desc.FullName()), "."), maxTypeEcho)
 	case t.enum != nil:
-		return clip(string(t.enum.FullName()), maxTypeEcho)
+		return quote.Clip(string(t.enum.FullName()), maxTypeEcho)
 	default:
 		return t.kind.String()
 	}

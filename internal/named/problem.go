@@ -7,6 +7,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxProblems bounds the problems that one error tells in full.
@@ -72,7 +74,7 @@ type ArgumentError struct {
 // Error implements error.
 func (e *ArgumentError) Error() string {
 	var out strings.Builder
-	out.WriteString(clip(e.RPC, maxNameEcho))
+	out.WriteString(quote.Clip(e.RPC, maxNameEcho))
 	for i, problem := range e.Problems {
 		if i == 0 {
 			out.WriteString(": ")

@@ -273,7 +273,7 @@ func everyField(t *testing.T, seen map[string]bool, desc protoreflect.MessageDes
 func TestEncodeGivesTheGeneratedType(t *testing.T) {
 	t.Parallel()
 	args := map[string]any{"username": "admin", "password": "secret"}
-	got, err := named.Encode("test.kinds.sign_in", (&testv1.SignInRequest{}).ProtoReflect().Descriptor(), nil, args)
+	got, err := encode("test.kinds.sign_in", (&testv1.SignInRequest{}).ProtoReflect().Descriptor(), nil, args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestEncodeGivesTheGeneratedType(t *testing.T) {
 	}
 	find, types := foreign(t)
 	for _, resolver := range []named.Resolver{nil, types} {
-		got, err = named.Encode("test.kinds.sign_in", find("onecall.test.v1.SignInRequest"), resolver, args)
+		got, err = encode("test.kinds.sign_in", find("onecall.test.v1.SignInRequest"), resolver, args)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -97,7 +97,7 @@ func TestRequired(t *testing.T) {
 					given[name] = 0
 				}
 			}
-			if _, err := named.Encode("a.b", test.desc, nil, given); err != nil {
+			if _, err := encode("a.b", test.desc, nil, given); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			for name := range given {
@@ -107,7 +107,7 @@ func TestRequired(t *testing.T) {
 						less[other] = v
 					}
 				}
-				if _, err := named.Encode("a.b", test.desc, nil, less); err == nil {
+				if _, err := encode("a.b", test.desc, nil, less); err == nil {
 					t.Errorf("without %s it was taken all the same", name)
 				}
 			}
@@ -115,11 +115,11 @@ func TestRequired(t *testing.T) {
 	}
 	closed := proto2.Messages().ByName("M")
 	for given, ok := range map[any]bool{1: true, 2: true, "ONE": true, 3: false, testv1.Mood(1): false} {
-		if _, err := named.Encode("a.b", closed, nil, map[string]any{"must": 1, "shut": given}); (err == nil) != ok {
+		if _, err := encode("a.b", closed, nil, map[string]any{"must": 1, "shut": given}); (err == nil) != ok {
 			t.Errorf("closed enum, %v: %v", given, err)
 		}
 	}
-	got, err := named.Encode("a.b", closed, nil, map[string]any{"must": 1, "group": map[string]any{"in": "x"}})
+	got, err := encode("a.b", closed, nil, map[string]any{"must": 1, "group": map[string]any{"in": "x"}})
 	if err != nil || named.ToMap(got, nil)["group"].(map[string]any)["in"] != "x" {
 		t.Errorf("a group: %v %v", got, err)
 	}
@@ -145,7 +145,7 @@ func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 			if err := (prototext.UnmarshalOptions{AllowPartial: true}).Unmarshal([]byte(`inners {must: "x"} inners {may: "y"}`), outer); err != nil {
 				t.Fatal(err)
 			}
-			got, err := named.Encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
+			got, err := encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
 			var bad *named.ArgumentError
 			if !errors.As(err, &bad) || len(bad.Problems) != 1 {
 				t.Errorf("%s: %v, %v", name, got, err)
@@ -156,7 +156,7 @@ func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 			}
 		})
 	}
-	packed, err := named.Encode("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
+	packed, err := encode("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
 	if err == nil || !strings.Contains(err.Error(), "anything.must is missing") {
 		t.Errorf("in an Any: %v, %v", packed, err)
 	}
@@ -184,7 +184,7 @@ func TestBogusWellKnown(t *testing.T) {
 		field := desc.Fields().Get(0).Message().Fields().Get(0)
 		value := map[protoreflect.Kind]any{protoreflect.StringKind: "x", protoreflect.Int64Kind: int64(7)}[field.Kind()]
 		given := map[string]any{"it": map[string]any{string(field.Name()): value}}
-		got, err := named.Encode("a.b", desc, nil, given)
+		got, err := encode("a.b", desc, nil, given)
 		if err != nil {
 			t.Errorf("%s: %v", file.Path(), err)
 			return true
@@ -198,7 +198,7 @@ func TestBogusWellKnown(t *testing.T) {
 			t.Errorf("%s: %v", file.Path(), err)
 		}
 		for _, wrong := range []any{nil, 1, "x", []any{1}, map[string]any{"x": 1}, []string{"x"}} {
-			if _, err := named.Encode("a.b", desc, nil, map[string]any{"it": wrong}); err == nil {
+			if _, err := encode("a.b", desc, nil, map[string]any{"it": wrong}); err == nil {
 				t.Errorf("%s: %v was taken", file.Path(), wrong)
 			}
 		}

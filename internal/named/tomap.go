@@ -189,11 +189,11 @@ func holds(d *durationpb.Duration) bool {
 func jsonOf(m protoreflect.Message) (any, bool) {
 	switch message := m.Interface().(type) {
 	case *structpb.Struct:
-		return objectOf(message), true
+		return message.AsMap(), true
 	case *structpb.Value:
-		return valueOf(message), true
+		return message.AsInterface(), true
 	case *structpb.ListValue:
-		return listOf(message), true
+		return message.AsSlice(), true
 	}
 	// A dynamic message goes through bytes into the generated type.
 	var copied proto.Message
@@ -210,42 +210,6 @@ func jsonOf(m protoreflect.Message) (any, bool) {
 		return nil, false
 	}
 	return jsonOf(copied.ProtoReflect())
-}
-
-func valueOf(v *structpb.Value) any {
-	switch kind := v.GetKind().(type) {
-	case *structpb.Value_BoolValue:
-		return kind.BoolValue
-	case *structpb.Value_NumberValue:
-		if text := notFiniteText(kind.NumberValue); text != "" {
-			return text
-		}
-		return kind.NumberValue
-	case *structpb.Value_StringValue:
-		return kind.StringValue
-	case *structpb.Value_StructValue:
-		return objectOf(kind.StructValue)
-	case *structpb.Value_ListValue:
-		return listOf(kind.ListValue)
-	default:
-		return nil
-	}
-}
-
-func objectOf(object *structpb.Struct) map[string]any {
-	out := make(map[string]any, len(object.GetFields()))
-	for name, value := range object.GetFields() {
-		out[name] = valueOf(value)
-	}
-	return out
-}
-
-func listOf(values *structpb.ListValue) []any {
-	out := make([]any, 0, len(values.GetValues()))
-	for _, value := range values.GetValues() {
-		out = append(out, valueOf(value))
-	}
-	return out
 }
 
 // anything gives the map of what an Any holds.

@@ -7,6 +7,8 @@ import (
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxSpelled is how many messages deep fields are spelled out.
@@ -33,7 +35,7 @@ func (p *Plan) Usage() string {
 		text += " // optional: " + strings.Join(fitting(optional, &room), ", ")
 	}
 	if demands := messageDemands(p.request.desc); len(demands) > 0 {
-		text += " // rules: " + clip(strings.Join(demands, "; "), maxUsage/4)
+		text += " // rules: " + quote.Clip(strings.Join(demands, "; "), maxUsage/4)
 	}
 	return text
 }
@@ -90,7 +92,7 @@ func members(oneof protoreflect.OneofDescriptor, examples []string) (required, o
 }
 
 func call(rpc, args string) string {
-	return "bus.Call(ctx, " + quote(rpc, maxName) + ", framework.Args{" + args + "})"
+	return "bus.Call(ctx, " + quote.Quoted(rpc, maxName) + ", framework.Args{" + args + "})"
 }
 
 // field spells a field with a placeholder.
@@ -107,7 +109,7 @@ func (s speller) field(f *field) string {
 	case single:
 		value = s.value(f.value, rules)
 	}
-	return `"` + clip(f.name, maxNameEcho) + `": ` + value
+	return `"` + quote.Clip(f.name, maxNameEcho) + `": ` + value
 }
 
 // sizeDemands returns what the rules of a list or map demand beyond one element.

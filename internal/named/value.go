@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // maxPointers bounds the pointers that one value is looked for behind: a
@@ -239,9 +241,9 @@ func (e *encoder) shown(before string, v any) string {
 func valueText(v any) string {
 	switch v := v.(type) {
 	case string:
-		return quote(v, maxValueEcho)
+		return quote.Quoted(v, maxValueEcho)
 	case json.Number:
-		return quote(string(v), maxValueEcho)
+		return quote.Quoted(string(v), maxValueEcho)
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case uint64:

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/internal/nearest"
+	"github.com/onecall-dev/onecall/internal/quote"
 )
 
 // wrongType tells of a value that is nothing the type takes.
@@ -82,7 +83,7 @@ func (m *message) wants() string {
 	case wrapper:
 		return m.fields[0].wants()
 	default:
-		return fmt.Sprintf("the fields of %s as framework.Args or a struct", clip(string(m.desc.FullName()), maxTypeEcho))
+		return fmt.Sprintf("the fields of %s as framework.Args or a struct", quote.Clip(string(m.desc.FullName()), maxTypeEcho))
 	}
 }
 
@@ -97,9 +98,9 @@ func (e *encoder) noSuchName(t *valueType, name string) bool {
 		names = append(names, string(values.Get(i).Name()))
 	}
 	if near := nearest.Names(name, names, 1); len(near) > 0 {
-		return e.fail(NoSuchValue, "is %s, which is no value of %s: did you mean %s?", quote(name, maxValueEcho), t.text(), near[0])
+		return e.fail(NoSuchValue, "is %s, which is no value of %s: did you mean %s?", quote.Quoted(name, maxValueEcho), t.text(), near[0])
 	}
-	return e.fail(NoSuchValue, "is %s, which is no value of %s: it has %s", quote(name, maxValueEcho), t.text(), clip(listed(names, "and"), maxPath))
+	return e.fail(NoSuchValue, "is %s, which is no value of %s: it has %s", quote.Quoted(name, maxValueEcho), t.text(), quote.Clip(listed(names, "and"), maxPath))
 }
 
 // anyName gives a name of the enum's to show: the first but for zero's.
@@ -107,11 +108,11 @@ func anyName(enum protoreflect.EnumDescriptor) string {
 	values := enum.Values()
 	for i := range values.Len() {
 		if values.Get(i).Number() != 0 {
-			return clip(string(values.Get(i).Name()), maxNameEcho)
+			return quote.Clip(string(values.Get(i).Name()), maxNameEcho)
 		}
 	}
 	if values.Len() == 0 {
 		return "…"
 	}
-	return clip(string(values.Get(0).Name()), maxNameEcho)
+	return quote.Clip(string(values.Get(0).Name()), maxNameEcho)
 }

@@ -14,7 +14,11 @@ const TextLimit = 100
 
 // Text returns the first [TextLimit] bytes of text in double quotes, with
 // escapes as in Go.
-func Text(text string) string { return strconv.Quote(Clip(text, TextLimit)) }
+func Text(text string) string { return Quoted(text, TextLimit) }
+
+// Quoted returns the first limit bytes of text in double quotes, with escapes as in
+// Go.
+func Quoted(text string, limit int) string { return strconv.Quote(Clip(text, limit)) }
 
 // Line returns the first limit bytes of text. It escapes what is not printable,
 // and leaves quotes and backslashes as they are.

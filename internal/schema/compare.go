@@ -141,17 +141,24 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 			c.add(at, "required", "")
 		}
 	}
-	fields = served.Fields()
-	for i := range fields.Len() {
-		there := fields.Get(i)
-		if request && contract.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
-			c.add(below(part, "."+string(there.Name())), "", "required")
-		}
+	if request {
+		c.newlyRequired(part, built, served)
 	}
 	if c.bytes {
 		c.merged(part, built, served)
 	} else {
 		c.oneofs(part, built, served)
+	}
+}
+
+// newlyRequired finds fields that requests of the caller do not have and must have.
+func (c *comparison) newlyRequired(part string, built, served protoreflect.MessageDescriptor) {
+	fields := served.Fields()
+	for i := range fields.Len() {
+		there := fields.Get(i)
+		if contract.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
+			c.add(below(part, "."+string(there.Name())), "", "required")
+		}
 	}
 }
 

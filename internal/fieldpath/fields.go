@@ -1,6 +1,6 @@
-// Package protopath says where in a message something is, and what of it may be
+// Package fieldpath says where in a message something is, and what of it may be
 // shown.
-package protopath
+package fieldpath
 
 import (
 	"google.golang.org/protobuf/reflect/protoreflect"
