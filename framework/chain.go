@@ -53,6 +53,9 @@ type chain struct {
 	// program's own interceptors; served runs around a stream before these.
 	admitted grpc.UnaryServerInterceptor
 	served   grpc.StreamServerInterceptor
+	// checked and checkedStream run after the program's own interceptors.
+	checked       grpc.UnaryServerInterceptor
+	checkedStream grpc.StreamServerInterceptor
 }
 
 // order returns the places of a chain, the outermost first. It is THE list of what
@@ -70,9 +73,9 @@ func (c *chain) order(o serveOptions, limits map[string]timeout.Method, rules ma
 		{name: "limits"},
 		{name: "after admission", unary: chainUnary(o.after.unary), stream: ofAPIs(chainStream(o.after.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
-		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.strict), stream: validate.StreamServerInterceptor(c.log, rules, o.strict)},
 		{name: programsOwn}, // grpc-go runs those of option ServerOptions
-		{name: "handler"},   // its panics are recovered here too, so that the program's own see an error
+		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.strict), stream: validate.StreamServerInterceptor(c.log, rules, o.strict)},
+		{name: "handler"}, // its panics are recovered here too, so that the program's own see an error
 	}
 }
 
@@ -103,18 +106,29 @@ func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay
 	if c.guard, err = server.New(config); err != nil {
 		err = fmt.Errorf("option Admission: %w", err)
 	}
+	own := c.index(programsOwn)
+	c.admitted, c.served = chainPlaces(c.places[:own])
+	c.checked, c.checkedStream = chainPlaces(c.places[own:])
+	return c, err
+}
+
+// chainPlaces returns what runs at places, but for what the guard runs: all that is
+// before admission, and all of unary calls up to it.
+func chainPlaces(places []place) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
-	for i, place := range c.places {
-		if place.unary != nil && i > c.index(admission) {
+	for _, place := range places {
+		switch {
+		case place.name == beforeAdmission:
+			continue
+		case place.unary != nil:
 			unary = append(unary, place.unary)
 		}
-		if place.stream != nil && place.name != beforeAdmission {
+		if place.stream != nil {
 			stream = append(stream, place.stream)
 		}
 	}
-	c.admitted, c.served = chainUnary(unary), chainStream(stream)
-	return c, err
+	return chainUnary(unary), chainStream(stream)
 }
 
 // index returns the index of a place.
@@ -129,7 +143,9 @@ func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
 	options = append(options, own...)
 	return append(options,
 		grpc.UnaryInterceptor(c.serveUnary), // it comes before those that are chained
-		grpc.StreamInterceptor(c.serveStream))
+		grpc.StreamInterceptor(c.serveStream),
+		grpc.ChainUnaryInterceptor(c.checked),
+		grpc.ChainStreamInterceptor(c.checkedStream))
 }
 
 // service returns what to register in place of an API's description: its methods

@@ -30,8 +30,8 @@ func Example_chain() {
 	// limits
 	// after admission
 	// deadline
-	// rules
 	// the program's own
+	// rules
 	// handler
 }
 

@@ -193,10 +193,10 @@ func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit)
 // service speaks plain text, and logs a warning unless it listens on loopback:
 // grpc.Creds(insecure.NewCredentials()) says that plain text is meant.
 //
-// Chained interceptors are the program's own: they run inside of everything else,
-// just around the handler. They see requests that keep to the rules, and a panic
-// of the handler as an error. What is to see every call, or to authorize calls, has
-// other places: see [BeforeAdmission] and [AfterAdmission].
+// Chained interceptors are the program's own: they run around each call that is
+// admitted, before its rules are checked, so that they can also authenticate and
+// authorize. They see a request that breaks rules, and a panic of the handler, as an
+// error. Other places are those of [BeforeAdmission] and [AfterAdmission].
 // grpc.UnaryInterceptor and grpc.StreamInterceptor are the framework's and an
 // error here. A grpc.InTapHandle must return a context with the call's metadata:
 // without them the call has no identity.
