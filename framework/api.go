@@ -18,8 +18,8 @@ import (
 //
 // Where a goroutine holds two locks, it takes them in this order:
 //
-//	Bus.mu → remoteSchemas.mu
-//	the resolver's → serviceClient.mu → schemaChecker.mu
+//	Bus.mu → remoteSchemas.mu or outage.mu
+//	the resolver's → serviceClient.mu or outage.mu → schemaChecker.mu
 //	watch.mu → that of a notify.Observer
 type api struct {
 	bus     *Bus
@@ -31,6 +31,8 @@ type api struct {
 	lines resolver.Lines
 	// anonymous is whether the log says that calls carry no identity.
 	anonymous atomic.Bool
+	// calls, failed and retries are counters: see [APIStats].
+	calls, failed, retries atomic.Uint64
 
 	// Bus.mu guards the fields below.
 

@@ -74,7 +74,7 @@ func TestALogsHandlerMayCallTheBus(t *testing.T) {
 	logger := framework.Logger(slog.New(handler))
 	bus := newBus(t, registry, logger, framework.StrictSchema())
 	call := func() {
-		_ = bus.IncompatibleSchemas()
+		_ = bus.Stats().IncompatibleSchemas
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		defer cancel()
 		_ = bus.Ready(ctx, "test.echo")
@@ -94,7 +94,7 @@ func TestALogsHandlerMayCallTheBus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually.True(t, "the schema is found incompatible", func() bool { return bus.IncompatibleSchemas() == 1 })
+	eventually.True(t, "the schema is found incompatible", func() bool { return bus.Stats().IncompatibleSchemas == 1 })
 	if err := registered.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -127,7 +127,7 @@ func checkDialOptions(read *busOptions, caller *client.Caller) error {
 func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	route, err := b.route(ctx, method, opts)
 	if err != nil {
-		return err
+		return b.notCalled(ctx, b.nameOf(method), false, err)
 	}
 	return route.call(ctx, args, reply, opts)
 }
@@ -137,7 +137,7 @@ func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts .
 func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	route, err := b.route(ctx, method, opts)
 	if err != nil {
-		return nil, err
+		return nil, b.notCalled(ctx, b.nameOf(method), true, err)
 	}
 	return route.newStream(ctx, desc, opts)
 }

@@ -48,11 +48,11 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	parameters, options, given := sortArgs(args)
 	rpc, options, err := b.named(ctx, name, given, options)
 	if err != nil {
-		return nil, err
+		return nil, b.notCalled(ctx, name, false, err)
 	}
 	request, err := rpc.plan.Limit(sendLimit(options, b.options.sendLimit)).Encode(parameters)
 	if err != nil {
-		return nil, notSentBecause(err)
+		return nil, b.notCalled(ctx, name, false, notSentBecause(err))
 	}
 	reply := rpc.newReply()
 	if err := rpc.route.call(ctx, request, reply, options); err != nil {

@@ -18,6 +18,16 @@ import (
 //
 // and on the way back the reply's rules, or the error is put in words.
 func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOption) error {
+	bus := r.client.api.bus
+	retry := retry{bus: bus, route: r}
+	begun := bus.options.notify.now()
+	err := r.attempts(ctx, &retry, args, reply, opts)
+	retry.callEnded(ctx, false, begun, err)
+	return err
+}
+
+// attempts makes attempts of a call until one succeeds or there is no retry.
+func (r *route) attempts(ctx context.Context, retry *retry, args, reply any, opts []grpc.CallOption) error {
 	call, err := timeout.Begin(r.limit, opts)
 	if err != nil {
 		return failure{rpc: r.rpc, outcome: NotSent, err: err}.asError()
@@ -29,14 +39,12 @@ func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 	if err != nil {
 		return err
 	}
-	bus := r.client.api.bus
-	retry := retry{bus: bus, route: r}
 	for {
 		before := ch.availability.now()
 		// Until the first resolver update grpc-go has no service config and so
 		// applies no timeout: set the deadline on the context.
 		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil
-		attempt, err := r.try(ctx, ch, call, own, args, reply, opts)
+		attempt, err := r.try(ctx, retry, ch, call, own, args, reply, opts)
 		if err == nil {
 			retry.succeeded()
 			return r.succeeded(reply)
@@ -49,7 +57,7 @@ func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 			if failed.outcome != Executed {
 				failed = failed.late(call.Explain(ctx, r.rpc, err))
 			}
-			return bus.explain(ctx, failed)
+			return retry.bus.explain(ctx, failed)
 		}
 	}
 }
@@ -67,7 +75,7 @@ func (r *route) checkRequest(request any) error {
 
 // try makes one attempt. The call's limit is set on a context of its own, or is held by
 // the channel.
-func (r *route) try(ctx context.Context, ch *channel, call timeout.Call, own bool, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
+func (r *route) try(ctx context.Context, retry *retry, ch *channel, call timeout.Call, own bool, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
 	if own {
 		var cancel context.CancelFunc
 		ctx, cancel = call.Context(ctx)
@@ -75,7 +83,11 @@ func (r *route) try(ctx context.Context, ch *channel, call timeout.Call, own boo
 	}
 	attempt := ch.calls.NewAttempt(ctx, r.path)
 	defer attempt.End() // also when an interceptor panics
-	return attempt, ch.Invoke(attempt, r.path, args, reply, opts...)
+	retry.attempts++
+	begun := retry.bus.options.notify.now()
+	err := ch.Invoke(attempt, r.path, args, reply, opts...)
+	retry.attemptEnded(ctx, attempt, begun, err)
+	return attempt, err
 }
 
 // succeeded keeps the route of a method that the program's .proto does not have, and

@@ -271,11 +271,6 @@ func (c *schemaChecker) update(key checkKey, change func(*check)) (wanted bool) 
 	return len(waiting) > 0
 }
 
-// IncompatibleSchemas gives how many schemas of instances were found that are
-// incompatible with the program's own, each counted once. The log says how they
-// differ.
-func (b *Bus) IncompatibleSchemas() uint64 { return b.incompatible.Load() }
-
 // StrictSchema has a program keep to its schemas. A bus does not call instances
 // whose schema is incompatible with the one that it was built with, by a
 // *[SchemaError]; without the option it logs the difference once and calls them.

@@ -24,7 +24,8 @@ type serviceClient struct {
 	limits map[string]timeout.Limit
 	// rules returns the rules of the messages, by gRPC's path. They are compiled at
 	// the first call.
-	rules func() (map[string]validate.Method, error)
+	rules  func() (map[string]validate.Method, error)
+	outage *outage
 	// withTimeouts holds calls to limits, by its service config.
 	withTimeouts *channel
 
@@ -52,7 +53,7 @@ type channel struct {
 
 // newServiceClient returns the connections to a service of an API. It does no I/O.
 func newServiceClient(of *api, service string) (*serviceClient, error) {
-	c := &serviceClient{api: of, service: service, limits: make(map[string]timeout.Limit)}
+	c := &serviceClient{api: of, service: service, limits: make(map[string]timeout.Limit), outage: newOutage(of)}
 	linked := of.bus.contracts.Service(service)
 	c.rules = sync.OnceValues(func() (map[string]validate.Method, error) {
 		if linked == nil {
@@ -79,7 +80,10 @@ func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) 
 	ch.calls.WithoutIdentity = c.api.logAnonymous
 	ch.availability.observe(resolver.NewNoAnswerError(c.api.name))
 	options, err := dialOptions(bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.api.watch, resolver.Config{
-		Observe:    ch.availability.observe,
+		Observe: func(err error) {
+			ch.availability.observe(err)
+			c.outage.observe(err)
+		},
 		Connection: ch.links.observe,
 		Zone:       bus.options.zone,
 		Accept: func(instance discovery.Instance, again func()) error {

@@ -39,7 +39,7 @@ func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn,
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	route, err := c.route(ctx, method, opts)
 	if err != nil {
-		return err
+		return c.bus.notCalled(ctx, c.bus.nameOf(method), false, err)
 	}
 	return route.call(ctx, args, reply, opts)
 }
@@ -49,7 +49,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	route, err := c.route(ctx, method, opts)
 	if err != nil {
-		return nil, err
+		return nil, c.bus.notCalled(ctx, c.bus.nameOf(method), true, err)
 	}
 	return route.newStream(ctx, desc, opts)
 }

@@ -566,6 +566,6 @@ func ExampleStrictSchema() {
 	defer bus.Close()
 	_, err = authv1.NewAuthServiceClient(bus).GetUser(context.Background(), &authv1.GetUserRequest{Username: "admin"})
 	var incompatible *framework.SchemaError
-	fmt.Println(errors.As(err, &incompatible), bus.IncompatibleSchemas())
+	fmt.Println(errors.As(err, &incompatible), bus.Stats().IncompatibleSchemas)
 	// Output: false 0
 }

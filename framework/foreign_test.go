@@ -157,9 +157,9 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil { // over other connections
 		t.Errorf("without StrictSchema Echo = %v", err)
 	}
-	eventually.True(t, "an incompatible schema", func() bool { return lax.IncompatibleSchemas() > 0 })
-	if got := lines.Count("test.echo.echo: request.text is number 1 here and number 2 there"); lax.IncompatibleSchemas() != 1 || got != 1 {
-		t.Errorf("%d incompatible schemas were counted and %d logged, want one:\n%s", lax.IncompatibleSchemas(), got, lines.String())
+	eventually.True(t, "an incompatible schema", func() bool { return lax.Stats().IncompatibleSchemas > 0 })
+	if got := lines.Count("test.echo.echo: request.text is number 1 here and number 2 there"); lax.Stats().IncompatibleSchemas != 1 || got != 1 {
+		t.Errorf("%d incompatible schemas were counted and %d logged, want one:\n%s", lax.Stats().IncompatibleSchemas, got, lines.String())
 	}
 
 	strict := newBus(t, registry, framework.StrictSchema())
@@ -196,8 +196,8 @@ func TestACompatibleDifferenceIsSilent(t *testing.T) {
 	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil {
 		t.Errorf("Echo = %v", err)
 	}
-	if bus.IncompatibleSchemas() != 0 || lines.Count("incompatible") != 0 {
-		t.Errorf("%d incompatible schemas were counted, and the log has\n%s", bus.IncompatibleSchemas(), lines.String())
+	if bus.Stats().IncompatibleSchemas != 0 || lines.Count("incompatible") != 0 {
+		t.Errorf("%d incompatible schemas were counted, and the log has\n%s", bus.Stats().IncompatibleSchemas, lines.String())
 	}
 }
 

@@ -182,8 +182,8 @@ func TestStrictSchemaCallsNoInstanceWhoseSchemaItHasNotSeen(t *testing.T) {
 	ready(t, newBus(t, inner), "test.echo")
 	bus := newBus(t, registry, framework.StrictSchema())
 	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
-	if !errors.As(err, new(*framework.SchemaError)) || bus.IncompatibleSchemas() != 1 {
-		t.Errorf("Echo = %v, with %d incompatible schemas", err, bus.IncompatibleSchemas())
+	if !errors.As(err, new(*framework.SchemaError)) || bus.Stats().IncompatibleSchemas != 1 {
+		t.Errorf("Echo = %v, with %d incompatible schemas", err, bus.Stats().IncompatibleSchemas)
 	}
 }
 

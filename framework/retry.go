@@ -58,9 +58,9 @@ var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.M
 type retry struct {
 	bus   *Bus
 	route *route
-	// retries counts the attempts after the first, and repeats those of them that
-	// followed an attempt which may have run.
-	retries, repeats int
+	// attempts counts the attempts that were made, retries those after the first that
+	// were decided on, and repeats the retries of an attempt which may have run.
+	attempts, retries, repeats int
 	// first is the failure of the first attempt, if there was another.
 	first *failure
 }
@@ -100,6 +100,7 @@ func (r *retry) wait(ctx context.Context, attempt *client.Attempt, failed failur
 	if r.first == nil {
 		r.first = &failed
 	}
+	r.retrying(ctx, attempt, failed.err)
 	return retryBackoff.Wait(ctx, r.retries) == nil
 }
 

@@ -140,8 +140,8 @@ func TestASchemaThatIsNotTheOneRegisteredIsNotUsed(t *testing.T) {
 	manySchemas(t, registry, 1, func(int) (string, string) { return "BBBBBBBBBBBBBBBBBBBBBB", other })
 	bus := newBus(t, registry, nowhere, framework.StrictSchema())
 	_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, framework.Timeout(2*time.Second))
-	if status.Code(err) != codes.DeadlineExceeded || bus.IncompatibleSchemas() != 0 || !strings.Contains(fmt.Sprint(err), "the descriptors have the digest") {
-		t.Errorf("the call = %v, with %d incompatible schemas", err, bus.IncompatibleSchemas())
+	if status.Code(err) != codes.DeadlineExceeded || bus.Stats().IncompatibleSchemas != 0 || !strings.Contains(fmt.Sprint(err), "the descriptors have the digest") {
+		t.Errorf("the call = %v, with %d incompatible schemas", err, bus.Stats().IncompatibleSchemas)
 	}
 	foreign := shopFile()
 	service, _, packed := publish(t, foreign)
@@ -171,11 +171,11 @@ func TestSchemasAreReadInTheEnd(t *testing.T) {
 		bus := newBus(t, registry, nowhere, framework.StrictSchema())
 		calling := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, grpc.WaitForReady(true), framework.Timeout(24*time.Hour))
 		time.Sleep(50 * time.Second)
-		if found := bus.IncompatibleSchemas(); found != 8 {
+		if found := bus.Stats().IncompatibleSchemas; found != 8 {
 			t.Errorf("after 50 s %d schemas were read, want 8", found)
 		}
 		time.Sleep(5 * time.Minute)
-		if found := bus.IncompatibleSchemas(); found != count {
+		if found := bus.Stats().IncompatibleSchemas; found != count {
 			t.Errorf("after six minutes %d schemas were read, want %d", found, count)
 		}
 		if err := bus.Close(); err != nil {
@@ -215,7 +215,7 @@ func TestWhatIsKnownOfASchemaThatIsGoneIsDropped(t *testing.T) {
 				t.Fatalf("after %d schemas what was found of %d is kept", i+1, kept)
 			}
 		}
-		if found := bus.IncompatibleSchemas(); found != count {
+		if found := bus.Stats().IncompatibleSchemas; found != count {
 			t.Errorf("%d schemas were read, want %d", found, count)
 		}
 		if err := bus.Close(); err != nil {

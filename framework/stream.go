@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -36,6 +37,9 @@ type stream struct {
 	// retry is used by newStream, then by RecvMsg; mu guards it against SendMsg.
 	retry retry
 
+	begun time.Time   // set if there are observers
+	ended atomic.Bool // whether the observers know the end
+
 	// settled is whether the stream is never begun again. Then current stays.
 	settled atomic.Bool
 
@@ -55,20 +59,25 @@ type streamAttempt struct {
 	grpc.ClientStream
 
 	attempt *client.Attempt
+	begun   time.Time
+	ended   atomic.Bool // whether the observers know the end
 	cancel  context.CancelFunc
 }
 
 // newStream begins a stream.
 func (r *route) newStream(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	if timeout.HasOption(opts) {
-		return nil, invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
+		err := invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
+		return nil, r.client.api.bus.notCalled(ctx, r.rpc, true, err)
 	}
 	s := &stream{
 		ctx: ctx, route: r, channel: r.client.withTimeouts, desc: desc, opts: opts,
 		retry: retry{bus: r.client.api.bus, route: r},
 	}
+	s.begun = s.retry.bus.options.notify.now()
 	var err error
 	if s.current, err = s.begin(); err != nil {
+		s.end(err)
 		return nil, err
 	}
 	return s, nil
@@ -79,10 +88,13 @@ func (s *stream) begin() (*streamAttempt, error) {
 	for {
 		before := s.channel.availability.now()
 		attempt := s.channel.calls.NewAttempt(s.ctx, s.route.path)
-		begun, err := s.try(attempt)
+		s.retry.attempts++
+		now := s.retry.bus.options.notify.now()
+		begun, err := s.try(attempt, now)
 		if err == nil {
 			return begun, nil
 		}
+		s.retry.attemptEnded(s.ctx, attempt, now, err)
 		failed := s.retry.failure(s.channel, attempt, before, err)
 		if !s.retry.wait(s.ctx, attempt, failed) {
 			return nil, s.retry.bus.explain(s.ctx, failed)
@@ -91,7 +103,7 @@ func (s *stream) begin() (*streamAttempt, error) {
 }
 
 // try makes one attempt. Its messages are checked against their rules.
-func (s *stream) try(attempt *client.Attempt) (*streamAttempt, error) {
+func (s *stream) try(attempt *client.Attempt, now time.Time) (*streamAttempt, error) {
 	defer attempt.End()
 	ctx, cancel := context.WithCancel(attempt)
 	opts := append(slices.Clip(s.opts), grpc.OnFinish(func(error) { cancel() }))
@@ -100,7 +112,7 @@ func (s *stream) try(attempt *client.Attempt) (*streamAttempt, error) {
 		cancel()
 		return nil, err
 	}
-	return &streamAttempt{ClientStream: s.route.rules.ClientStream(begun, cancel), attempt: attempt, cancel: cancel}, nil
+	return &streamAttempt{ClientStream: s.route.rules.ClientStream(begun, cancel), attempt: attempt, begun: now, cancel: cancel}, nil
 }
 
 // RecvMsg implements [grpc.ClientStream].
@@ -113,11 +125,17 @@ func (s *stream) RecvMsg(message any) error {
 				s.retry.succeeded()
 				s.settle()
 			}
+			if err != nil || !s.desc.ServerStreams {
+				s.attemptEnded(current, nil)
+				s.end(nil)
+			}
 			return err
 		}
+		s.attemptEnded(current, err)
 		failed := s.retry.failure(s.channel, current.attempt, nil, err)
 		again, err := s.again(current.attempt, failed)
 		if !again {
+			s.end(err)
 			return err
 		}
 	}
@@ -165,11 +183,21 @@ func (s *stream) SendMsg(message any) error {
 	case errors.Is(err, io.EOF):
 		return err
 	default:
-		s.mu.Lock() // which guards the retry
-		defer s.mu.Unlock()
-		s.settleLocked()
-		return s.retry.bus.explain(s.ctx, s.retry.failure(s.channel, current.attempt, nil, err))
+		return s.unsent(current, err)
 	}
+}
+
+// unsent returns the error of the stream after a message that this program could not
+// send, which ends it.
+func (s *stream) unsent(current *streamAttempt, err error) error {
+	s.mu.Lock() // which guards the retry
+	s.settleLocked()
+	failed := s.retry.failure(s.channel, current.attempt, nil, err)
+	s.mu.Unlock()
+	s.attemptEnded(current, err)
+	err = s.retry.bus.explain(s.ctx, failed)
+	s.end(err)
+	return err
 }
 
 // keep keeps a message for a retry. It returns the attempt to send it in, and
@@ -197,10 +225,28 @@ func (s *stream) keep(message any) (current *streamAttempt, kept bool) {
 func (s *stream) refuseNil() error {
 	current := s.settle()
 	current.cancel()
-	if !s.desc.ClientStreams {
-		return nilRequest(s.route.rpc, NotSent)
+	outcome := NotSent
+	if s.desc.ClientStreams {
+		outcome = current.attempt.Outcome()
 	}
-	return nilRequest(s.route.rpc, current.attempt.Outcome())
+	err := nilRequest(s.route.rpc, outcome)
+	s.attemptEnded(current, err)
+	s.end(err)
+	return err
+}
+
+// attemptEnded notifies the observers, once for each attempt.
+func (s *stream) attemptEnded(current *streamAttempt, err error) {
+	if !current.ended.Swap(true) {
+		s.retry.attemptEnded(s.ctx, current.attempt, current.begun, err)
+	}
+}
+
+// end counts the end of the stream and notifies the observers, once.
+func (s *stream) end(err error) {
+	if !s.ended.Swap(true) {
+		s.retry.callEnded(s.ctx, true, s.begun, err)
+	}
 }
 
 // now returns the present attempt.

@@ -330,6 +330,14 @@ func (a *Attempt) conclude(err error) {
 	}
 }
 
+// Incarnation returns that of the instance that the call was last sent to, or was
+// about to be; zero when there was none, or it has no incarnation.
+func (a *Attempt) Incarnation() discovery.Incarnation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.identity.Incarnation
+}
+
 // Address returns the address of the instance that the call was last sent to, or
 // was about to be; "" when there was no connection to one.
 func (a *Attempt) Address() string {

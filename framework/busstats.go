@@ -1,0 +1,54 @@
+package framework
+
+// BusStats is what a bus has counted since it was made, and how it is now.
+type BusStats struct {
+	// APIs has what was counted of each API that the bus calls, by the bus name, such
+	// as "auth".
+	APIs map[string]APIStats
+	// IncompatibleSchemas is how many schemas of instances were found that are
+	// incompatible with the program's own, each counted once. The log says how they
+	// differ.
+	IncompatibleSchemas uint64
+	// RetryTokens is how many tokens the retry throttle has: from 0 to 1,000. A retry
+	// of a call that may have run takes 10, and a reply to such an RPC adds 1.
+	RetryTokens int
+}
+
+// APIStats is what a bus has counted of one API.
+type APIStats struct {
+	// Calls is how many calls have ended, and Failed how many of these with an error.
+	// A stream has ended when the program received its last message or its error.
+	// Calls that never had an instance count too, but for those of an API that is
+	// neither linked into the program nor known to the registry.
+	Calls, Failed uint64
+	// Retries is how many attempts were retries.
+	Retries uint64
+	// Unavailable is why a call would find no instance now, such as a
+	// *discovery.NoInstanceError; nil if there is an instance, or the registry has not
+	// answered yet. If the program calls several services of the API, it is that of
+	// one of them.
+	Unavailable error
+}
+
+// Stats returns the counters of the bus. A closed bus has no APIs.
+func (b *Bus) Stats() BusStats {
+	stats := BusStats{
+		APIs: make(map[string]APIStats), IncompatibleSchemas: b.incompatible.Load(), RetryTokens: int(b.throttle.tokens.Load()),
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, of := range b.apis {
+		if len(of.clients) == 0 {
+			continue // only its schema was asked for
+		}
+		counted := APIStats{Calls: of.calls.Load(), Retries: of.retries.Load()}
+		counted.Failed = min(of.failed.Load(), counted.Calls)
+		for _, client := range of.clients {
+			if cause := client.outage.now(); cause != nil {
+				counted.Unavailable = cause
+			}
+		}
+		stats.APIs[name] = counted
+	}
+	return stats
+}

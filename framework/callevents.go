@@ -1,0 +1,82 @@
+package framework
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+)
+
+// now returns the time if there are observers, who are notified of durations.
+func (n *notifier) now() (now time.Time) {
+	if n != nil {
+		now = time.Now()
+	}
+	return now
+}
+
+// callEnded counts the end of a call that has a route, and notifies the observers
+// of it. begun is when the call began.
+func (r *retry) callEnded(ctx context.Context, stream bool, begun time.Time, err error) {
+	of := r.route.client.api
+	of.calls.Add(1)
+	if err != nil {
+		of.failed.Add(1)
+	}
+	if n := r.bus.options.notify; n != nil {
+		n.notify(ctx, CallEnded{
+			RPC: r.route.rpc, Stream: stream, Outcome: OutcomeOf(err), Code: status.Code(err),
+			Duration: time.Since(begun), Attempts: r.attempts,
+		})
+	}
+}
+
+// notCalled notifies the observers of a call that ended before it had a route, and
+// returns its error.
+func (b *Bus) notCalled(ctx context.Context, rpc string, stream bool, err error) error {
+	if n := b.options.notify; n != nil && ctx != nil {
+		n.notify(ctx, CallEnded{RPC: shownName(rpc), Stream: stream, Outcome: OutcomeOf(err), Code: status.Code(err)})
+	}
+	return err
+}
+
+// attemptEnded notifies the observers of the end of the last attempt, which began at
+// a time. err is nil if it succeeded.
+func (r *retry) attemptEnded(ctx context.Context, attempt *client.Attempt, begun time.Time, err error) {
+	n := r.bus.options.notify
+	if n == nil {
+		return
+	}
+	event := AttemptEnded{
+		RPC: r.route.rpc, Number: r.attempts, Address: attempt.Address(), Incarnation: attempt.Incarnation(),
+		Outcome: Executed, Code: status.Code(err), Duration: time.Since(begun),
+	}
+	if err != nil {
+		event.Outcome = attempt.Outcome()
+		event.Reason = reasonOf(event.Outcome, err)
+	}
+	n.notify(ctx, event)
+}
+
+// retrying notifies the observers that the bus waits for another attempt.
+func (r *retry) retrying(ctx context.Context, attempt *client.Attempt, err error) {
+	r.route.client.api.retries.Add(1)
+	if n := r.bus.options.notify; n != nil {
+		outcome := attempt.Outcome()
+		n.notify(ctx, Retrying{
+			RPC: r.route.rpc, Number: r.attempts + 1, Outcome: outcome, Code: status.Code(err), Reason: reasonOf(outcome, err),
+		})
+	}
+}
+
+// reasonOf returns why an instance refused an attempt. The handler of one that ran
+// may have passed on the reason of another call.
+func reasonOf(outcome Outcome, err error) atmostonce.Reason {
+	if outcome == Executed {
+		return ""
+	}
+	return atmostonce.ReasonOf(err)
+}

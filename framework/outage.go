@@ -1,0 +1,65 @@
+package framework
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/internal/notify"
+)
+
+// outage is whether one service of an API has an instance, as far as its channels
+// know. It notifies the observers of the bus. Its methods are safe for all
+// goroutines.
+type outage struct {
+	api *api
+	// queue keeps the order of the events, because a resolver holds its lock when it
+	// calls observe.
+	queue *notify.Observer[Event]
+
+	mu sync.Mutex // guards the fields below
+	// cause is why there is no instance, nil when there is one or nothing is known.
+	cause error
+	began time.Time
+}
+
+func newOutage(of *api) *outage {
+	notifier := of.bus.options.notify
+	return &outage{api: of, queue: notify.NewObserver(func(event Event) { notifier.notify(context.Background(), event) })}
+}
+
+// observe takes why a channel has no instance, nil when it has one: see
+// [resolver.Config]. While that is not known, nothing begins or ends.
+func (o *outage) observe(err error) {
+	if _, unknown := errors.AsType[*resolver.NoAnswerError](err); unknown || errors.Is(err, resolver.ErrPending) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := o.cause
+	o.cause = err
+	switch {
+	case before == nil && err != nil:
+		o.began = time.Now()
+		o.notify(OutageBegan{API: o.api.name, Cause: err})
+	case before != nil && err == nil:
+		o.notify(OutageEnded{API: o.api.name, Duration: time.Since(o.began)})
+	}
+}
+
+// notify notifies the observers, on another goroutine; o.mu is held.
+func (o *outage) notify(event Event) {
+	if o.api.bus.options.notify != nil {
+		o.queue.Add(event)
+		o.api.checker.run(o.queue.Run)
+	}
+}
+
+// now returns why there is no instance, nil when there is one or nothing is known.
+func (o *outage) now() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cause
+}
