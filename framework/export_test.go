@@ -1,8 +1,12 @@
 package framework
 
 import (
+	"context"
 	"sync"
 
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -70,4 +74,24 @@ func BeforeUnpack(b *Bus, hold func()) {
 		hold()
 		return schema.Unpack(packed, service)
 	}
+}
+
+// Chained returns a call of the first method of a service as grpc-go makes it, in a
+// chain with options, without a connection.
+func Chained(desc *grpc.ServiceDesc, impl any, options ...ServeOption) (call func(ctx context.Context, decode func(any) error) error, end func(), err error) {
+	read, err := newServeOptions(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	calls := newUnderWay(nil)
+	calls.add(desc)
+	c, err := newChain(read, discovery.NewIncarnation(), calls, nil, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	method := c.service(desc).Methods[0].Handler
+	return func(ctx context.Context, decode func(any) error) error {
+		_, err := method(impl, ctx, decode, c.serveUnary)
+		return err
+	}, c.guard.Close, nil
 }

@@ -186,3 +186,32 @@ func TestEachCallOfAServiceIsObservedOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestWithoutObserversACallAllocatesNothingForThem counts what a chain without a
+// connection allocates.
+func TestWithoutObserversACallAllocatesNothingForThem(t *testing.T) { //nolint:paralleltest // other goroutines allocate too
+	allocations := func(options ...framework.ServeOption) float64 {
+		call, end, err := framework.Chained(&testv1.EchoService_ServiceDesc, &echo{}, append(options, quiet)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+		ctx, decode := t.Context(), func(any) error { return nil }
+		return testing.AllocsPerRun(1000, func() {
+			if err := call(ctx, decode); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// What generated code, admission and the link from deadline to rules allocate.
+	const most = 9
+	without, with := allocations(), allocations(framework.Observe(new(ignoring)))
+	if without > most || with <= without {
+		t.Errorf("a call allocates %v times without an observer, want %d at most, and %v with one", without, most, with)
+	}
+}
+
+// ignoring is an observer that does nothing.
+type ignoring struct{}
+
+func (*ignoring) Observe(context.Context, framework.Event) {}
