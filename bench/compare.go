@@ -25,7 +25,7 @@ import (
 const (
 	// deadline is the API's timeout, which the plain caller sets itself.
 	deadline = 2 * time.Second
-	// payload is what is sent and answered, in bytes.
+	// payload is the size of the request and of the response, in bytes.
 	payload = 50
 )
 
@@ -37,13 +37,13 @@ type way struct {
 	turns  []turn
 }
 
-// turn is what calls cost, each on average over one turn.
+// turn is the average cost of a call over one turn.
 type turn struct {
 	wall, callerCPU, serverCPU   float64 // nanoseconds
 	callerMallocs, serverMallocs float64
 }
 
-// figures are what is read off a turn.
+// figures are the printed figures of a turn.
 var figures = []struct {
 	name string
 	unit string
@@ -57,7 +57,7 @@ var figures = []struct {
 	{"allocations, server", "", func(t turn) float64 { return t.serverMallocs }},
 }
 
-// compare measures all ways with that many callers at once.
+// compare measures all ways with a number of concurrent callers.
 func compare(ctx context.Context, self string, callers, turns int, length time.Duration) (ways []*way, err error) {
 	plainServer, err := start(ctx, self, "plain")
 	if err != nil {

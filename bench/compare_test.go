@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestMain lets the test's own program be the servers that compare starts.
+// TestMain lets the test binary run as the servers that compare starts.
 func TestMain(m *testing.M) {
 	for i, argument := range os.Args {
 		if argument == "-serve" {

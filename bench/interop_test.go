@@ -38,8 +38,8 @@ func TestInteropCasesPassThroughServeAndBus(t *testing.T) {
 	passInterop(t, registry)
 }
 
-// TestInteropCasesPassThroughABusToAPlainServer runs them against grpc-go's own
-// server, whose errors no outcome is known of.
+// TestInteropCasesPassThroughABusToAPlainServer runs them against grpc-go's own server,
+// which reports no outcome with its errors.
 func TestInteropCasesPassThroughABusToAPlainServer(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +88,7 @@ func passInterop(t *testing.T, registry *memory.Registry) {
 		interop.DoUnimplementedService(t.Context(), grpc_testing.NewUnimplementedServiceClient(bus))
 	})
 	t.Run("unimplemented_method", func(t *testing.T) {
-		// interop's own takes nothing but a *grpc.ClientConn.
+		// interop's own function accepts only a *grpc.ClientConn.
 		err := bus.Invoke(t.Context(), "/grpc.testing.TestService/UnimplementedCall", &grpc_testing.Empty{}, &grpc_testing.Empty{})
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("an unimplemented method = %v, want UNIMPLEMENTED", err)

@@ -1,10 +1,10 @@
-// Bench measures what a call on a bus costs against the same call on plain
-// grpc-go: wall time, CPU and allocations per call, of the caller and of the
-// server, which are processes of their own.
+// Bench compares the cost of a call on a bus with that of the same call on plain
+// grpc-go: wall time, CPU and allocations per call, of the caller and of the server,
+// which are separate processes.
 //
-// The ways are measured by turns, some milliseconds each, so that whatever else
-// the machine does meets all of them; figures are medians over the turns, and
-// ratios are medians of the ratios within a turn.
+// The ways take turns of some milliseconds, so that other load of the machine affects all
+// of them alike. Figures are medians over the turns. Ratios are medians of the ratios
+// within a turn.
 package main
 
 import (

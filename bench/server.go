@@ -21,10 +21,10 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// api is what is called.
+// api is the called service.
 const api = "test.echo"
 
-// echo answers with what it was sent.
+// echo returns the request's payload.
 type echo struct {
 	testv1.UnimplementedEchoServiceServer
 }
@@ -33,9 +33,8 @@ func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoRespon
 	return &testv1.EchoResponse{Text: req.GetText()}, nil
 }
 
-// serve is a server's process: it writes its address on a line, and after it the
-// incarnation of one that has one; then it answers
-// each line with what it has used, and ends with its input.
+// serve runs a server's process. It writes a line with its address and, if it has one,
+// its incarnation. Then it answers each line with its usage, until its input ends.
 func serve(ctx context.Context, as string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -90,7 +89,7 @@ func serveOnecall(ctx context.Context, address chan<- string) error {
 	}, framework.Logger(slog.New(slog.DiscardHandler)))
 }
 
-// server is a server in a process of its own, as its parent sees it.
+// server is a child process that runs a server.
 type server struct {
 	address     string
 	incarnation string // "" of a plain server
@@ -121,7 +120,7 @@ func start(ctx context.Context, self, as string) (*server, error) {
 	return s, nil
 }
 
-// used returns what the server has used so far.
+// used returns the server's usage so far.
 func (s *server) used() (used usage, err error) {
 	if _, err := s.ask.Write([]byte("\n")); err != nil {
 		return used, err

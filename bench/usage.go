@@ -11,7 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/bench/cputime"
 )
 
-// usage is what a process has used since it started.
+// usage is the CPU time and the allocations of a process since its start.
 type usage struct {
 	CPU     time.Duration `json:"cpu"` // user and system
 	Mallocs uint64        `json:"mallocs"`
@@ -21,14 +21,14 @@ type usage struct {
 func use() usage {
 	used, err := cputime.Used()
 	if err != nil {
-		panic(err) // a process may always read its own times
+		panic(err) // a process can always read its own times
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	return usage{CPU: used, Mallocs: memory.Mallocs}
 }
 
-// machine says where the figures come from.
+// machine describes the machine of the figures.
 func machine() string {
 	model := "unknown CPU"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -1,7 +1,6 @@
-// Discovery measures what finding instances in etcd costs: how soon a caller
-// learns of an instance, what a caller that knows many APIs holds, how much
-// later than plain grpc-go a program is ready, and what idle programs cost, them
-// and etcd.
+// Discovery measures what discovery in etcd costs: how soon a caller learns of an
+// instance, how much memory a caller of many APIs needs, how much later than with plain
+// grpc-go a program is ready, and how much CPU idle programs and etcd use.
 //
 // Etcd, services and callers are processes of their own.
 package main
@@ -16,7 +15,7 @@ import (
 	"time"
 )
 
-// measures are what can be measured.
+// measures are the measurements by name.
 var measures = map[string]func(b *bench, ctx context.Context) error{
 	"event":  (*bench).event,
 	"memory": (*bench).memory,
@@ -25,7 +24,7 @@ var measures = map[string]func(b *bench, ctx context.Context) error{
 	"fleet":  (*bench).fleet,
 }
 
-// bench is what measures share.
+// bench is what the measurements share.
 type bench struct {
 	turns  int
 	length time.Duration

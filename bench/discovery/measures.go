@@ -23,7 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/resolver"
 )
 
-// withEtcd runs do with an etcd of its own.
+// withEtcd starts an etcd, calls do with it, and stops it.
 func withEtcd(ctx context.Context, do func(etcd *process) error) error {
 	etcd, err := spawn(ctx, "etcd", "")
 	if err != nil {
@@ -32,7 +32,7 @@ func withEtcd(ctx context.Context, do func(etcd *process) error) error {
 	return errors.Join(do(etcd), etcd.stop())
 }
 
-// list is used in place of grpc-go: it keeps what a resolver reports.
+// list takes the place of grpc-go's ClientConn and stores what a resolver reports.
 type list struct {
 	grpcresolver.ClientConn
 
@@ -46,7 +46,8 @@ func (l *list) UpdateState(grpcresolver.State) error {
 
 func (l *list) ReportError(error) {}
 
-// event measures from a put to the list of a caller, and what that allocates.
+// event measures the time from a put until a caller's list has changed, and its
+// allocations.
 func (b *bench) event(ctx context.Context) error {
 	fmt.Println("From a put, by another process, to a caller's list:")
 	fmt.Printf("  %9s  %10s  %10s  %18s\n", "instances", "median", "p99", "allocations/event")
@@ -107,7 +108,7 @@ func (b *bench) eventAt(ctx context.Context, endpoint string, size int) error {
 	}
 	runtime.ReadMemStats(&after)
 	slices.Sort(took)
-	// What the loop itself allocates it would without the registry.
+	// The loop's own allocations are not the registry's.
 	fmt.Printf("  %9d  %10v  %10v  %18.0f\n", size, took[events/2].Round(time.Microsecond), took[events*99/100].Round(time.Microsecond),
 		float64(after.Mallocs-before.Mallocs)/events)
 	return writer.stop()
@@ -119,7 +120,7 @@ func value(address, incarnation, version string) string {
 		`"started":"2026-01-02T03:04:05.678Z"}}`, address, incarnation, version)
 }
 
-// memory measures what a caller holds for each API that it is connected to.
+// memory measures a caller's memory for each API that it is connected to.
 func (b *bench) memory(ctx context.Context) error {
 	return withEtcd(ctx, func(etcd *process) error {
 		many, err := spawn(ctx, "many", etcd.first)
@@ -144,7 +145,7 @@ func (b *bench) memory(ctx context.Context) error {
 	})
 }
 
-// start measures from exec to ready, by turns.
+// start measures the time from exec to ready, alternating between the programs.
 func (b *bench) start(ctx context.Context) error {
 	return withEtcd(ctx, func(etcd *process) error {
 		service, err := spawn(ctx, "service", etcd.first)
@@ -204,8 +205,8 @@ func (b *bench) idle(ctx context.Context) error {
 	})
 }
 
-// fleet measures what many idle instances cost etcd, and what they do when it
-// comes back with nothing.
+// fleet measures what many idle instances cost etcd, and what they do when it restarts
+// without data.
 func (b *bench) fleet(ctx context.Context) error {
 	etcd, err := spawn(ctx, "etcd", "")
 	if err != nil {

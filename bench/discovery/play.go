@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// knownAPIs is how many APIs a caller knows whose memory is measured.
+	// knownAPIs is the number of APIs of the caller whose memory is measured.
 	knownAPIs = 100
 	patience  = 30 * time.Second
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// play is a child process.
+// play runs a child process by its role.
 func play(ctx context.Context, role, endpoint string) error {
 	role, argument, _ := strings.Cut(role, "=")
 	switch role {
@@ -61,7 +61,7 @@ func play(ctx context.Context, role, endpoint string) error {
 	}
 }
 
-// playEtcd is an etcd, at an address that is given when it is restarted.
+// playEtcd runs an etcd, at an address that its parent passes for a restart.
 func playEtcd(ctx context.Context, address string) error {
 	server, err := embed.Start(ctx, embed.Config{Listen: address})
 	if err != nil {
@@ -75,8 +75,8 @@ func openRegistry(endpoint string) (*etcd.Registry, error) {
 	return etcd.Open(etcd.Config{Endpoints: []string{endpoint}, Logger: quiet})
 }
 
-// playWriter puts the value that a line holds at the key before it, and answers
-// with when it began.
+// playWriter reads lines of a key and a value, puts the value at the key, and answers
+// with the time before the put.
 func playWriter(ctx context.Context, endpoint string) error {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
 	if err != nil {
@@ -185,7 +185,7 @@ func playPlainCaller(ctx context.Context, address string) error {
 
 func manyAPI(i int) string { return "bench.api" + strconv.Itoa(i) }
 
-// playMany is an instance of many APIs.
+// playMany runs an instance of many APIs.
 func playMany(ctx context.Context, endpoint string) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -218,8 +218,8 @@ func playMany(ctx context.Context, endpoint string) error {
 	return errors.Join(err, registration.Close(ctx), <-served)
 }
 
-// playKnowing is a caller that is connected to an instance of each of them,
-// after it has printed a line with what it held before.
+// playKnowing prints its memory, and then runs a caller that is connected to an instance
+// of each of these APIs.
 func playKnowing(ctx context.Context, endpoint string) error {
 	registry, err := openRegistry(endpoint)
 	if err != nil {
@@ -250,7 +250,7 @@ func playKnowing(ctx context.Context, endpoint string) error {
 	})
 }
 
-// playPlainKnowing is the same with plain grpc-go.
+// playPlainKnowing does the same with plain grpc-go.
 func playPlainKnowing(ctx context.Context, address string) error {
 	var conns []*grpc.ClientConn
 	connect := func() error {
@@ -285,8 +285,8 @@ func playPlainKnowing(ctx context.Context, address string) error {
 	return err
 }
 
-// playFleet is many processes with one instance each, as far as etcd can tell.
-// A line is answered with how many of them are registered.
+// playFleet registers many instances, each with a registry and connection of its own,
+// like as many processes. It answers a line with the number of registered instances.
 func playFleet(ctx context.Context, endpoint, size string) error {
 	count, err := strconv.Atoi(size)
 	if err != nil {

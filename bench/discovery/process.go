@@ -15,14 +15,14 @@ import (
 	"github.com/onecall-dev/onecall/bench/cputime"
 )
 
-// process is a child, as its parent sees it: it says a line when it is ready,
-// answers each line with one, and ends with its input.
+// process is a child process. It writes a line when it is ready, answers each line with
+// a line, and ends when its input ends.
 type process struct {
 	command *exec.Cmd
 	lines   *bufio.Scanner
 	input   io.WriteCloser
-	// first is the line that said that it is ready, and took how long that took
-	// from its exec.
+	// first is the line that it wrote when it was ready; took is the time from exec to
+	// that line.
 	first string
 	took  time.Duration
 }
@@ -69,7 +69,7 @@ func (p *process) stop() error {
 	return errors.Join(p.input.Close(), p.command.Wait())
 }
 
-// answer answers each line of the input, in a child.
+// answer runs in a child and answers each line of the input.
 func answer(to func(line string) (any, error)) error {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -84,7 +84,7 @@ func answer(to func(line string) (any, error)) error {
 	return lines.Err()
 }
 
-// usage is what a process has used and holds.
+// usage is the CPU time and the memory of a process.
 type usage struct {
 	CPU        time.Duration
 	Bytes      uint64 // of heap and stacks, after a collection
@@ -103,7 +103,7 @@ func use() usage {
 func cpu() time.Duration {
 	used, err := cputime.Used()
 	if err != nil {
-		panic(err) // a process may always read its own times
+		panic(err) // a process can always read its own times
 	}
 	return used
 }

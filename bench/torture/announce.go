@@ -9,7 +9,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// event is what an instance's process has to tell the registry.
+// event is a change of an instance's registration.
 type event string
 
 const (
@@ -18,14 +18,14 @@ const (
 	closed     event = "closed"
 )
 
-// news is one line of an instance's process.
+// news is a line that an instance's process writes.
 type news struct {
 	Event     event                `json:"event"`
 	Instances []discovery.Instance `json:"instances,omitempty"`
 }
 
-// announcer is the registry of an instance's process: it writes what is to
-// stand in the real one, a line each.
+// announcer is the registry of an instance's process. It writes a line for each change,
+// which the parent process makes in the real registry.
 type announcer struct {
 	mu  sync.Mutex // guards out
 	out *json.Encoder
@@ -37,7 +37,7 @@ func newAnnouncer(out io.Writer) *announcer { return &announcer{out: json.NewEnc
 
 // Register implements [discovery.Registry].
 func (a *announcer) Register(instances ...discovery.Instance) (discovery.Registration, error) {
-	return &announced{announcer: a}, a.tell(news{Event: registered, Instances: instances})
+	return &announced{announcer: a}, a.write(news{Event: registered, Instances: instances})
 }
 
 // Watch implements [discovery.Registry]. It is never used.
@@ -46,7 +46,7 @@ func (*announcer) Watch(string, func(discovery.Snapshot)) func() { return func()
 // Descriptors implements [discovery.Registry]. It is never used.
 func (*announcer) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
 
-func (a *announcer) tell(what news) error {
+func (a *announcer) write(what news) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.out.Encode(what)
@@ -58,7 +58,7 @@ type announced struct{ announcer *announcer }
 func (a *announced) Status() discovery.Status { return discovery.Status{Registered: true} }
 
 // Drain implements [discovery.Registration].
-func (a *announced) Drain(context.Context) error { return a.announcer.tell(news{Event: draining}) }
+func (a *announced) Drain(context.Context) error { return a.announcer.write(news{Event: draining}) }
 
 // Close implements [discovery.Registration].
-func (a *announced) Close(context.Context) error { return a.announcer.tell(news{Event: closed}) }
+func (a *announced) Close(context.Context) error { return a.announcer.write(news{Event: closed}) }

@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// hurried is the share of calls with a deadline of hurry.
+	// hurried is the share of the calls that have a deadline of hurry.
 	hurried = 0.02
 	hurry   = time.Millisecond
 	// pause is how long a caller waits after an error, at most.
 	pause = 4 * time.Millisecond
-	// issues is how often a call may be issued whose RPC declares that this
-	// does no harm.
-	issues = 3
+	// attempts is how many attempts a call may have whose RPC declares that it is
+	// idempotent.
+	attempts = 3
 )
 
-// callers call until their time is over.
+// callers make calls until the end of the run.
 type callers struct {
 	settings settings
 	book     *executionlog.Log
@@ -62,13 +62,13 @@ func (c *callers) run(ctx context.Context) error {
 	return errors.Join(errors.Join(errs...), ctx.Err())
 }
 
-// call is one caller: one call after the other.
+// call runs one caller, which makes one call after the other.
 func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for number := 0; ctx.Err() == nil && time.Now().Before(end); number++ {
 		id := fmt.Sprintf("%d-%d", caller, number)
-		err := c.issue(ctx, id)
+		err := c.try(ctx, id)
 		if err == nil {
 			if err := c.book.Outcome(id, executionlog.OK); err != nil {
 				return err
@@ -89,8 +89,8 @@ func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
 	return nil
 }
 
-// issue makes one call.
-func (c *callers) issue(ctx context.Context, id string) error {
+// try makes one call.
+func (c *callers) try(ctx context.Context, id string) error {
 	if rand.Float64() < hurried {
 		hurried, cancel := context.WithTimeout(ctx, hurry)
 		defer cancel()
@@ -98,7 +98,7 @@ func (c *callers) issue(ctx context.Context, id string) error {
 	}
 	var said string
 	if rand.Float64() < c.settings.repeatable {
-		c.book.Repeatable(id, issues)
+		c.book.Repeatable(id, attempts)
 		reply, err := c.echo.Echo(ctx, &testv1.EchoRequest{Text: id})
 		if err != nil {
 			return err

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// lives of instances.
+	// shortestLife and longestLife limit how long an instance runs.
 	shortestLife, longestLife = 150 * time.Millisecond, 650 * time.Millisecond
-	// notes ends the names of files in which processes note runs.
+	// notes is the end of the names of the files in which processes record runs.
 	notes = ".runs"
 )
 
-// fleet are the instances, each at its own address for ever.
+// fleet is the instances. Each keeps its address over restarts.
 type fleet struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -28,8 +28,8 @@ type fleet struct {
 	errs            []error
 }
 
-// startFleet starts instances and keeps restarting them. It returns when each
-// has been registered once.
+// startFleet starts instances and restarts each when it ends. It returns when each has
+// been registered once.
 func startFleet(ctx context.Context, registry *lateRegistry, addresses []string, folder string) (*fleet, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	self, err := os.Executable()
@@ -40,15 +40,15 @@ func startFleet(ctx context.Context, registry *lateRegistry, addresses []string,
 	f := &fleet{cancel: cancel}
 	up := make(chan error, len(addresses))
 	for i, address := range addresses {
-		place := &place{registry: registry, self: self, address: address}
+		slot := &slot{registry: registry, self: self, address: address}
 		f.running.Go(func() {
-			process, err := place.start(ctx, notesOf(folder, i, 0))
+			process, err := slot.start(ctx, notesOf(folder, i, 0))
 			up <- err
 			for life := 1; err == nil; life++ {
 				if err = f.live(ctx, process); err != nil || ctx.Err() != nil {
 					break
 				}
-				process, err = place.start(ctx, notesOf(folder, i, life))
+				process, err = slot.start(ctx, notesOf(folder, i, life))
 			}
 			f.fail(err)
 		})
@@ -66,7 +66,7 @@ func notesOf(folder string, instance, life int) string {
 	return filepath.Join(folder, fmt.Sprintf("%d-%d%s", instance, life, notes))
 }
 
-// live is one life of an instance, to its end.
+// live waits for the end of an instance's life, and kills or stops its process.
 func (f *fleet) live(ctx context.Context, process *process) error {
 	life := time.NewTimer(shortestLife + rand.N(longestLife-shortestLife))
 	defer life.Stop()
@@ -89,14 +89,14 @@ func (f *fleet) live(ctx context.Context, process *process) error {
 	return process.stop()
 }
 
-// fail notes what ended an instance for good, if it is a violation.
+// fail records the error that ended an instance for good, if any.
 func (f *fleet) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.errs = append(f.errs, err)
 }
 
-// stop stops all instances and waits for them. A second stop returns the same.
+// stop stops all instances and waits for them. Further calls return the same error.
 func (f *fleet) stop() error {
 	f.cancel()
 	f.running.Wait()

@@ -1,11 +1,10 @@
-// Torture proves at most once where it is hardest to keep: instances that are
-// killed or stopped all the time and come back at the same addresses, news of
-// them that is late or does not come for seconds, and calls that someone sends
-// again.
+// Torture tests "at most once" where it is hardest to keep: instances are killed or
+// stopped all the time and start again at the same addresses, the registry reports this
+// late or is silent for seconds, and copies of calls are sent.
 //
-// The instances are processes of their own. Their handlers note each run before
-// they do anything else, callers record their outcomes, and the execution
-// log compares the two. It fails when a call ran twice, when an outcome was false, or when
+// The instances are processes of their own. Their handlers record each run before they
+// do anything else, callers record the outcomes of their calls, and the execution log
+// compares the two. The command fails if a call ran twice, if an outcome was false, or if
 // too many calls were refused.
 package main
 
@@ -21,7 +20,7 @@ import (
 
 func main() {
 	serveAt := flag.String("serve", "", "run an instance at this address")
-	book := flag.String("ledger", "", "with -serve: the file to note runs in")
+	book := flag.String("log", "", "with -serve: the file in which to record runs")
 	var settings settings
 	flag.DurationVar(&settings.length, "for", time.Minute, "how long callers call")
 	flag.IntVar(&settings.callers, "callers", 24, "callers at once")
@@ -54,7 +53,7 @@ func start(serveAt, book string, settings settings) error {
 	return result.err()
 }
 
-// settings are what a run is like.
+// settings are the parameters of a run.
 type settings struct {
 	length     time.Duration
 	callers    int

@@ -14,30 +14,30 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// place is where one process after another serves. Only its own goroutine uses
+// slot is an address at which one process after another serves. Only one goroutine uses
 // it.
-type place struct {
+type slot struct {
 	registry *lateRegistry
 	self     string
 	address  string
-	// left is what a killed process left in the registry, as a lease would,
-	// until the next one is there.
+	// left is the registration of a killed process. It stays until the next process is
+	// registered, as it would under a lease.
 	left discovery.Registration
 }
 
-// process is one instance's.
+// process is the process of an instance.
 type process struct {
-	place        *place
+	slot         *slot
 	command      *exec.Cmd
 	input        io.Closer
 	registration discovery.Registration
-	heard        chan error // the end of its news
+	heard        chan error // receives the error that ended the reading of its news
 }
 
 // start starts a process and returns when it is registered.
-func (p *place) start(ctx context.Context, notes string) (*process, error) {
-	// It ends by its input, or by kill; the context would kill it only.
-	command := exec.CommandContext(context.WithoutCancel(ctx), p.self, "-serve", p.address, "-ledger", notes)
+func (s *slot) start(ctx context.Context, notes string) (*process, error) {
+	// The end of its input stops it; a context could only kill it.
+	command := exec.CommandContext(context.WithoutCancel(ctx), s.self, "-serve", s.address, "-log", notes)
 	command.Stderr = os.Stderr
 	input, err := command.StdinPipe()
 	if err != nil {
@@ -50,14 +50,14 @@ func (p *place) start(ctx context.Context, notes string) (*process, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	started := &process{place: p, command: command, input: input, heard: make(chan error, 1)}
+	started := &process{slot: s, command: command, input: input, heard: make(chan error, 1)}
 	lines := bufio.NewScanner(output)
 	starting := time.AfterFunc(patience, func() { _ = command.Process.Kill() }) // it may have ended
 	defer starting.Stop()
 	if err := started.hear(lines); err != nil {
-		return nil, errors.Join(fmt.Errorf("an instance at %s did not start: %w", p.address, err), input.Close(), command.Wait())
+		return nil, errors.Join(fmt.Errorf("an instance at %s did not start: %w", s.address, err), input.Close(), command.Wait())
 	}
-	go func() { // ends with the process, for which end waits
+	go func() { // ends with the process, for which ended waits
 		for {
 			if err := started.hear(lines); err != nil {
 				started.heard <- err
@@ -68,7 +68,7 @@ func (p *place) start(ctx context.Context, notes string) (*process, error) {
 	return started, nil
 }
 
-// hear takes one line of the process's news; io.EOF is their end.
+// hear reads and handles one line of the process; io.EOF is the end.
 func (p *process) hear(lines *bufio.Scanner) error {
 	if !lines.Scan() {
 		return errors.Join(io.EOF, lines.Err())
@@ -81,10 +81,10 @@ func (p *process) hear(lines *bufio.Scanner) error {
 	switch {
 	case told.Event == registered:
 		var err error
-		if p.registration, err = p.place.registry.Register(told.Instances...); err != nil {
+		if p.registration, err = p.slot.registry.Register(told.Instances...); err != nil {
 			return err
 		}
-		return p.place.forget(ctx)
+		return p.slot.forget(ctx)
 	case p.registration == nil:
 		return fmt.Errorf("an instance is %s before it was registered", told.Event)
 	case told.Event == draining:
@@ -94,30 +94,30 @@ func (p *process) hear(lines *bufio.Scanner) error {
 	}
 }
 
-// forget takes out of the registry what a killed process left there.
-func (p *place) forget(ctx context.Context) error {
-	if p.left == nil {
+// forget removes the registration that a killed process left.
+func (s *slot) forget(ctx context.Context) error {
+	if s.left == nil {
 		return nil
 	}
-	left := p.left
-	p.left = nil
+	left := s.left
+	s.left = nil
 	return left.Close(ctx)
 }
 
-// kill kills the process, without any word to the registry.
+// kill kills the process. Its registration stays.
 func (p *process) kill() error {
 	if err := p.command.Process.Kill(); err != nil {
 		return err
 	}
 	err := p.ended()
-	p.place.left = p.registration
+	p.slot.left = p.registration
 	if exit := new(exec.ExitError); errors.As(err, &exit) && !exit.Exited() {
 		return nil // killed
 	}
 	return err
 }
 
-// stop has the process stop at once.
+// stop makes the process shut down at once, and waits for it.
 func (p *process) stop() error {
 	if err := p.input.Close(); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (p *process) stop() error {
 	return p.ended()
 }
 
-// ended waits for the end.
+// ended waits until the process has ended.
 func (p *process) ended() error {
 	err := <-p.heard
 	if errors.Is(err, io.EOF) {

@@ -9,8 +9,8 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 )
 
-// lateRegistry is a registry whose news are late, in their order, and which is
-// silent a share of the time.
+// lateRegistry is a registry that reports changes late, in their order, and reports
+// nothing for a share of the time.
 type lateRegistry struct {
 	*memory.Registry
 
@@ -23,19 +23,19 @@ type lateRegistry struct {
 
 var _ discovery.Registry = (*lateRegistry)(nil)
 
-// silencePeriod is how often the registry falls silent.
+// silencePeriod is the time from the start of one silence to the next.
 const silencePeriod = 4 * time.Second
 
-// newLateRegistry returns a registry whose news are up to late behind, and wait for
-// the end of its silence, which is a share of each period.
+// newLateRegistry returns a registry that delays each change by up to late, and those in
+// a silence until its end. A silence is a share of each period.
 func newLateRegistry(late time.Duration, silent float64) *lateRegistry {
 	return &lateRegistry{Registry: memory.New(), late: late, silent: silent, began: time.Now(), end: make(chan struct{})}
 }
 
-// due returns when a change that comes now is reported.
+// due returns when a change that happens now is reported.
 func (r *lateRegistry) due(now time.Time) time.Time {
 	silent := time.Duration(r.silent * float64(silencePeriod))
-	// It speaks at first, so that callers know all instances once.
+	// The period begins without silence, so that callers see all instances once.
 	into := now.Sub(r.began)%silencePeriod - (silencePeriod - silent)
 	if into >= 0 {
 		now = now.Add(silent - into)
@@ -62,7 +62,7 @@ func (r *lateRegistry) Watch(api string, observer func(discovery.Snapshot)) func
 	}
 }
 
-// watch holds the news of one observer until they are due.
+// watch holds the changes for one observer until they are due.
 type watch struct {
 	observer func(discovery.Snapshot)
 	end      chan struct{}
@@ -71,9 +71,10 @@ type watch struct {
 	mu      sync.Mutex // guards the field below
 	pending []lateNewsItem
 
-	// telling is held while the observer is notified, and guards stopped.
-	telling sync.Mutex
-	stopped bool
+	// notifying is held while the observer is called, and guards stopped. No other lock
+	// is held with it.
+	notifying sync.Mutex
+	stopped   bool
 }
 
 type lateNewsItem struct {
@@ -91,7 +92,7 @@ func (w *watch) queue(snapshot discovery.Snapshot, due time.Time) {
 	}
 }
 
-// next takes the oldest of the pending news.
+// next removes and returns the oldest pending change.
 func (w *watch) next() (lateNewsItem, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,23 +124,23 @@ func (w *watch) run(end <-chan struct{}) {
 		case <-timer.C:
 		}
 		if ok {
-			w.tell(oldest.snapshot)
+			w.notify(oldest.snapshot)
 		}
 	}
 }
 
-func (w *watch) tell(snapshot discovery.Snapshot) {
-	w.telling.Lock()
-	defer w.telling.Unlock()
+func (w *watch) notify(snapshot discovery.Snapshot) {
+	w.notifying.Lock()
+	defer w.notifying.Unlock()
 	if !w.stopped {
 		w.observer(snapshot)
 	}
 }
 
-// stop ends the watch: the observer is not notified again.
+// stop ends the watch. The observer is not called again.
 func (w *watch) stop() {
-	w.telling.Lock()
-	defer w.telling.Unlock()
+	w.notifying.Lock()
+	defer w.notifying.Unlock()
 	if !w.stopped {
 		w.stopped = true
 		close(w.end)

@@ -17,7 +17,7 @@ import (
 // mostRefused is the share of the calls that may be refused.
 const mostRefused = 0.05
 
-// result is what a run came to.
+// result is the result of a run.
 type result struct {
 	report          executionlog.Report
 	refused         int
@@ -27,7 +27,7 @@ type result struct {
 	replays         replays
 }
 
-// replays count what became of the calls that were sent again.
+// replays counts the copies by their answers.
 type replays struct {
 	sent, ok, refused, lost, other int
 	wanted                         bool
@@ -52,7 +52,7 @@ func judge(report executionlog.Report, callers *callers, played []replay.Played,
 	return out
 }
 
-// err is what broke, nil when nothing did.
+// err returns what was violated, nil if nothing was.
 func (r result) err() error {
 	var errs []error
 	if repeats := len(r.report.Repeats); repeats > 0 {

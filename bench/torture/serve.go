@@ -21,17 +21,18 @@ import (
 )
 
 const (
-	// atOnce is how long a stopped instance finishes calls.
+	// atOnce is the shutdown timeout of an instance.
 	atOnce = 5 * time.Millisecond
-	// again is how long an instance waits for its address.
+	// again is how long an instance waits until it tries again to listen at its
+	// address.
 	again = 2 * time.Millisecond
-	// work is how long a handler takes at most, and failing the share that
-	// ends with an error.
+	// work is how long a handler takes at most. Failing is the share of the calls
+	// whose handler returns an error.
 	work    = 2 * time.Millisecond
 	failing = 0.02
 )
 
-// service is what is tortured.
+// service is the tested service.
 type service struct {
 	testv1.UnimplementedEchoServiceServer
 	testv1.UnimplementedPlainServiceServer
@@ -49,24 +50,24 @@ func (s *service) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.Echo
 	return &testv1.EchoResponse{Text: req.GetText()}, s.run(req.GetText())
 }
 
-// run notes the run, then works, in spite of what becomes of the call.
+// run records the run and then works, even if the call has ended meanwhile.
 func (s *service) run(callID string) error {
 	if err := s.book.Ran(callID); err != nil {
-		panic(err) // no run may pass unnoted
+		panic(err) // every run must be recorded
 	}
 	time.Sleep(rand.N(work))
 	if rand.Float64() < failing {
 		code := codes.Aborted
 		if rand.IntN(2) == 0 {
-			code = codes.Unavailable // which says nothing of where it comes from
+			code = codes.Unavailable // which grpc-go also uses for its own errors
 		}
 		return status.Error(code, "the handler failed")
 	}
 	return nil
 }
 
-// serve is an instance's process: it writes its news, and ends at once when its
-// input ends.
+// serve runs an instance's process. It writes changes of its registration to the output,
+// and shuts down at once when the input ends.
 func serve(ctx context.Context, address, path string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -89,7 +90,7 @@ func serve(ctx context.Context, address, path string) (err error) {
 		}, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
 		switch {
 		case ctx.Err() != nil:
-			return nil // that it cut off calls is no violation
+			return nil // calls that it cut off are no error
 		case !errors.Is(err, syscall.EADDRINUSE):
 			return fmt.Errorf("an instance at %s ended by itself: %w", address, err)
 		}

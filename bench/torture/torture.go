@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// latest is how late a replay is at most, and lateNews how late the news.
+	// latest is the longest delay of a copy, lateNews that of a change in the registry.
 	latest   = 600 * time.Millisecond
 	lateNews = 30 * time.Millisecond
-	// patience bounds what must end by itself.
+	// patience limits how long torture waits for what must end by itself.
 	patience = 20 * time.Second
-	// the time to connect again, in place of grpc-go's, which is longer than
-	// the lives of instances.
+	// baseDelay and maxDelay replace grpc-go's backoff, which is longer than an
+	// instance lives.
 	baseDelay, maxDelay = 5 * time.Millisecond, 50 * time.Millisecond
 )
 
@@ -88,8 +88,8 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	return result, nil
 }
 
-// copies sends a share of the calls again, to any address, at any time up to
-// the latest.
+// copies returns a function that copies a share of the calls, each to a random address
+// after a random delay of up to latest.
 func copies(share float64, addresses []string) func(replay.Call) []replay.Copy {
 	return func(replay.Call) []replay.Copy {
 		if rand.Float64() >= share {
@@ -99,7 +99,8 @@ func copies(share float64, addresses []string) func(replay.Call) []replay.Copy {
 	}
 }
 
-// tapped connects so that the player sees all calls as they stand on the wire.
+// tapped returns a dialer whose connections show the player all calls as they are on the
+// wire.
 func tapped(player *replay.Player) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -115,7 +116,7 @@ func tapped(player *replay.Player) func(context.Context, string) (net.Conn, erro
 	}
 }
 
-// readAll adds to the ledger what the processes noted.
+// readAll reads into the log what the processes recorded.
 func readAll(book *executionlog.Log, folder string) error {
 	files, err := filepath.Glob(filepath.Join(folder, "*"+notes))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// TestMain lets the test's own program be the instances.
+// TestMain lets the test binary run as an instance.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "-serve" {
 		if err := start(os.Args[2], os.Args[4], settings{}); err != nil {

@@ -65,8 +65,8 @@ func generate(plugin *protogen.Plugin) error {
 // bytesPerLine is how many bytes a generated line holds.
 const bytesPerLine = 64
 
-// commentsOf keeps of what a compiler knows of a source the comments that stand
-// at something.
+// commentsOf returns the part of a source's information that holds comments of
+// declarations.
 func commentsOf(info *descriptorpb.SourceCodeInfo) *descriptorpb.SourceCodeInfo {
 	out := &descriptorpb.SourceCodeInfo{}
 	for _, location := range info.GetLocation() {

@@ -55,8 +55,8 @@ func Instance(api, address string) discovery.Instance {
 	}
 }
 
-// Register registers instances, waits until they stand in the registry, and
-// takes them out when the test ends.
+// Register registers instances, waits until they are registered, and closes the
+// registration when the test ends.
 func Register(tb testing.TB, registry discovery.Registry, instances ...discovery.Instance) discovery.Registration {
 	tb.Helper()
 	registration, err := registry.Register(instances...)

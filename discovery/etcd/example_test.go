@@ -19,5 +19,5 @@ func ExampleOpen() {
 		defer registry.Close()
 	}
 	fmt.Println(err) // there are no such files here: an error before anything is done
-	// Output: etcd: Config.CertFile: and KeyFile can't be used: open /etc/onecall/cert.pem: no such file or directory: give a certificate and its key, in PEM
+	// Output: etcd: Config.CertFile: and KeyFile can't be used: open /etc/onecall/cert.pem: no such file or directory: set both, to a certificate and its key in PEM
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/backoff"
 )
 
-// repairEvery is how often each API is compared with etcd, give or take a quarter: a
+// repairEvery is how often each API is compared with etcd, with a jitter of a quarter. A
 // member that lags may have withheld events.
 const repairEvery = time.Minute
 

@@ -143,8 +143,8 @@ func TestEventsOlderThanWhatIsKnownAreDropped(t *testing.T) {
 	watched.UntilAddresses(t, "10.0.0.2:1")
 	discoverytest.Register(t, direct, discoverytest.Instance("auth", "10.0.0.3:1"))
 	watched.UntilAddresses(t, "10.0.0.2:1", "10.0.0.3:1")
-	if told := watched.Snapshots(); len(told) > 5 { // nothing, and the four changes
-		t.Errorf("told %d times, want 5: of an event that was known already too: %+v", len(told), told)
+	if seen := watched.Snapshots(); len(seen) > 5 { // nothing, and the four changes
+		t.Errorf("seen %d times, want 5: of an event that was known already too: %+v", len(seen), seen)
 	}
 }
 

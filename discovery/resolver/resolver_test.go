@@ -25,7 +25,7 @@ type story struct {
 	api  string
 	tell func(discovery.Snapshot)
 
-	mu     sync.Mutex // guards the fields below: timers tell too
+	mu     sync.Mutex // guards the fields below: timers change them too
 	events []string
 	last   resolver.State
 	err    error

@@ -47,7 +47,7 @@ func (c Config) checkFiles() *FieldError {
 		return &FieldError{"KeyFile", "is empty though CertFile is set: a client certificate is both, or neither"}
 	}
 	if _, err := c.files().certificates(); err != nil {
-		return &FieldError{"CertFile", fmt.Sprintf("and KeyFile can't be used: %v: give a certificate and its key, in PEM", err)}
+		return &FieldError{"CertFile", fmt.Sprintf("and KeyFile can't be used: %v: set both, to a certificate and its key in PEM", err)}
 	}
 	if _, err := c.files().roots(); err != nil {
 		return &FieldError{"CAFile", fmt.Sprintf("can't be used: %v: give the certificates that etcd's are signed with, in PEM", err)}

@@ -2,7 +2,7 @@
 // once: by a server that starts again, or by one that starts later.
 //
 // A port that "127.0.0.1:0" chose is no such address: as soon as its listener is
-// closed, the operating system may give the port to any outgoing connection.
+// closed, the operating system may use the port for any outgoing connection.
 package fixedport
 
 import (
@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// The ports to choose from lie below those that operating systems give to
-// outgoing connections: Linux from 32768, macOS and Windows from 49152.
+// The ports to choose from are below those that operating systems use for outgoing
+// connections: Linux from 32768, macOS and Windows from 49152.
 const lowest, highest = 15000, 30000
 
 // tries is how many ports are tried before Reserve fails.

@@ -12,8 +12,8 @@ import (
 	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 )
 
-// writer is the environment variable that makes the test's own program a
-// process that notes runs until it is killed.
+// writer is the environment variable that makes the test binary a process that records
+// runs until it is killed.
 const writer = "LEDGER_TEST_FILE"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func noteForever(path string) {
 		if err := file.Ran(fmt.Sprintf("call-%d", i)); err != nil {
 			panic(err)
 		}
-		// What is printed was noted before.
+		// The run is recorded before its number is printed.
 		fmt.Println(i)
 	}
 }
@@ -199,7 +199,7 @@ func TestWhatWasNotedOutlivesAKill(t *testing.T) {
 	if err := command.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = command.Wait() // says that it was killed
+	_ = command.Wait() // its error is that it was killed
 	var book executionlog.Log
 	if err := book.Read(path); err != nil {
 		t.Fatal(err)

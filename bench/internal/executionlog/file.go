@@ -18,8 +18,8 @@ type File struct {
 	file *os.File
 }
 
-// Open opens the file of one process, and makes it if there is none. Close
-// ends it.
+// Open opens the file of one process, and creates it if it does not exist. Close closes
+// it.
 func Open(path string) (*File, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {

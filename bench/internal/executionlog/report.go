@@ -95,7 +95,7 @@ func (o Outcome) holds(runs int) bool {
 	}
 }
 
-// Err is an error that names violations, nil when the report has none.
+// Err returns an error that lists violations, nil if the report has none.
 func (r Report) Err() error {
 	if len(r.Repeats) == 0 && len(r.FalseOutcomes) == 0 {
 		return nil

@@ -16,7 +16,7 @@ import (
 const (
 	// Registrations counts what this process wants to have registered.
 	Registrations = "onecall.registry.registrations"
-	// Registered counts those of them that stand in etcd.
+	// Registered counts those of them that are registered in etcd.
 	Registered = "onecall.registry.registered"
 	// LeaseLeft is how long they stay if etcd hears no more, in seconds.
 	LeaseLeft = "onecall.registry.lease.left"

@@ -66,7 +66,7 @@ type Config struct {
 type ConfigError struct {
 	// Field is the name of the field at fault.
 	Field string
-	// Problem says what is wrong with it and what to give instead.
+	// Problem is what is wrong with it, and the remedy.
 	Problem string
 }
 

@@ -25,9 +25,9 @@ type lease struct {
 	keys atomic.Int64
 }
 
-// age is how old the lease may be. A machine that slept has a monotonic clock
-// that stood still, one whose time was set has a wall clock that jumped: the
-// later of the two counts, so that a fault of either only ends a lease early.
+// age returns how old the lease may be. If the machine slept, the monotonic clock was
+// stopped; if its time was set, the wall clock jumped. The longer of the two times counts,
+// so that an error of either clock only ends a lease early.
 func (l *lease) age() time.Duration {
 	return max(time.Since(l.asked), time.Now().Round(0).Sub(l.wall))
 }
