@@ -291,7 +291,7 @@ func TestARetryInterceptorAroundTheBusIsAConfigurationError(t *testing.T) {
 	p := scripted(t, registry, peer.Always(peer.Read(), peer.Execute(), peer.Fail(codes.Unavailable, "busy")))
 	around := retried{newBus(t, registry), retry.UnaryClientInterceptor(retry.WithMax(5), retry.WithBackoff(retry.BackoffLinear(time.Millisecond)), retry.WithCodes(codes.Unavailable))}
 	_, err := testv1.NewEchoServiceClient(around).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
-	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "a retry interceptor sends this call again around the bus") {
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "a retry interceptor retries this call outside of the bus") {
 		t.Errorf("the call = %v, want an error that names the retry interceptor", err)
 	}
 	if got := arrived(p); got != 1 {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
@@ -88,6 +89,9 @@ func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) 
 		Zone:       bus.options.zone,
 		Accept: func(instance discovery.Instance, again func()) error {
 			return c.accept(ch, instance, again)
+		},
+		Attach: func(address grpcresolver.Address, incarnation discovery.Incarnation, observer resolver.Observer) grpcresolver.Address {
+			return client.WithInstance(address, incarnation, observer)
 		},
 		Logger: bus.options.log,
 		Lines:  &c.api.lines,

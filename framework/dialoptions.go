@@ -7,27 +7,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/keepalive"
-	grpcresolver "google.golang.org/grpc/resolver"
 
-	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
-
-// grpc-go knows policies by name, and takes them only before it is used.
-func init() { //nolint:gochecknoinits // see balancer.Register
-	balancer.Register(client.NewPolicy(resolver.IncarnationOf, observerOf))
-}
-
-// observerOf returns the observer of a new connection, nil when there is none.
-func observerOf(address grpcresolver.Address) client.Observer {
-	if observer := resolver.ObserverOf(address); observer != nil {
-		return observer
-	}
-	return nil
-}
 
 // callerKeepalive has Linux end a connection on which what was sent is not
 // acknowledged for Timeout; the policy's own probes send something on each within

@@ -318,7 +318,7 @@ func TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall(t *testing.T) {
 				if inside.Swap(true) {
 					return goOn(ctx) // its own, which passes here too
 				}
-				if err := own(ctx, conn); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "it comes with the context of another call") {
+				if err := own(ctx, conn); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "it has the context of another call") {
 					t.Errorf("the interceptor's own call = %v, want an error that says why", err)
 				}
 				return goOn(ctx)

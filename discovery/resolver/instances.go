@@ -213,6 +213,7 @@ func (i *instances) connectivityChanged() {
 func (i *instances) newReachability(instance *discovery.Instance) *reachability {
 	return &reachability{
 		address: instance.Address, changed: i.connectivityChanged, recheck: i.recheck, note: i.notes.add, connection: i.config.Connection,
+		attach: i.config.Attach,
 	}
 }
 

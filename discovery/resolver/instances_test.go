@@ -52,10 +52,10 @@ func (s *story) wantUsed(want ...discovery.Instance) {
 // reach reports the state of the connection to the endpoint at an index.
 func (s *story) reach(index int, states ...connectivity.State) {
 	s.mu.Lock()
-	observer := onecall.ObserverOf(s.last.Endpoints[index].Addresses[0])
+	observer, _ := s.last.Endpoints[index].Addresses[0].Attributes.Value(observerKey{}).(onecall.Observer)
 	s.mu.Unlock()
 	for _, state := range states {
-		observer.Observe(balancer.SubConnState{ConnectivityState: state})
+		observer.Observe(index, balancer.SubConnState{ConnectivityState: state})
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
@@ -25,6 +27,8 @@ type reachability struct {
 	note func(note) bool
 	// connection is called with each state of a connection.
 	connection func(Connection)
+	// attach is [Config].Attach.
+	attach func(resolver.Address, discovery.Incarnation, Observer) resolver.Address
 
 	mu sync.Mutex // guards the fields below
 	// connected says that there is a connection, and attempted that grpc-go has tried to
@@ -117,19 +121,19 @@ type Connection struct {
 	Err error
 }
 
-// Observer observes one connection to an instance, for package atmostonce's
-// policy. Its methods are safe for all goroutines.
+// Observer observes the connections to an instance, for package atmostonce's policy.
+// Its methods are safe for all goroutines.
 type Observer struct{ reachability *reachability }
 
-// Observe records a state of the connection.
-func (o *Observer) Observe(state balancer.SubConnState) {
-	o.reachability.connection(Connection{ID: o, Address: o.reachability.address, State: state.ConnectivityState, Err: state.ConnectionError})
+// Observe records a state of a connection, which id distinguishes from others.
+func (o Observer) Observe(id any, state balancer.SubConnState) {
+	o.reachability.connection(Connection{ID: id, Address: o.reachability.address, State: state.ConnectivityState, Err: state.ConnectionError})
 	o.reachability.observe(state.ConnectivityState, state.ConnectionError)
 }
 
 // Silent records that nothing is answered on the connection any more. It will be
 // replaced.
-func (o *Observer) Silent() {
+func (o Observer) Silent() {
 	o.reachability.mu.Lock()
 	o.reachability.silent = true
 	o.reachability.mu.Unlock()
@@ -137,7 +141,7 @@ func (o *Observer) Silent() {
 }
 
 // Refused notes that the instance refuses one call after the other.
-func (o *Observer) Refused(err error) {
+func (o Observer) Refused(err error) {
 	o.reachability.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reachability.address, func() []any {
 		attributes := []any{"code", status.Code(err)}
 		if reason := reasonOf(err); reason != "" {

@@ -60,6 +60,10 @@ type Config struct {
 	Accept func(instance discovery.Instance, recheck func()) error
 	// Connection is called with each state of each connection, unless it is nil.
 	Connection func(Connection)
+	// Attach returns an address with what the load-balancing policy needs of the
+	// instance, in an attribute. It returns equal addresses for equal arguments. Nil
+	// attaches nothing.
+	Attach func(resolver.Address, discovery.Incarnation, Observer) resolver.Address
 	// Logger receives a line when the registry has lost an API's instances, and when an
 	// instance is gone, is avoided, refuses calls, or is back; nil is [slog.Default].
 	Logger *slog.Logger
@@ -90,6 +94,9 @@ func NewBuilder(source Source, config Config) *Builder {
 	}
 	if config.Accept == nil {
 		config.Accept = func(discovery.Instance, func()) error { return nil }
+	}
+	if config.Attach == nil {
+		config.Attach = func(address resolver.Address, _ discovery.Incarnation, _ Observer) resolver.Address { return address }
 	}
 	if config.Connection == nil {
 		config.Connection = func(Connection) {}
@@ -232,15 +239,6 @@ func (r *apiResolver) Close() {
 	r.config.Observe(NewNoAnswerError(r.api))
 }
 
-type incarnationKey struct{}
-
-// IncarnationOf returns the incarnation at an address of this resolver; zero if there is
-// none, and for other addresses.
-func IncarnationOf(address resolver.Address) discovery.Incarnation {
-	incarnation, _ := address.Attributes.Value(incarnationKey{}).(discovery.Incarnation)
-	return incarnation
-}
-
 type instanceKey struct{}
 
 // InstanceOf returns the instance of an endpoint of this resolver.
@@ -252,32 +250,18 @@ func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
 	return *instance, true
 }
 
-type renewalsKey struct{}
-
-type reachabilityKey struct{}
-
-// ObserverOf returns the observer of a new connection to an address of this
-// resolver, nil for other addresses.
-func ObserverOf(address resolver.Address) *Observer {
-	reachability, ok := address.Attributes.Value(reachabilityKey{}).(*reachability)
-	if !ok {
-		return nil
-	}
-	return &Observer{reachability: reachability}
-}
+type (
+	incarnationKey struct{}
+	renewalsKey    struct{}
+)
 
 // endpointOf returns the endpoint of an instance. grpc-go keeps one connection for each
 // address with its attributes. They include the incarnation and the number of renewals,
 // so that another instance at the same address, and a renewed one, have connections of
 // their own. No attribute says what name a caller checks in a certificate.
 func endpointOf(instance *discovery.Instance, reachability *reachability, renewals int) resolver.Endpoint {
-	address := resolver.Address{Addr: instance.Address, Attributes: attributes.New(reachabilityKey{}, reachability)}
-	if !instance.Incarnation.IsZero() {
-		address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation)
-	}
-	if renewals > 0 {
-		address.Attributes = address.Attributes.WithValue(renewalsKey{}, renewals)
-	}
+	address := reachability.attach(resolver.Address{Addr: instance.Address}, instance.Incarnation, Observer{reachability})
+	address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation).WithValue(renewalsKey{}, renewals)
 	return resolver.Endpoint{
 		Addresses:  []resolver.Address{address},
 		Attributes: attributes.New(instanceKey{}, instance),

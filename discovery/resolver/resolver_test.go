@@ -91,6 +91,9 @@ func (s *story) want(events ...string) {
 	s.events = nil
 }
 
+// observerKey is the key of the attribute of an address that has its observer.
+type observerKey struct{}
+
 func build(t *testing.T, config ...onecall.Config) (*story, resolver.Resolver) {
 	t.Helper()
 	target, err := url.Parse(onecall.Target("billing.invoices"))
@@ -103,6 +106,10 @@ func build(t *testing.T, config ...onecall.Config) (*story, resolver.Resolver) {
 		with = config[0]
 	}
 	with.Observe = s.observe
+	with.Attach = func(address resolver.Address, _ discovery.Incarnation, observer onecall.Observer) resolver.Address {
+		address.Attributes = address.Attributes.WithValue(observerKey{}, observer)
+		return address
+	}
 	if with.Logger == nil {
 		with.Logger = slog.New(slog.DiscardHandler)
 	}

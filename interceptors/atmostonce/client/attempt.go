@@ -15,38 +15,40 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// Attempt is one issue of a call, and the context that carries it to the pick:
-// the balancing policy binds it to the instance that is picked, and never
-// again once it may have left. It is for one method of one [Channel], until
-// [Attempt.End]. Its methods are safe for all goroutines.
+// Attempt is one sending of a call, and the context that carries it to the pick. The
+// balancing policy binds it to the instance that is picked, and never again once it
+// may have left. It is for one method of one [Channel], until [Attempt.End]. Its
+// methods are safe for all goroutines.
+//
+// The attempt's lock is taken before those of the caller.
 type Attempt struct {
 	context.Context //nolint:containedctx // it is one, so that a call needs no other for its attempt
 
 	channel *Channel
 	method  string
-	made    time.Time // with both clocks: see age
+	made    time.Time // by both clocks: see age
 
 	mu sync.Mutex // guards the fields below
-	// picked says that it is bound to an instance and may be on its way; left
-	// that it got a stream; ended that the call has returned to the program.
+	// picked is whether the attempt is bound to an instance and may be sent now; left
+	// whether it got a stream; ended whether the call has returned to the program.
 	picked, left, ended bool
-	// expired says that the bound instance refused the call with
-	// [atmostonce.SessionExpired]; replied that a message of a stream came; unsent that the
-	// request could not be written.
+	// expired is whether the bound instance refused the attempt with
+	// [atmostonce.SessionExpired]; replied whether a message of a stream arrived;
+	// unsent whether the request could not be encoded.
 	expired, replied, unsent bool
-	// clean says that grpc-go reported the end of the call without an error,
-	// wordless that the peer sent an error all the same: see learn. trusted says
-	// that the bound instance did.
-	clean, wordless, trusted bool
+	// These are set by learn. clean is whether grpc-go reported the end without an
+	// error; errorFollows whether the peer sent an error nevertheless, which grpc-go
+	// returns later; trusted whether the bound instance sent the trailer.
+	clean, errorFollows, trusted bool
 
-	answer   error         // what the peer sent as the status of the call
-	bound    *boundSubConn // the connection of the last pick
-	identity atmostonce.Identity
-	counter  *counter // of identity, until it knows that the call has ended
-	stamp    *stamp   // what carries identity, until the pick ends
-	outcome  atmostonce.Outcome
-	inner    func(balancer.DoneInfo) // the wrapped policy's, of this pick
-	err      error                   // what grpc-go returned, inside of all interceptors
+	answer    error         // the status that the peer sent
+	bound     *boundSubConn // the connection of the last pick
+	identity  atmostonce.Identity
+	counter   *counter // that of identity, until its number has ended
+	stamp     *stamp   // the metadata with identity, until the pick ends
+	outcome   atmostonce.Outcome
+	childDone func(balancer.DoneInfo) // the child policy's, for this pick
+	err       error                   // the error that grpc-go returned to the innermost interceptor
 }
 
 type attemptKey struct{}
@@ -59,22 +61,21 @@ func (a *Attempt) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// attemptOf gives the attempt of a call, nil when it has none.
+// attemptOf returns the attempt of a context, nil if it has none.
 func attemptOf(ctx context.Context) *Attempt {
 	attempt, _ := ctx.Value(attemptKey{}).(*Attempt)
 	return attempt
 }
 
-// End says that the call has returned to the program: whatever still holds the
-// attempt, such as an interceptor's goroutine that waits for a connection, sends
-// nothing any more.
+// End notes that the call has returned to the program. From now on nothing of the
+// attempt is sent, even if an interceptor's goroutine still waits for a connection.
 func (a *Attempt) End() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
 }
 
-// Outcome gives what is known of a call whose issue has failed.
+// Outcome returns what is known of a failed attempt.
 func (a *Attempt) Outcome() atmostonce.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,25 +87,25 @@ func (a *Attempt) Outcome() atmostonce.Outcome {
 	case a.left:
 		return a.outcome
 	case a.picked:
-		return atmostonce.Unknown // its end has not been told yet
+		return atmostonce.Unknown // its end is not known yet
 	default:
 		return atmostonce.NotSent
 	}
 }
 
-// Answered reports whether err, with which the call returned, is a status that
-// the peer sent, rather than an error of the connection or of this program.
+// Answered reports whether err, with which the call returned, is a status that the
+// peer sent. Otherwise it is an error of the connection or of this program.
 func (a *Attempt) Answered(err error) bool {
 	a.mu.Lock()
 	answer := a.answer
 	a.mu.Unlock()
-	return answer != nil && errors.Is(err, answer) // without the lock: err may be of the program's own type
+	return answer != nil && errors.Is(err, answer) // without the lock: err may have a method Is that calls a method of the attempt
 }
 
-// Settled reports whether err, with which the call returned, is the end of the
-// call itself. It is not when an interceptor returned an error of its own, or
-// returned while the call is still under way: then nothing may be concluded
-// from err, and the call's reply may yet be written.
+// Settled reports whether err, with which the call returned, is the end of the attempt.
+// It is not if an interceptor returned an error of its own, or returned while the
+// attempt is still in flight. Then err says nothing about the attempt, whose reply
+// may still be written.
 func (a *Attempt) Settled(err error) bool {
 	a.mu.Lock()
 	ended, own := !a.picked, a.err
@@ -112,10 +113,10 @@ func (a *Attempt) Settled(err error) bool {
 	return ended && own != nil && errors.Is(err, own)
 }
 
-// Foreign reports whether err, with which the call returned, is a status that a
-// framework's instance sent without its trailers. Those are with every error of a
-// handler, so it is grpc-go's own at that instance, such as that of a request that
-// is too large.
+// Foreign reports whether err, with which the call returned, is a status that an
+// instance of the framework sent without our trailers. Every error of a handler has
+// them, so it is an error of grpc-go at that instance, such as of a request that is
+// too large.
 func (a *Attempt) Foreign(err error) bool {
 	a.mu.Lock()
 	foreign := !a.identity.Incarnation.IsZero() && !a.trusted && a.outcome == atmostonce.Unknown
@@ -123,7 +124,7 @@ func (a *Attempt) Foreign(err error) bool {
 	return foreign && a.Answered(err)
 }
 
-// failed notes what grpc-go returned.
+// failed records the error that grpc-go returned.
 func (a *Attempt) failed(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,13 +132,13 @@ func (a *Attempt) failed(err error) {
 	if a.clean {
 		a.clean, a.outcome = false, atmostonce.Unknown
 	}
-	if a.wordless {
-		a.wordless = false
+	if a.errorFollows {
+		a.errorFollows = false
 		a.conclude(err)
 	}
 }
 
-// received notes that a message of a stream came.
+// received notes that a message of a stream arrived.
 func (a *Attempt) received() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -145,8 +146,8 @@ func (a *Attempt) received() {
 	a.arrived()
 }
 
-// arrived notes that the server has seen the number of the call, or need not see
-// it: from now on any number of calls may overtake it. a.mu is held.
+// arrived notes that the server has seen the number of the attempt, or will not see
+// it. From now on any number of other attempts may overtake it. a.mu is held.
 func (a *Attempt) arrived() {
 	if a.counter != nil {
 		a.counter.end(a.identity.Seq)
@@ -154,25 +155,25 @@ func (a *Attempt) arrived() {
 	}
 }
 
-// unwritten notes that the request of a call could not be written.
+// unwritten notes that the request could not be encoded.
 func (a *Attempt) unwritten() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.unsent = true
 }
 
-// Expired reports whether the bound instance refused the call with
-// [atmostonce.SessionExpired]. Such a reason counts from nobody else: a handler may pass
-// on the refusal of a call that it made.
+// Expired reports whether the bound instance refused the attempt with
+// [atmostonce.SessionExpired]. The reason counts only from the instance itself: a
+// handler may return the refusal of a call that it made.
 func (a *Attempt) Expired() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.expired
 }
 
-// Renew opens a new session for the caller, after [Attempt.Expired], and tells
-// whether the call may be issued again in it: a session is forgotten when it had
-// no call for a day, so a younger call was never run, and never will be.
+// Renew starts a new session for the caller, after [Attempt.Expired], and reports
+// whether the call may be retried in it. A server forgets a session only after a day
+// without calls, so a younger attempt did not run and never will.
 func (a *Attempt) Renew() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -183,33 +184,33 @@ func (a *Attempt) Renew() bool {
 	return a.age() < forgottenAfter
 }
 
-// age is how old the call may be. A machine that slept has a monotonic clock
-// that did not advance, one whose time was set has a wall clock that jumped: the
-// later of the two counts.
+// age returns how old the attempt is at most. The monotonic clock does not advance
+// while the machine sleeps, and the wall clock jumps when it is set, so the longer of
+// the two times counts.
 func (a *Attempt) age() time.Duration {
 	now := a.channel.caller.now()
 	return max(now.Sub(a.made), now.Round(0).Sub(a.made.Round(0)))
 }
 
-// forgottenAfter is the least time after which a server may have forgotten that
-// the call ran, less what clocks may differ in their speed.
+// forgottenAfter is the least age at which a server may have forgotten an attempt. It
+// allows for clocks of different speed.
 const forgottenAfter = atmostonce.SessionKept - time.Hour
 
 var (
-	// errLeft ends a call that somebody wants to send again.
-	errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or interceptor, or the connection's end, asked for it")
-	// errEnded ends an attempt of a call that has returned to the program.
+	// errLeft is the error of a pick for an attempt that may have been sent.
+	errLeft = status.Error(codes.Unavailable, "the call was sent once and is not sent again: a retry policy or an interceptor tried to, or grpc-go did because the connection ended")
+	// errEnded is the error of a pick for a call that has returned to the program.
 	errEnded = status.Error(codes.Canceled, "the call has returned to the program, so it is not sent any more: an interceptor returned while it still waited for a connection")
-	// errLost ends a call without an attempt.
+	// errLost is the error of a pick without an attempt.
 	errLost = status.Error(codes.Internal, "the call is not sent, because it could run more than once: an interceptor replaced its context with one that does not derive from it. "+
-		"Derive the context from the one that the interceptor got; context.WithoutCancel keeps its values without its cancellation and deadline")
-	// errForeign ends a call that comes with another call's attempt.
-	errForeign = status.Error(codes.Internal, "the call is not sent: it comes with the context of another call, whose place it would take. "+
-		"An interceptor that makes calls of its own makes them through a bus, not over the connection that it is passed")
+		"Derive the context from the one that the interceptor received; context.WithoutCancel keeps its values without its cancellation and deadline")
+	// errForeign is the error of a pick with another call's attempt.
+	errForeign = status.Error(codes.Internal, "the call is not sent: it has the context of another call, and would use the identity of that call. "+
+		"An interceptor must make its own calls on a bus, not on the connection that it is passed")
 )
 
-// check reports why a call of a method over a channel must not be bound to the
-// attempt, which may be nil.
+// check returns an error if a pick for a method on a channel must not bind the attempt,
+// which may be nil.
 func (a *Attempt) check(channel uint64, method string) error {
 	switch {
 	case a == nil:
@@ -222,7 +223,7 @@ func (a *Attempt) check(channel uint64, method string) error {
 	return a.bindable()
 }
 
-// bindable reports why the attempt must not be bound any more. a.mu is held.
+// bindable returns an error if the attempt must not be bound any more. a.mu is held.
 func (a *Attempt) bindable() error {
 	switch {
 	case a.picked || a.left:
@@ -234,19 +235,19 @@ func (a *Attempt) bindable() error {
 	}
 }
 
-// bind binds the attempt to an instance and gives the metadata to send. It fails
-// when the attempt may have left already, or has ended.
-func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, inner func(balancer.DoneInfo)) (metadata.MD, error) {
+// bind binds the attempt to an instance and returns the metadata to send. It fails if
+// the attempt may have left already, or has ended.
+func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, childDone func(balancer.DoneInfo)) (metadata.MD, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.bindable(); err != nil {
 		return nil, err
 	}
-	a.picked, a.inner = true, inner
+	a.picked, a.childDone = true, childDone
 	a.bound = bound
-	if incarnation.IsZero() { // a plain gRPC server: there is nothing to be identified to
+	if incarnation.IsZero() { // a plain gRPC server, which knows no identities
 		a.identity = atmostonce.Identity{}
-		return nil, nil //nolint:nilnil // no metadata, and no fault
+		return nil, nil //nolint:nilnil // there is no metadata, which is no error
 	}
 	var value string
 	a.identity, a.counter, value = a.channel.caller.identify(incarnation)
@@ -254,8 +255,8 @@ func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, i
 	return a.stamp.metadata, nil
 }
 
-// stamp is the metadata of one pick. grpc-go copies it when it makes the
-// stream, so that it can serve another pick when this one has ended.
+// stamp is the metadata of a pick. grpc-go copies it when it makes the stream, so
+// another pick can use it when this one has ended.
 type stamp struct {
 	metadata metadata.MD
 	value    [1]string
@@ -273,21 +274,22 @@ func newStamp(value string) *stamp {
 	return s
 }
 
-// mayBind tells whether bind would fail.
+// mayBind reports whether bind would succeed.
 func (a *Attempt) mayBind() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.bindable() == nil
 }
 
-// done is told the end of a pick: whether it got a stream, and what came back.
+// done is called at the end of a pick. info says whether it got a stream, and what was
+// received.
 func (a *Attempt) done(info balancer.DoneInfo) {
 	a.mu.Lock()
-	inner := a.inner
+	childDone := a.childDone
 	if a.stamp != nil {
 		stamps.Put(a.stamp)
 	}
-	a.inner, a.stamp, a.picked = nil, nil, false
+	a.childDone, a.stamp, a.picked = nil, nil, false
 	a.arrived()
 	if info.BytesSent {
 		a.left = true
@@ -295,33 +297,34 @@ func (a *Attempt) done(info balancer.DoneInfo) {
 	}
 	bound, incarnation, outcome := a.bound, a.identity.Incarnation, a.outcome
 	a.mu.Unlock()
-	if bound != nil && info.BytesSent && !bound.ended(a.method, incarnation, outcome, inner, info) {
-		return // the policy calls it
+	if bound != nil && info.BytesSent && !bound.ended(a.method, incarnation, outcome, childDone, info) {
+		return // the connection calls it later
 	}
-	if inner != nil {
-		inner(info)
+	if childDone != nil {
+		childDone(info)
 	}
 }
 
-// learn takes in what came back of a call that was sent. a.mu is held.
+// learn records what was received for an attempt that was sent. a.mu is held.
 //
-// grpc-go reports no error also of a call whose error arrived while its request
-// was being written: then failed has it. An OK reply has no trailer of ours.
+// If an error reply arrives while the request is still written, grpc-go calls done
+// without the error and returns it later, to failed. Trailers tell the two cases
+// apart: an OK reply has none of ours.
 func (a *Attempt) learn(info balancer.DoneInfo) {
 	a.outcome, a.trusted = parseTrailer(info.Trailer, a.identity.Incarnation)
 	answered := answered(info)
 	switch {
 	case info.Err == nil:
-		a.wordless = answered
+		a.errorFollows = answered
 		if a.clean = len(info.Trailer[atmostonce.IncarnationKey]) == 0; a.clean {
-			a.outcome = atmostonce.Executed // whatever an interceptor makes of it
+			a.outcome = atmostonce.Executed // even if an interceptor returns an error
 		}
 	case answered:
 		a.conclude(info.Err)
 	}
 }
 
-// conclude takes in the status that the peer sent. a.mu is held.
+// conclude records the status that the peer sent. a.mu is held.
 func (a *Attempt) conclude(err error) {
 	a.answer = err
 	a.expired = a.trusted && a.outcome != atmostonce.Executed && atmostonce.ReasonOf(err) == atmostonce.SessionExpired
@@ -330,16 +333,15 @@ func (a *Attempt) conclude(err error) {
 	}
 }
 
-// Incarnation returns that of the instance that the call was last sent to, or was
-// about to be; zero when there was none, or it has no incarnation.
+// Incarnation returns that of the instance that was picked last; zero if none was, or
+// if it has none.
 func (a *Attempt) Incarnation() discovery.Incarnation {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.identity.Incarnation
 }
 
-// Address returns the address of the instance that the call was last sent to, or
-// was about to be; "" when there was no connection to one.
+// Address returns the address of the instance that was picked last; "" if none was.
 func (a *Attempt) Address() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -14,29 +14,29 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// maxLanes is how many incarnations one session counts for. Incarnations that
-// have ended never come back, but no event says when; a new session starts with
-// none.
+// maxLanes is how many incarnations one session has lanes for. No event says that an
+// incarnation has ended, so lanes are only dropped together, with a new session.
 const maxLanes = 4096
 
 // mostDigits is the length of the longest sequence number.
 const mostDigits = len("18446744073709551615")
 
-// Caller is a bus's half of all identities: its session, and a lane for each
-// incarnation. It outlives connections and balancers, which grpc-go throws away
-// when they are idle. Its methods are safe for all goroutines.
+// Caller makes the identities of a bus: it has the session, and a lane for each
+// incarnation. It outlives connections and balancers, which grpc-go closes when they
+// are idle. Its methods are safe for all goroutines. Its lock is taken before those
+// of lanes.
 type Caller struct {
 	now     func() time.Time
-	mu      sync.Mutex // held while session is replaced, or its lanes are
+	mu      sync.Mutex // held while session or its lanes are replaced
 	session atomic.Pointer[callerSession]
 }
 
-// Channel is the calls that one grpc.ClientConn makes for a caller. Its methods
-// are safe for all goroutines.
+// Channel makes the attempts that are sent on one grpc.ClientConn. Its methods are
+// safe for all goroutines.
 type Channel struct {
-	// WithoutIdentity, if it is set before the first call, is called once, with the
-	// address of the first instance that a call is sent to without an identity,
-	// because the instance has no incarnation. It holds that call up.
+	// WithoutIdentity, if it is set before the first call, is called once: when a call
+	// is sent without an identity, because the instance at address has no
+	// incarnation. That call waits for it.
 	WithoutIdentity func(address string)
 
 	caller *Caller
@@ -52,25 +52,24 @@ func (c *Channel) noteAnonymous(address string) {
 	}
 }
 
-// NewChannel returns a channel. The connection's policy is configured with its
-// ID: see [PolicyName].
+// NewChannel returns a channel. The policy of its grpc.ClientConn is configured with
+// its ID: see [PolicyName].
 func (c *Caller) NewChannel() *Channel {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: see crypto/rand
 	return &Channel{caller: c, id: binary.BigEndian.Uint64(id[:])}
 }
 
-// ID is the channel's in the configuration of its policy. It is random.
+// ID returns the channel's ID for the configuration of its policy. It is random.
 func (c *Channel) ID() uint64 { return c.id }
 
-// NewAttempt returns the attempt of a call that is about to be issued, with ctx
-// as its context. method is gRPC's path.
+// NewAttempt returns an attempt of a call, with ctx as its context. method is gRPC's
+// path.
 func (c *Channel) NewAttempt(ctx context.Context, method string) *Attempt {
 	return &Attempt{Context: ctx, channel: c, method: method, made: c.caller.now()}
 }
 
-// callerSession is a session and its lanes, which are never changed but
-// replaced.
+// callerSession is a session and its lanes. The map is replaced, never changed.
 type callerSession struct {
 	id    atmostonce.Session
 	lanes atomic.Pointer[map[discovery.Incarnation]*lane]
@@ -91,8 +90,8 @@ func (c *Caller) newSession() *callerSession {
 	return session
 }
 
-// identify returns the next identity of a call to an incarnation, the counter
-// that must know when the call has ended, and the value on the wire.
+// identify returns an identity for an attempt to an incarnation, the counter whose end
+// is to be called with its number, and its value on the wire.
 func (c *Caller) identify(incarnation discovery.Incarnation) (atmostonce.Identity, *counter, string) {
 	found, ok := (*c.session.Load().lanes.Load())[incarnation]
 	if !ok {
@@ -103,8 +102,8 @@ func (c *Caller) identify(incarnation discovery.Incarnation) (atmostonce.Identit
 	return atmostonce.Identity{Incarnation: incarnation, Session: drawn.session, Seq: seq}, drawn, string(strconv.AppendUint(value, seq, 10))
 }
 
-// addLane makes the lane of an incarnation, in a new session when the present one
-// has as many as it may.
+// addLane adds the lane of an incarnation, in a new session if the current one has
+// maxLanes.
 func (c *Caller) addLane(incarnation discovery.Incarnation) *lane {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,8 +124,8 @@ func (c *Caller) addLane(incarnation discovery.Incarnation) *lane {
 	return added
 }
 
-// renew opens a new session in place of the one of an identity, unless another
-// call has done so since.
+// renew replaces the session of an identity by a new one, unless another call has
+// done so.
 func (c *Caller) renew(expired atmostonce.Identity) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

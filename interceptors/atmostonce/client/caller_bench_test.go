@@ -19,11 +19,11 @@ func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 // unobserved is an observer that does nothing.
 type unobserved struct{}
 
-func (unobserved) Observe(balancer.SubConnState) {}
-func (unobserved) Silent()                       {}
-func (unobserved) Refused(error)                 {}
+func (unobserved) Observe(any, balancer.SubConnState) {}
+func (unobserved) Silent()                            {}
+func (unobserved) Refused(error)                      {}
 
-// BenchmarkCaller is the caller's half of a call: its attempt, the pick that
+// BenchmarkCaller measures the caller's half of a call: its attempt, the pick that
 // binds it, what grpc-go does with the metadata of a pick, and its end.
 func BenchmarkCaller(b *testing.B) {
 	for name, incarnation := range map[string]discovery.Incarnation{"identified": discovery.NewIncarnation(), "to a plain server": {}} {

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -206,10 +205,7 @@ func TestReservedMetadataIsNotPassedOn(t *testing.T) {
 
 func TestThePolicyWrapsAnyOfGRPCs(t *testing.T) {
 	t.Parallel()
-	builder := NewPolicy(
-		func(resolver.Address) discovery.Incarnation { return discovery.Incarnation{} },
-		func(resolver.Address) Observer { return nil },
-	)
+	builder := balancer.Get(PolicyName)
 	parser, ok := builder.(balancer.ConfigParser)
 	if !ok || builder.Name() != PolicyName {
 		t.Fatal("the policy reads no configuration")

@@ -17,13 +17,12 @@ import (
 // interceptor counts attempts after the first.
 const retryAttemptKey = "x-retry-attempt"
 
-var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry interceptor sends this call again around the bus, "+
-	"so it could run twice: remove it; the bus issues calls again by itself where that is safe")
+var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry interceptor retries this call outside of the bus, "+
+	"so it could run twice: remove the interceptor; the bus retries calls itself where that is safe")
 
-// prepare gives a call's context without the outgoing metadata whose keys begin
-// with [atmostonce.Prefix], which only the framework may send: what a program or a gateway
-// put there is not passed on. It refuses a call that is a retry of one that the
-// framework cannot know.
+// prepare returns a call's context without outgoing metadata whose keys begin with
+// [atmostonce.Prefix]: only the framework sends such keys, not a program or a gateway.
+// It refuses a retry that a retry interceptor around the bus makes.
 func prepare(ctx context.Context) (context.Context, error) {
 	outgoing, ok := metadata.FromOutgoingContext(ctx)
 	if !ok {
@@ -32,8 +31,8 @@ func prepare(ctx context.Context) (context.Context, error) {
 	found := false
 	if attempts := outgoing[retryAttemptKey]; len(attempts) > 0 {
 		if slices.Equal(attempts, metadata.ValueFromIncomingContext(ctx, retryAttemptKey)) {
-			// A handler passes on the metadata that it was called with: they
-			// count attempts of its own caller's call, not of this one.
+			// A handler passes on the metadata that it was called with. It
+			// counts the attempts of its caller's call, not of this one.
 			delete(outgoing, retryAttemptKey)
 			found = true
 		} else if attempt := attemptOf(ctx); attempt != nil && attempt.mayBind() {
@@ -52,8 +51,8 @@ func prepare(ctx context.Context) (context.Context, error) {
 	return metadata.NewOutgoingContext(ctx, outgoing), nil
 }
 
-// UnaryClientInterceptor keeps reserved metadata and retries from calls; it is
-// the innermost, so that no other can put them back.
+// UnaryClientInterceptor removes reserved metadata from unary calls and refuses their
+// retries. It must be the innermost, so that no other adds such metadata.
 func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, err := prepare(ctx)
 	if err != nil {
@@ -70,8 +69,7 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 	return err
 }
 
-// StreamClientInterceptor keeps reserved metadata and retries from streams,
-// likewise.
+// StreamClientInterceptor does the same for streams.
 func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	ctx, err := prepare(ctx)
 	if err != nil {
@@ -90,9 +88,9 @@ func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *g
 	}
 }
 
-// hideReserved removes reserved keys from the metadata that call options have
-// received, so that a handler that passes on an inner call's trailer does not
-// pass on what the inner instance says of the inner call.
+// hideReserved removes reserved keys from the header and trailer that call options
+// received. A handler may pass those of a call that it made on to its own caller,
+// which must not read in them what became of that call.
 func hideReserved(opts []grpc.CallOption) {
 	for _, opt := range opts {
 		switch opt := opt.(type) {

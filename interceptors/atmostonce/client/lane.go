@@ -12,15 +12,16 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// lane numbers the calls of a caller to one incarnation, so that no call is
-// overtaken by as many others as a server's window is wide: the server would take
-// the late one for a copy. A call can be that late in normal operation: it waits
-// for a stream while grpc-go gives free ones to newer calls.
+// lane numbers the attempts of a caller to one incarnation. It makes sure that an
+// attempt is not overtaken by as many others as a server's window is wide, because
+// the server would take the late one for a copy. An attempt can be that late in
+// normal operation, if it waits for a stream while grpc-go serves newer ones.
 //
-// Before the next number would be so far above the lowest whose call has not
-// ended, the lane goes on with another counter, of a session of its own. It comes
-// back to a counter once its late calls have ended, so there are never more
-// counters than calls under way. Its methods are safe for all goroutines.
+// Before the next number would be too far above that of an attempt that has not
+// ended, the lane uses another counter, which has a session of its own. It may use
+// the first counter again when its late attempts have ended. So there are never more
+// counters than attempts in flight. Its methods are safe for all goroutines. A
+// lane's lock is taken before a counter's.
 type lane struct {
 	incarnation discovery.Incarnation
 	now         func() time.Time
@@ -48,12 +49,12 @@ func (l *lane) draw() (*counter, uint64) {
 	}
 }
 
-// change puts another counter in the place of one that has no number left: the one
-// that has most, or a new one when none has many.
-func (l *lane) change(spent *counter) {
+// change replaces the current counter, which has no number left, by the one that has
+// the most, or by a new one if none has many.
+func (l *lane) change(exhausted *counter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.current.Load() != spent {
+	if l.current.Load() != exhausted {
 		return
 	}
 	most, best := uint64(manyNumbers-1), (*counter)(nil)
@@ -70,11 +71,10 @@ func (l *lane) change(spent *counter) {
 }
 
 // manyNumbers is how many numbers a counter must have left to become the current
-// one, so that the counter is not changed with each call.
+// one, so that the counter does not change with each attempt.
 const manyNumbers = atmostonce.WindowSize / 4
 
-// drop forgets the counter of a session that has expired, if it is there and is
-// not the first.
+// drop removes the counter of an expired session, unless it is the first.
 func (l *lane) drop(expired atmostonce.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,25 +85,25 @@ func (l *lane) drop(expired atmostonce.Session) {
 	l.counters = slices.DeleteFunc(l.counters, func(c *counter) bool { return c != first && c.session == expired })
 }
 
-// counter numbers calls of one session to one incarnation. It draws no number
-// that is atmostonce.WindowSize or more above one whose call has not ended. Its methods are
-// safe for all goroutines.
+// counter numbers the attempts of one session to one incarnation. It draws no number
+// that is WindowSize or more above that of an attempt that has not ended. Its methods
+// are safe for all goroutines.
 type counter struct {
 	session atmostonce.Session
 	// prefix is what the values of all its identities begin with.
 	prefix string
 	last   atomic.Uint64
-	// lowest is the lowest number that has not ended, or was so at some time. It
-	// never falls.
+	// lowest is the lowest number whose attempt has not ended, as of the last raise.
+	// It never falls.
 	lowest atomic.Uint64
-	// over is a ring of a bit for each number from lowest on: set when its call has
-	// ended, and cleared before lowest rises above it.
-	over [atmostonce.WindowSize / wordBits]atomic.Uint64
+	// ended is a ring with a bit for each number from lowest on. The bit is set when
+	// the attempt has ended, and cleared before lowest rises above it.
+	ended [atmostonce.WindowSize / wordBits]atomic.Uint64
 
 	raising sync.Mutex // held while lowest is raised
 }
 
-// wordBits is how many numbers a word of the ring has.
+// wordBits is how many numbers a word of a ring has.
 const wordBits = 64
 
 func newCounter(incarnation discovery.Incarnation, session atmostonce.Session) *counter {
@@ -113,7 +113,7 @@ func newCounter(incarnation discovery.Incarnation, session atmostonce.Session) *
 	return c
 }
 
-// draw returns the next number, 0 when it would be too far above the lowest.
+// draw returns the next number, or 0 if it would be too far above the lowest.
 func (c *counter) draw() uint64 {
 	for {
 		last := c.last.Load()
@@ -132,9 +132,9 @@ func (c *counter) left() uint64 {
 	return c.raise() + atmostonce.WindowSize - 1 - last
 }
 
-// end notes that the call of a number has ended. It is called once for each.
+// end notes that the attempt of a number has ended. It is called once for each.
 func (c *counter) end(seq uint64) {
-	c.over[seq/wordBits%uint64(len(c.over))].Or(1 << (seq % wordBits))
+	c.ended[seq/wordBits%uint64(len(c.ended))].Or(1 << (seq % wordBits))
 }
 
 // raise raises lowest to the lowest number that has not ended, and returns it.
@@ -143,13 +143,13 @@ func (c *counter) raise() uint64 {
 	defer c.raising.Unlock()
 	lowest := c.lowest.Load()
 	for {
-		word, at := &c.over[lowest/wordBits%uint64(len(c.over))], lowest%wordBits
-		ended := bits.TrailingZeros64(^(word.Load() >> at)) // in a row from lowest on, in this word
-		if ended == 0 {
+		word, at := &c.ended[lowest/wordBits%uint64(len(c.ended))], lowest%wordBits
+		count := bits.TrailingZeros64(^(word.Load() >> at)) // how many in a row have ended, in this word
+		if count == 0 {
 			return lowest
 		}
-		word.And(^(^uint64(0) >> (wordBits - ended) << at)) // first: numbers may use the bits when lowest is above them
-		lowest += uint64(ended)                             //nolint:gosec // from 1 to 64
+		word.And(^(^uint64(0) >> (wordBits - count) << at)) // first: once lowest is above them, other numbers use the bits
+		lowest += uint64(count)                             //nolint:gosec // from 1 to 64
 		c.lowest.Store(lowest)
 	}
 }

@@ -10,12 +10,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
-	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 )
@@ -25,46 +22,57 @@ import (
 //
 //	{"onecall_at_most_once": {"childPolicy": [{"round_robin": {}}], "channel": 1234}}
 //
-// channel is [Channel.ID].
+// channel is [Channel.ID]. The child, which may be any policy that grpc-go knows,
+// picks a connection, and the policy binds the call to the instance at its end. A
+// call without the [Attempt] that it began with is not sent.
+//
+// The instance names itself at the other end of each connection, in the header
+// [atmostonce.IncarnationKey] of the health service, before the connection is used.
+// For servers that do not, the incarnation of [WithInstance] counts; zero is a
+// server that knows nothing of identities. An instance whose health service says
+// that the whole server does not serve is not picked.
 const PolicyName = "onecall_at_most_once"
 
-// Observer is told of one connection to an address. Its methods are called from
-// any goroutine, and under locks of grpc-go's: they are quick and call nothing of
-// grpc-go's.
+// grpc-go finds policies by name, and registers them only before it is used.
+func init() { //nolint:gochecknoinits // see balancer.Register
+	balancer.Register(policyBuilder{})
+}
+
+// Observer is notified of the connections to an instance. Its methods are called
+// from any goroutine, and under locks of grpc-go's: they are quick and do not call
+// grpc-go.
 type Observer interface {
-	// Observe is called with each state of the connection. READY means that the
-	// instance can be called; TRANSIENT_FAILURE, with the reason, that it could not
-	// be connected to or says that it does not serve.
-	Observe(state balancer.SubConnState)
+	// Observe is called with each state of a connection, which id distinguishes.
+	// READY means that the instance can be called. TRANSIENT_FAILURE, with the
+	// error, means that it could not be connected to or says that it does not serve.
+	Observe(id any, state balancer.SubConnState)
 	// Silent is called when nothing is answered on the connection any more, so that
-	// there should be another.
+	// it should be replaced.
 	Silent()
 	// Refused is called with the error of a call that the instance refused, when
 	// it has refused several in a row.
 	Refused(err error)
 }
 
-// NewPolicy returns the builder of the policy, for balancer.Register. The
-// policy picks as its child does, which may be any that grpc-go knows, and
-// binds each call to the instance that was picked; a call without the [Attempt]
-// that it began with is not sent.
-//
-// Which instance that is, it is told at the other end of each connection, by the
-// header [atmostonce.IncarnationKey] of the health service, before it uses the connection.
-// incarnationOf reads the incarnation that the registry knows off an address, for
-// servers that do not say so; zero is an instance that knows nothing of
-// identities. An instance whose health service says that the whole server does
-// not serve is not picked. observerOf returns the observer of a new connection to
-// an address. It is nil for an address that is not as the bus's resolver made it:
-// no call is sent there unless the instance says who it is.
-func NewPolicy(incarnationOf func(resolver.Address) discovery.Incarnation, observerOf func(resolver.Address) Observer) balancer.Builder {
-	return policyBuilder{incarnationOf: incarnationOf, observerOf: observerOf}
+// WithInstance returns the address of an instance with what the policy needs of it:
+// the incarnation that the registry has for it, and its observer, which must be
+// comparable. A resolver calls it for each of its addresses. To an address without
+// it, calls are sent only if the instance names itself.
+func WithInstance(address resolver.Address, incarnation discovery.Incarnation, observer Observer) resolver.Address {
+	address.Attributes = address.Attributes.WithValue(instanceKey{}, instance{incarnation, observer})
+	return address
 }
 
-type policyBuilder struct {
-	incarnationOf func(resolver.Address) discovery.Incarnation
-	observerOf    func(resolver.Address) Observer
+type instanceKey struct{}
+
+// instance is the attribute of an address by which the policy knows its instance.
+type instance struct {
+	incarnation discovery.Incarnation
+	observer    Observer // nil if the address has no such attribute
 }
+
+// policyBuilder builds the policy.
+type policyBuilder struct{}
 
 // policyConfig is the parsed configuration.
 type policyConfig struct {
@@ -78,7 +86,7 @@ type policyConfig struct {
 // Name implements [balancer.Builder].
 func (policyBuilder) Name() string { return PolicyName }
 
-// ParseConfig implements [balancer.ConfigParser]: the first child policy that
+// ParseConfig implements [balancer.ConfigParser]. The first child policy that
 // grpc-go knows is used, as in service config itself.
 func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	var parsed struct {
@@ -108,19 +116,20 @@ func (policyBuilder) ParseConfig(data json.RawMessage) (serviceconfig.LoadBalanc
 }
 
 // Build implements [balancer.Builder].
-func (b policyBuilder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
-	life, end := context.WithCancel(context.Background())
-	p := &policy{ClientConn: conn, policyBuilder: b, options: options, life: life, end: end, conns: make(map[*boundSubConn]struct{})}
-	p.running.Go(p.keep)
+func (policyBuilder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &policy{ClientConn: conn, options: options, ctx: ctx, cancel: cancel, conns: make(map[*boundSubConn]struct{})}
+	p.running.Go(p.probe)
 	return p
 }
 
-// policy is both what grpc-go takes for a balancer and what the child takes for
-// a connection. grpc-go calls it from one goroutine at a time.
+// policy is the balancer that grpc-go calls, and the ClientConn that the child
+// calls. grpc-go calls it from one goroutine at a time.
+//
+// Locks are taken in this order: grpc-go's, a boundSubConn's, the policy's. No lock
+// of ours is held while grpc-go, the child or an observer is called.
 type policy struct {
-	balancer.ClientConn // the real one; methods of the child's view are overridden below
-
-	policyBuilder
+	balancer.ClientConn // grpc-go's own; the methods below override those that the child calls
 
 	options balancer.BuildOptions
 
@@ -128,9 +137,9 @@ type policy struct {
 	childName string
 	channel   uint64 // the ID of the only one whose calls are bound
 
-	// life ends with the policy, and running are its goroutines.
-	life    context.Context //nolint:containedctx // it is a running thing
-	end     context.CancelFunc
+	// ctx ends with the policy, and running are its goroutines.
+	ctx     context.Context //nolint:containedctx // it is a running thing
+	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu    sync.Mutex // guards the field below
@@ -167,7 +176,7 @@ func (p *policy) ResolverError(err error) {
 	})
 }
 
-// UpdateSubConnState implements [balancer.Balancer]; grpc-go calls it no more.
+// UpdateSubConnState implements [balancer.Balancer]. grpc-go no longer calls it.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
 // ExitIdle implements [balancer.ExitIdler].
@@ -182,53 +191,50 @@ func (p *policy) Close() {
 	if p.child != nil {
 		p.child.Close()
 	}
-	p.end()
+	p.cancel()
 	p.running.Wait()
 	for _, conn := range p.connections() {
 		conn.penalty.release()
-		p.forget(conn)
+		p.remove(conn)
 	}
 }
 
-// keep looks after the connections: see [watch].keep.
-func (p *policy) keep() {
-	ticker := time.NewTicker(lookEvery)
+// probe probes the connections from time to time, until the policy ends.
+func (p *policy) probe() {
+	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-p.life.Done():
+		case <-p.ctx.Done():
 			return
 		case <-ticker.C:
 		}
 		for _, conn := range p.connections() {
-			conn.mu.Lock()
-			present := conn.watch
-			conn.mu.Unlock()
-			if present != nil && conn.incarnation.Load() != nil {
-				p.running.Go(present.keep)
+			if watch := conn.readyWatch(); watch != nil {
+				p.running.Go(watch.probe)
 			}
 		}
 	}
 }
 
-// connections returns all connections.
+// connections returns all connections, in random order.
 func (p *policy) connections() []*boundSubConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.conns))
 }
 
-// forget drops a connection that has ended.
-func (p *policy) forget(conn *boundSubConn) {
+// remove removes a connection that has ended.
+func (p *policy) remove(conn *boundSubConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, conn)
 }
 
-// having returns a connection, at random, whose instance serves and is not known
-// to lack a method; nil when there is none.
+// having returns a random connection whose instance serves and is not known to
+// lack a method; nil if there is none.
 func (p *policy) having(method string) *boundSubConn {
-	all := p.connections() // in random order
+	all := p.connections()
 	if n := slices.IndexFunc(all, func(c *boundSubConn) bool { return !c.lacks(method) && c.usable() }); n >= 0 {
 		return all[n]
 	}
@@ -239,7 +245,8 @@ func (p *policy) having(method string) *boundSubConn {
 func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	bound := &boundSubConn{policy: p, listener: options.StateListener}
 	if len(addresses) > 0 {
-		bound.address, bound.registered, bound.observer = addresses[0].Addr, p.incarnationOf(addresses[0]), p.observerOf(addresses[0])
+		known, _ := addresses[0].Attributes.Value(instanceKey{}).(instance)
+		bound.address, bound.registered, bound.observer = addresses[0].Addr, known.incarnation, known.observer
 	}
 	options.StateListener = bound.changed
 	conn, err := p.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // there is no other way yet: grpc-go's own policies call it
@@ -256,9 +263,8 @@ func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSu
 // RemoveSubConn implements [balancer.ClientConn] for the child.
 func (p *policy) RemoveSubConn(conn balancer.SubConn) { conn.Shutdown() }
 
-// UpdateAddresses implements [balancer.ClientConn] for the child. A connection
-// keeps the incarnation that it was made for; a child that moves one to another
-// address is told that it cannot.
+// UpdateAddresses implements [balancer.ClientConn] for the child. It does nothing: a
+// connection keeps the instance that it was made for.
 func (p *policy) UpdateAddresses(balancer.SubConn, []resolver.Address) {}
 
 // UpdateState implements [balancer.ClientConn] for the child.
@@ -267,111 +273,7 @@ func (p *policy) UpdateState(state balancer.State) {
 	p.ClientConn.UpdateState(state)
 }
 
-// binding picks as the child does and binds what it picked.
-type binding struct {
-	policy  *policy
-	child   balancer.Picker
-	channel uint64
-}
-
-// Pick implements [balancer.Picker].
-func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	attempt := attemptOf(info.Ctx)
-	if err := attempt.check(b.channel, info.FullMethodName); err != nil {
-		return balancer.PickResult{}, err
-	}
-	result, err := b.child.Pick(info)
-	if err != nil {
-		return result, err
-	}
-	bound, ok := result.SubConn.(*boundSubConn)
-	if !ok {
-		giveBack(result)
-		return balancer.PickResult{}, errUnbound
-	}
-	if bound.lacks(info.FullMethodName) {
-		bound, result = b.pickOther(info, bound, result)
-	}
-	result.SubConn = bound.SubConn
-	incarnation := bound.incarnation.Load()
-	if incarnation == nil { // the connection has just ended, and there is another picker soon
-		giveBack(result)
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	}
-	if incarnation.IsZero() && bound.observer == nil {
-		giveBack(result)
-		return balancer.PickResult{}, stripped(bound.address)
-	}
-	identity, err := attempt.bind(bound, *incarnation, result.Done)
-	if err != nil {
-		giveBack(result)
-		return balancer.PickResult{}, err
-	}
-	if incarnation.IsZero() {
-		attempt.channel.noteAnonymous(bound.address)
-	}
-	result.Done = attempt.done
-	if result.Metadata == nil {
-		result.Metadata = identity
-	} else if identity != nil {
-		result.Metadata = metadata.Join(result.Metadata, identity)
-	}
-	return result, nil
-}
-
-// redraws is how often the child picks again, when what it picked lacks the
-// called method. What it picked before counts as under way meanwhile, so that a
-// child that counts picks another one.
-const redraws = 4
-
-// pickOther picks another connection than one whose instance lacks the called
-// method: one that the child picks, else any, else that one all the same, whose
-// instance then says so.
-func (b *binding) pickOther(info balancer.PickInfo, first *boundSubConn, firstResult balancer.PickResult) (*boundSubConn, balancer.PickResult) {
-	var spurned []balancer.PickResult
-	defer func() {
-		for _, result := range spurned {
-			giveBack(result)
-		}
-	}()
-	for range redraws {
-		result, err := b.child.Pick(info)
-		if err != nil {
-			break
-		}
-		bound, ok := result.SubConn.(*boundSubConn)
-		if ok && !bound.lacks(info.FullMethodName) {
-			giveBack(firstResult)
-			return bound, result
-		}
-		spurned = append(spurned, result)
-	}
-	if other := b.policy.having(info.FullMethodName); other != nil {
-		giveBack(firstResult)
-		return other, balancer.PickResult{}
-	}
-	return first, firstResult
-}
-
-// giveBack ends a pick that sends no call.
-func giveBack(result balancer.PickResult) {
-	if result.Done != nil {
-		result.Done(balancer.DoneInfo{})
-	}
-}
-
-// errUnbound ends a call for which the child policy picked a connection that it
-// did not make through the policy.
-var errUnbound = status.Error(codes.Internal, "the call is not sent, because it could run more than once: the balancing policy picked a connection whose instance is not known")
-
-// stripped is the error of a call to an address that lost its attributes, whose
-// instance does not say who it is.
-func stripped(address string) error {
-	return status.Errorf(codes.Internal, "the call is not sent to %s, because it could run more than once: something between the bus's resolver and its connections, "+
-		"such as a proxy of the environment, replaced the instance's address, and with it the instance's incarnation", address)
-}
-
-// failing is the picker of a connection that never had a list of instances.
+// failing is the picker of a policy that never had a list of instances.
 type failing struct{ err error }
 
 // Pick implements [balancer.Picker].

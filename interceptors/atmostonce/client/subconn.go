@@ -2,7 +2,6 @@ package client
 
 import (
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,44 +15,44 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// boundSubConn is a connection to an address. It is reported READY to the child
-// once it is known which instance answers there: see [watch].
+// boundSubConn is a connection to an address. The child is notified that it is READY
+// once the instance at the other end is known: see [watch].
 type boundSubConn struct {
 	balancer.SubConn
 
 	policy     *policy
 	address    string
-	registered discovery.Incarnation // what the registry says of the address
-	observer   Observer              // nil when there is none
-	// listener is the child's.
+	registered discovery.Incarnation // the incarnation that the registry has for the address
+	observer   Observer              // nil if the address has none
+	// listener is the child's, for states.
 	listener func(balancer.SubConnState)
 
-	// incarnation is the instance that calls are bound to; nil while it is not
-	// known. It points to zero when the instance knows nothing of identities.
+	// incarnation is that of the instance to which calls are bound; nil while it is
+	// not known, and zero if the instance knows nothing of identities.
 	incarnation atomic.Pointer[discovery.Incarnation]
-	// lacking has the methods that the instance does not have, by gRPC's path,
-	// and until when that is believed. It is replaced, never changed.
+	// lacking has the methods that the instance lacks, by gRPC's path, and until when
+	// each counts as lacking. The map is replaced, never changed.
 	lacking atomic.Pointer[map[string]time.Time]
-	// alive is set when the instance has answered anything.
+	// alive is set when anything was answered on the connection.
 	alive   atomic.Bool
 	penalty penalty
 
 	mu sync.Mutex // guards the fields below
-	// watch is that of the present connection; nil while there is none.
+	// watch is that of the current transport; nil while there is none.
 	watch *watch
-	// announced is whether the child knows that the connection is READY.
+	// announced is whether the child was notified that the connection is READY.
 	announced bool
-	// delivering is whether deliver is at work, and calls the child.
+	// delivering is whether deliver runs, and calls the child.
 	delivering bool
-	// health is what the instance last said of itself.
+	// health is the last state that the instance reported of itself.
 	health balancer.SubConnState
 	// healthListener is the child's, if it has registered one since READY.
 	healthListener func(balancer.SubConnState)
-	// learned is the instance that refused a call which was bound to another.
+	// learned is the incarnation that refused a call which was bound to another.
 	learned discovery.Incarnation
 }
 
-// addressOf returns the address, "" of no connection.
+// addressOf returns the address; "" if c is nil.
 func (c *boundSubConn) addressOf() string {
 	if c == nil {
 		return ""
@@ -70,33 +69,44 @@ func (c *boundSubConn) changed(state balancer.SubConnState) {
 		c.GetOrBuildProducer((*watchBuilder)(c)) // grpc-go closes it with the connection
 		return
 	}
-	c.incarnation.Store(nil) // who answers next may be another process
+	c.incarnation.Store(nil) // another process may answer next
 	c.lacking.Store(nil)
 	c.penalty.release()
 	c.observe(state)
-	c.tell(state)
+	c.notifyChild(state)
 	if state.ConnectivityState == connectivity.Shutdown {
-		c.policy.forget(c)
+		c.policy.remove(c)
 	}
 }
 
-// tell calls the child's listener.
-func (c *boundSubConn) tell(state balancer.SubConnState) {
+// notifyChild calls the child's listener for states.
+func (c *boundSubConn) notifyChild(state balancer.SubConnState) {
 	if c.listener != nil {
 		c.listener(state)
 		return
 	}
-	c.policy.child.UpdateSubConnState(c, state) //nolint:staticcheck // a child that sets no listener counts on it
+	c.policy.child.UpdateSubConnState(c, state) //nolint:staticcheck // a child that sets no listener relies on it
 }
 
+// observe notifies the observer.
 func (c *boundSubConn) observe(state balancer.SubConnState) {
 	if c.observer != nil {
-		c.observer.Observe(state)
+		c.observer.Observe(c, state)
 	}
 }
 
-// report takes in what the watch of a connection found. incarnation is zero when
-// the instance did not say who it is.
+// readyWatch returns the watch of a connection whose instance is known, else nil.
+func (c *boundSubConn) readyWatch() *watch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.incarnation.Load() == nil {
+		return nil
+	}
+	return c.watch
+}
+
+// report records what a watch found. incarnation is zero if the instance did not name
+// itself.
 func (c *boundSubConn) report(from *watch, incarnation discovery.Incarnation, health balancer.SubConnState) {
 	c.mu.Lock()
 	if c.watch != from {
@@ -104,7 +114,7 @@ func (c *boundSubConn) report(from *watch, incarnation discovery.Incarnation, he
 		return // the connection ended
 	}
 	before := c.incarnation.Load()
-	if incarnation.IsZero() && before != nil { // what this connection said before is still so
+	if incarnation.IsZero() && before != nil { // an instance keeps its incarnation
 		incarnation = *before
 	}
 	if incarnation.IsZero() {
@@ -122,16 +132,16 @@ func (c *boundSubConn) report(from *watch, incarnation discovery.Incarnation, he
 	}
 }
 
-// schedule has deliver run in grpc-go's serializer, unless the connection ends
-// first: grpc-go, which has no health check of its own configured, calls a
-// listener there once.
+// schedule runs deliver in grpc-go's serializer, unless the connection ends first.
+// grpc-go, for which no health check is configured, calls a health listener there
+// once.
 func (c *boundSubConn) schedule() {
 	c.SubConn.RegisterHealthListener(func(balancer.SubConnState) { c.deliver() })
 }
 
-// deliver reports to the child what it does not know yet: that the connection is
-// READY, then what the instance says of itself. It runs in the serializer, with
-// grpc-go's lock on the health listener.
+// deliver notifies the child that the connection is READY, unless it did so before,
+// and then of the instance's health. It runs in grpc-go's serializer, under
+// grpc-go's lock of the health listener.
 func (c *boundSubConn) deliver() {
 	c.mu.Lock()
 	if c.watch == nil {
@@ -143,7 +153,7 @@ func (c *boundSubConn) deliver() {
 	c.mu.Unlock()
 	c.observe(health)
 	if first {
-		c.tell(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+		c.notifyChild(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 	}
 	c.mu.Lock()
 	listener := c.healthListener
@@ -154,8 +164,8 @@ func (c *boundSubConn) deliver() {
 	}
 }
 
-// RegisterHealthListener implements [balancer.SubConn]. That an instance says
-// that it does not serve is as good as no connection to it.
+// RegisterHealthListener implements [balancer.SubConn]. The child is notified of the
+// health that the instance reports of itself.
 func (c *boundSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
 	c.mu.Lock()
 	c.healthListener = listener
@@ -174,14 +184,15 @@ func (c *boundSubConn) usable() bool {
 }
 
 const (
-	// lackingFor is how long an instance is believed to lack a method: behind a
-	// proxy the next one may have it.
+	// lackingFor is how long a method counts as lacking: behind a proxy, the next
+	// instance may have it.
 	lackingFor = time.Minute
-	// mostLacking bounds what is remembered: paths may come from outside.
+	// mostLacking is how many methods are remembered at most: paths may come from
+	// outside.
 	mostLacking = 256
 )
 
-// lacks reports whether the instance is known not to have a method.
+// lacks reports whether the instance is known to lack a method.
 func (c *boundSubConn) lacks(method string) bool {
 	lacking := c.lacking.Load()
 	if lacking == nil {
@@ -191,8 +202,8 @@ func (c *boundSubConn) lacks(method string) bool {
 	return known && time.Now().Before(until)
 }
 
-// lack notes that the instance does not have a method.
-func (c *boundSubConn) lack(method string) {
+// noteLacking notes that the instance lacks a method.
+func (c *boundSubConn) noteLacking(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -207,8 +218,9 @@ func (c *boundSubConn) lack(method string) {
 	c.lacking.Store(&lacking)
 }
 
-// ended takes in the end of a call that was bound to an incarnation. It returns
-// whether inner, the child's, is to be called now; else it is called later.
+// ended records the end of a call that was bound to an incarnation. It returns
+// whether the attempt has to call inner, the child's function, now. Otherwise the
+// penalty calls it later.
 func (c *boundSubConn) ended(method string, bound discovery.Incarnation, outcome atmostonce.Outcome, inner func(balancer.DoneInfo), info balancer.DoneInfo) bool {
 	if info.BytesReceived && !c.alive.Load() {
 		c.alive.Store(true)
@@ -226,8 +238,8 @@ func (c *boundSubConn) ended(method string, bound discovery.Incarnation, outcome
 	return inner == nil || !c.penalty.hold(inner, info)
 }
 
-// refused reports whether the instance refused a call that failed, and takes in
-// what the refusal says of the instance.
+// refused reports whether the instance refused a call that failed, and records what
+// the refusal says about the instance.
 func (c *boundSubConn) refused(method string, bound discovery.Incarnation, outcome atmostonce.Outcome, info balancer.DoneInfo) bool {
 	reason := atmostonce.ReasonOf(info.Err)
 	if reason == atmostonce.WrongInstance {
@@ -235,23 +247,23 @@ func (c *boundSubConn) refused(method string, bound discovery.Incarnation, outco
 	}
 	lacking := status.Code(info.Err) == codes.Unimplemented && info.BytesReceived && (outcome == atmostonce.Refused || bound.IsZero())
 	if lacking {
-		c.lack(method)
+		c.noteLacking(method)
 	}
 	return lacking || outcome == atmostonce.Refused || reason != ""
 }
 
-// manyInARow is how many refusals in a row are the instance's rather than the
-// calls' own.
+// manyInARow is how many refusals in a row are taken for the instance's fault, not
+// for that of the calls.
 const manyInARow = 3
 
-// correct takes in that a call which was bound to an incarnation met another one
-// at the address. Any incarnation is safe to bind calls to; a false one has them
-// refused, by whose word the true one is learned.
-func (c *boundSubConn) correct(bound discovery.Incarnation, said []string) {
-	if len(said) != 1 {
+// correct records the incarnation that refused a call which was bound to another one.
+// It is safe to bind a call to any incarnation: an instance with another one refuses
+// it, and the refusal has the right one.
+func (c *boundSubConn) correct(bound discovery.Incarnation, from []string) {
+	if len(from) != 1 {
 		return
 	}
-	other, err := discovery.ParseIncarnation(said[0])
+	other, err := discovery.ParseIncarnation(from[0])
 	if err != nil || other == bound {
 		return
 	}
@@ -260,115 +272,5 @@ func (c *boundSubConn) correct(bound discovery.Incarnation, said []string) {
 	if now := c.incarnation.Load(); now != nil && *now == bound {
 		c.learned = other
 		c.incarnation.Store(&other)
-	}
-}
-
-// penalty keeps calls that an instance refused under way for a time, so that an
-// instance that refuses at once does not look like the one with the least to do.
-// Its methods are safe for all goroutines.
-type penalty struct {
-	// failing is whether inARow is not zero.
-	failing atomic.Bool
-
-	mu sync.Mutex // guards the fields below
-	// inARow counts refusals without a success in between.
-	inARow int
-	held   []heldCall
-	timer  *time.Timer // nil while nothing is held
-}
-
-// heldCall is a call that has ended and still counts as under way.
-type heldCall struct {
-	until time.Time
-	done  func(balancer.DoneInfo)
-	info  balancer.DoneInfo
-}
-
-const (
-	// leastHeld is how long a first refusal counts; it doubles with each that
-	// follows, up to mostHeld.
-	leastHeld, mostHeld = time.Second, 16 * time.Second
-	// mostCalls bounds how many calls of a connection are held.
-	mostCalls = 256
-)
-
-// succeeded notes that a call was answered.
-func (p *penalty) succeeded() {
-	if !p.failing.Load() {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.inARow = 0
-	p.failing.Store(false)
-}
-
-// refused notes that a call was refused, and returns how many were in a row.
-func (p *penalty) refused() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failing.Store(true)
-	p.inARow++
-	return p.inARow
-}
-
-// hold has done be called later, and reports whether it will be.
-func (p *penalty) hold(done func(balancer.DoneInfo), info balancer.DoneInfo) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.held) >= mostCalls {
-		return false
-	}
-	length := mostHeld
-	if doublings := max(p.inARow-1, 0); doublings < 8 {
-		length = min(leastHeld<<doublings, mostHeld)
-	}
-	p.held = append(p.held, heldCall{time.Now().Add(length), done, info})
-	if p.timer == nil {
-		p.timer = time.AfterFunc(length, p.expire)
-	}
-	return true
-}
-
-// expire lets go the calls whose time is over.
-func (p *penalty) expire() {
-	now := time.Now()
-	var over []heldCall
-	p.mu.Lock()
-	if p.timer == nil {
-		p.mu.Unlock()
-		return
-	}
-	p.held = slices.DeleteFunc(p.held, func(held heldCall) bool {
-		if held.until.After(now) {
-			return false
-		}
-		over = append(over, held)
-		return true
-	})
-	p.timer = nil
-	if len(p.held) > 0 {
-		next := slices.MinFunc(p.held, func(a, b heldCall) int { return a.until.Compare(b.until) }).until
-		p.timer = time.AfterFunc(next.Sub(now), p.expire)
-	}
-	p.mu.Unlock()
-	for _, held := range over {
-		held.done(held.info)
-	}
-}
-
-// release lets go all calls.
-func (p *penalty) release() {
-	p.mu.Lock()
-	held := p.held
-	p.held, p.inARow = nil, 0
-	p.failing.Store(false)
-	if p.timer != nil {
-		p.timer.Stop()
-		p.timer = nil
-	}
-	p.mu.Unlock()
-	for _, held := range held {
-		held.done(held.info)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// parseTrailer reads what the trailer of an error reply says, and whether it is from the
-// instance that the call was bound to; another one's is not believed.
+// parseTrailer returns the outcome that the trailer of an error reply says, and whether
+// the instance that the call was bound to sent it. Otherwise the outcome is Unknown.
 func parseTrailer(trailer metadata.MD, bound discovery.Incarnation) (outcome atmostonce.Outcome, fromBound bool) {
 	says, from := trailer[atmostonce.OutcomeKey], trailer[atmostonce.IncarnationKey]
 	if len(from) != 1 || bound.IsZero() || from[0] != bound.String() {
@@ -30,9 +30,9 @@ func parseTrailer(trailer metadata.MD, bound discovery.Incarnation) (outcome atm
 	}
 }
 
-// answered reports whether the error of a call is the status of a reply. What
-// arrived in trailers is: a reply of nothing but a status has the content type
-// there. And some codes are never made by a gRPC library
+// answered reports whether the error of a call is the status of a reply. It is if it
+// arrived in a trailer: even a reply that is only a status has the content type
+// there. It also is if its code is one that gRPC libraries never generate
 // (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
 func answered(info balancer.DoneInfo) bool {
 	if !info.BytesReceived && len(info.Trailer) == 0 {

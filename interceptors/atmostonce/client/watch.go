@@ -27,25 +27,25 @@ const (
 	// firstAnswer is how long an instance has to answer Watch before Check is
 	// called instead: some proxies hold replies of streams back.
 	firstAnswer = 2 * time.Second
-	// A connection is probed when nothing was answered on it between two looks,
-	// and the answer may take probeTimeout. So one that goes silent right after an
-	// answer is found out after two looks and the timeout: within 30 s.
-	lookEvery, probeTimeout = 8 * time.Second, 10 * time.Second
+	// Each probeEvery, a connection is probed if nothing was answered on it since the
+	// last time. The answer may take probeTimeout. So a connection that goes silent
+	// right after an answer counts as silent within 30 s.
+	probeEvery, probeTimeout = 8 * time.Second, 10 * time.Second
 	// mostFailures is how many streams in a row may fail without a message
 	// before the instance counts as one that does not serve.
 	mostFailures = 3
 )
 
-// watchBackoff spaces out streams that ended.
+// watchBackoff is how long to wait after a stream ended.
 var watchBackoff = backoff.Policy{Base: time.Second, Max: 30 * time.Second}
 
-// ErrSilent is why a connection is not used on which nothing is answered.
+// ErrSilent is the error of a connection on which nothing is answered.
 var ErrSilent = errors.New("the connection is open, but nothing is answered on it")
 
 // watchBuilder builds the watch of a connection.
 type watchBuilder boundSubConn
 
-// Build implements [balancer.ProducerBuilder]. grpc-go closes what it returns
+// Build implements [balancer.ProducerBuilder]. grpc-go calls the returned function
 // when the connection ends.
 func (b *watchBuilder) Build(over any) (balancer.Producer, func()) {
 	bound := (*boundSubConn)(b)
@@ -53,31 +53,33 @@ func (b *watchBuilder) Build(over any) (balancer.Producer, func()) {
 	if !ok { // grpc-go always passes one
 		return nil, func() {}
 	}
-	ctx, cancel := context.WithCancel(bound.policy.life)
+	ctx, cancel := context.WithCancel(bound.policy.ctx)
 	w := &watch{bound: bound, conn: conn, ctx: ctx}
 	bound.mu.Lock()
 	bound.watch = w
 	bound.mu.Unlock()
 	bound.policy.running.Go(w.run)
-	// It does not wait for run, which may wait for a lock of grpc-go's that the
-	// caller has: the policy's Close does.
+	// The function must not wait for run, which may wait for a lock that grpc-go
+	// holds now. The policy's Close waits for it.
 	return w, cancel
 }
 
-// watch asks the health service at the other end of a connection who answers
-// there and whether it serves, until the connection ends. It takes the place of
-// grpc-go's own health check, which hides the header that says who answers.
+// watch calls the health service at the other end of a connection, until the
+// connection ends, to find out which instance answers and whether it serves. It
+// replaces grpc-go's own health check, which hides the header that names the
+// instance.
 type watch struct {
 	bound *boundSubConn
 	conn  grpc.ClientConnInterface
 	ctx   context.Context //nolint:containedctx // it is a running thing
 
-	// known is whether anything was reported, and lost whether that was last that
+	// known is whether a state was reported, and lost whether the last one was that
 	// nothing is answered.
 	known, lost atomic.Bool
-	// probing is whether keep is at work.
+	// probing is whether probe runs.
 	probing atomic.Bool
-	// failures counts streams in a row that ended without a message. It is run's.
+	// failures counts the streams in a row that ended without a message. Only run
+	// uses it.
 	failures int
 }
 
@@ -104,11 +106,11 @@ func (w *watch) run() {
 	}
 }
 
-// errLate is of a stream that had no message in time.
+// errLate is the error of a stream that had no message in time.
 var errLate = errors.New("no answer in time")
 
-// stream opens a stream and reports its messages until it ends. Of the first one
-// the first message must come within firstAnswer.
+// stream opens a stream and reports its messages until it ends. The first message of
+// the first stream must arrive within firstAnswer.
 func (w *watch) stream(first bool) (answered bool, err error) {
 	ctx, cancel := context.WithCancelCause(w.ctx)
 	defer cancel(nil)
@@ -124,15 +126,15 @@ func (w *watch) stream(first bool) (answered bool, err error) {
 	return answered, err
 }
 
-// receive receives the messages of a stream; late, if there is one, is stopped at
-// the first.
+// receive opens a stream and reports its messages. The first one stops the timer late,
+// unless it is nil.
 func (w *watch) receive(ctx context.Context, late *time.Timer) (answered bool, err error) {
 	stream, err := w.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, watchPath)
 	if err != nil {
 		return false, err
 	}
 	if err := stream.SendMsg(&grpc_health_v1.HealthCheckRequest{}); err != nil {
-		return false, stream.RecvMsg(new(grpc_health_v1.HealthCheckResponse)) // which says why
+		return false, stream.RecvMsg(new(grpc_health_v1.HealthCheckResponse)) // it returns the cause
 	}
 	for {
 		reply := new(grpc_health_v1.HealthCheckResponse)
@@ -148,9 +150,9 @@ func (w *watch) receive(ctx context.Context, late *time.Timer) (answered bool, e
 	}
 }
 
-// check calls Check, of an instance that did not answer Watch.
+// check calls Check of an instance that did not answer Watch, and reports the result.
 func (w *watch) check() {
-	header, reply, err := w.probe()
+	header, reply, err := w.callCheck()
 	switch {
 	case w.ctx.Err() != nil:
 	case err == nil:
@@ -164,13 +166,13 @@ func (w *watch) check() {
 	}
 }
 
-// probe calls Check. Its error is ErrSilent when there was no answer.
-func (w *watch) probe() (metadata.MD, *grpc_health_v1.HealthCheckResponse, error) {
+// callCheck calls Check. It returns ErrSilent if there was no answer.
+func (w *watch) callCheck() (metadata.MD, *grpc_health_v1.HealthCheckResponse, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, probeTimeout)
 	defer cancel()
 	stream, err := w.conn.NewStream(ctx, &grpc.StreamDesc{}, checkPath)
 	if err != nil {
-		return nil, nil, err // it waited for other streams to end, or the connection ended
+		return nil, nil, err // no stream was free, or the connection has ended
 	}
 	reply := new(grpc_health_v1.HealthCheckResponse)
 	err = stream.SendMsg(&grpc_health_v1.HealthCheckRequest{})
@@ -184,13 +186,14 @@ func (w *watch) probe() (metadata.MD, *grpc_health_v1.HealthCheckResponse, error
 	return header, reply, err
 }
 
-// keep probes the connection, unless an answer came on it since the last look.
-func (w *watch) keep() {
+// probe calls Check, unless anything was answered on the connection since the last
+// probe, and reports whether the connection is silent.
+func (w *watch) probe() {
 	if w.bound.alive.Swap(false) || !w.probing.CompareAndSwap(false, true) {
 		return
 	}
 	defer w.probing.Store(false)
-	header, reply, err := w.probe()
+	header, reply, err := w.callCheck()
 	w.bound.alive.Store(!errors.Is(err, ErrSilent))
 	switch {
 	case w.ctx.Err() != nil:
@@ -200,12 +203,12 @@ func (w *watch) keep() {
 	case err == nil:
 		w.report(header, healthOf(reply))
 	default:
-		w.report(header, serves) // as before: what it says of Check was no reason not to use it
+		w.report(header, serves) // it answers again, and was in use although Check fails
 	}
 }
 
-// silent reports that nothing is answered on the connection. An answer after all
-// has it used again.
+// silent reports that nothing is answered on the connection. It is used again once
+// anything is answered.
 func (w *watch) silent() {
 	if w.lost.Load() {
 		return
@@ -217,9 +220,8 @@ func (w *watch) silent() {
 	}
 }
 
-// failed takes in that a stream ended without a message. What the instance said
-// before stands, since a proxy may end streams that are idle, until several in a
-// row have failed.
+// failed records that a stream ended without a message. The last report counts until
+// several streams in a row have failed, because a proxy may end idle streams.
 func (w *watch) failed(err error) {
 	w.failures++
 	if !w.known.Load() || w.failures >= mostFailures {
@@ -227,13 +229,13 @@ func (w *watch) failed(err error) {
 	}
 }
 
-// report reports who answers, by a header, and whether it serves.
+// report reports the instance that a header names, and whether it serves.
 func (w *watch) report(header metadata.MD, health balancer.SubConnState) {
 	w.known.Store(true)
 	w.lost.Store(false)
 	var incarnation discovery.Incarnation
-	if said := header[atmostonce.IncarnationKey]; len(said) == 1 {
-		incarnation, _ = discovery.ParseIncarnation(said[0]) // zero if it is none
+	if from := header[atmostonce.IncarnationKey]; len(from) == 1 {
+		incarnation, _ = discovery.ParseIncarnation(from[0]) // zero if it is malformed
 	}
 	w.bound.report(w, incarnation, health)
 }
@@ -241,6 +243,7 @@ func (w *watch) report(header metadata.MD, health balancer.SubConnState) {
 // serves is the health of an instance that serves.
 var serves = balancer.SubConnState{ConnectivityState: connectivity.Ready}
 
+// healthOf returns the health that a reply says.
 func healthOf(reply *grpc_health_v1.HealthCheckResponse) balancer.SubConnState {
 	if reply.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING {
 		return serves
@@ -251,6 +254,7 @@ func healthOf(reply *grpc_health_v1.HealthCheckResponse) balancer.SubConnState {
 	}
 }
 
+// unhealthy returns the health of an instance whose health service fails.
 func unhealthy(err error) balancer.SubConnState {
 	return balancer.SubConnState{
 		ConnectivityState: connectivity.TransientFailure,

@@ -14,8 +14,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// callerStream has the attempt of a stream know what happens to its messages, and
-// its header and trailer have no reserved keys.
+// callerStream notes in the attempt what becomes of a stream's messages. Its header
+// and trailer have no reserved keys.
 type callerStream struct {
 	grpc.ClientStream
 
@@ -44,7 +44,7 @@ func (s *callerStream) RecvMsg(message any) error {
 	case !errors.Is(err, io.EOF):
 		s.attempt.failed(err)
 	}
-	if err != nil || !s.desc.ServerStreams { // from now on the program may read what its options received
+	if err != nil || !s.desc.ServerStreams { // from now on the program may read its options' header and trailer
 		hideReserved(s.opts)
 	}
 	return err
@@ -63,10 +63,10 @@ func (s *callerStream) SendMsg(message any) error {
 	return err
 }
 
-// unwritable reports whether err, with which a call ended, is that its only
-// request cannot be encoded, such as a string that is not UTF-8. Then nothing but
-// headers left, and no handler starts without its request. grpc-go says so in
-// words alone, so the request is encoded once more.
+// unwritable reports whether a call ended with err because its only request cannot be
+// encoded, such as a string that is not UTF-8. Then only headers were sent, and no
+// handler starts without its request. grpc-go has no error of its own for that, so
+// unwritable encodes the request once more.
 func unwritable(request any, opts []grpc.CallOption, err error) bool {
 	return status.Code(err) == codes.Internal && encode(request, opts) != nil
 }
