@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -53,6 +54,34 @@ func TestEverySnippetOfTheDocumentsIsCompiled(t *testing.T) {
 	const least = 6
 	if snippets < least {
 		t.Errorf("%d snippets were found, want %d at least: are they still marked as Go?", snippets, least)
+	}
+}
+
+// TestContributingNamesWhatExists checks the paths and the targets of make that
+// docs/contributing.md names, so that it does not lead a reader astray.
+func TestContributingNamesWhatExists(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "docs", "contributing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(?:make ([a-z-]+)[^`]*|((?:framework|discovery|interceptors|internal|examples|bench|proto)[a-z./_-]*))`").FindAllSubmatch(page, -1)
+	for _, name := range named {
+		if target := string(name[1]); target != "" && !strings.Contains(string(makefile), "\n"+target+":") {
+			t.Errorf("the Makefile has no target %s", target)
+		}
+		if _, err := os.Stat(filepath.Join(root, string(name[2]))); err != nil {
+			t.Error(err)
+		}
+	}
+	const least = 30
+	if len(named) < least {
+		t.Errorf("%d paths and targets were found, want %d at least", len(named), least)
 	}
 }
 
