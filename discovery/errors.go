@@ -11,7 +11,7 @@ import (
 
 // InstanceError says why an instance cannot be registered or used.
 type InstanceError struct {
-	// Instance is the wrong one.
+	// Instance is the one that was refused.
 	Instance Instance
 	// Field is the name of its wrong field.
 	Field string

@@ -28,8 +28,8 @@ const (
 	Draining State = "draining"
 )
 
-// Instance is one API served at one address. Instances are values: one
-// that others can see must not be changed.
+// Instance is one API served at one address. Treat it as a value: do not change one that
+// was passed to another goroutine.
 type Instance struct {
 	// API is the bus name, such as "auth".
 	API string
@@ -87,8 +87,7 @@ func (i Instance) Validate() error {
 	return nil
 }
 
-// maxTextBytes bounds what an instance says of itself, which its callers keep and
-// log.
+// maxTextBytes bounds the texts of an instance, which callers keep and log.
 const maxTextBytes = 1024
 
 func textProblem(text string) string {

@@ -9,7 +9,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// letsObserversCall has an observer call all of the registry from within.
+// letsObserversCall has an observer call every method of the registry while it is
+// notified.
 func letsObserversCall(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	done := make(chan struct{}, 1)

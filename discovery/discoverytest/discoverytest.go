@@ -14,26 +14,26 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// Run runs the suite. Each test asks open for registries that share one store,
-// empty when the test begins; open closes them when the test ends.
+// Run runs the suite. Each test calls open for two registries that share one store, which
+// is empty. open closes them when the test ends.
 func Run(t *testing.T, open func(t *testing.T) (fromHere, fromElsewhere discovery.Registry)) {
 	t.Helper()
 	tests := map[string]func(t *testing.T, here, elsewhere discovery.Registry){
-		"tells of an instance wherever it was registered":      tellsOfAnInstance,
-		"tells all that is known of an instance":               tellsAllFields,
-		"tells an unknown API from one that nobody serves now": tellsUnknownFromUnserved,
-		"keeps APIs apart whose names begin alike":             keepsAPIsApart,
-		"tells that an instance is draining":                   tellsOfDraining,
-		"replaces the instance that was at an address before":  replacesAtAnAddress,
-		"keeps the order of instances":                         keepsOrder,
-		"takes away only the registration that is closed":      takesAwayOnlyItsOwn,
-		"refuses an instance that nobody could call":           refusesBadInstances,
-		"tells an observer nothing after its stop":             tellsNothingAfterStop,
-		"returns the descriptors of an instance":               returnsDescriptors,
-		"says how a registration stands":                       saysHowARegistrationStands,
-		"says when an instance was last there":                 saysWhenLastSeen,
-		"tells every observer the last state":                  tellsEveryObserver,
-		"lets an observer call the registry":                   letsObserversCall,
+		"notifies of an instance wherever it was registered":           notifiesOfAnInstance,
+		"notifies of all fields of an instance":                        notifiesOfAllFields,
+		"distinguishes an unknown API from one that is not served now": distinguishesUnknownFromUnserved,
+		"separates APIs whose names begin with the same letters":       separatesAPIs,
+		"notifies that an instance is draining":                        notifiesOfDraining,
+		"replaces the earlier instance of an address":                  replacesAtAnAddress,
+		"sorts instances by address":                                   sortsInstances,
+		"removes only the registration that is closed":                 removesOnlyTheClosed,
+		"refuses an instance that cannot be called":                    refusesBadInstances,
+		"does not notify an observer after its stop":                   notifiesNoMoreAfterStop,
+		"returns the descriptors of an instance":                       returnsDescriptors,
+		"reports the status of a registration":                         reportsTheStatus,
+		"reports when an instance was last seen":                       reportsLastSeen,
+		"notifies every observer of the last state":                    notifiesEveryObserver,
+		"lets an observer call the registry":                           letsObserversCall,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,8 +55,8 @@ func Instance(api, address string) discovery.Instance {
 	}
 }
 
-// Register registers instances, waits until they are registered, and closes the
-// registration when the test ends.
+// Register registers instances and waits until they are in the registry. It removes them
+// when the test ends.
 func Register(tb testing.TB, registry discovery.Registry, instances ...discovery.Instance) discovery.Registration {
 	tb.Helper()
 	registration, err := registry.Register(instances...)
@@ -88,7 +88,7 @@ func Close(tb testing.TB, registration discovery.Registration) {
 	}
 }
 
-// Watch follows an API until the test ends.
+// Watch watches an API until the test ends.
 func Watch(tb testing.TB, registry discovery.Registry, api string) *Watched {
 	tb.Helper()
 	w := &Watched{changed: make(chan struct{}, 1)}
@@ -137,7 +137,7 @@ func (w *Watched) Until(tb testing.TB, want string, is func(discovery.Snapshot) 
 		select {
 		case <-w.changed:
 		case <-limit.C:
-			tb.Fatalf("after %v not told of %s; told last: %+v", eventually.Limit, want, all[max(0, len(all)-1):])
+			tb.Fatalf("after %v not notified of %s; the last snapshot is %+v", eventually.Limit, want, all[max(0, len(all)-1):])
 		}
 	}
 }
@@ -156,7 +156,7 @@ func addresses(snapshot discovery.Snapshot) []string {
 	return out
 }
 
-func tellsOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
+func notifiesOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	before := Watch(t, elsewhere, "auth")
 	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
@@ -168,7 +168,7 @@ func tellsOfAnInstance(t *testing.T, here, elsewhere discovery.Registry) {
 	after.UntilAddresses(t)
 }
 
-func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
+func notifiesOfAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	full := discovery.Instance{
 		API:         "auth",
@@ -184,11 +184,11 @@ func tellsAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 	Register(t, here, full)
 	got := Watch(t, elsewhere, "auth").UntilAddresses(t, full.Address)
 	if !got.Instances[0].Equal(full) {
-		t.Errorf("told %+v, registered was %+v", got.Instances[0], full)
+		t.Errorf("notified of %+v, registered was %+v", got.Instances[0], full)
 	}
 }
 
-func tellsUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) {
+func distinguishesUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	served := Watch(t, here, "auth")
 	var unknown *discovery.UnknownAPIError
@@ -213,17 +213,17 @@ func tellsUnknownFromUnserved(t *testing.T, here, elsewhere discovery.Registry) 
 	}
 }
 
-func keepsAPIsApart(t *testing.T, here, elsewhere discovery.Registry) {
+func separatesAPIs(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	Register(t, here,
 		Instance("user", "10.0.0.1:1"), Instance("user_admin", "10.0.0.1:1"), Instance("user.admin", "10.0.0.1:1"), Instance("use", "10.0.0.2:1"))
 	got := Watch(t, elsewhere, "user").UntilAddresses(t, "10.0.0.1:1")
 	if got.API != "user" || got.Instances[0].API != "user" {
-		t.Errorf("a watch of user was told of %+v", got)
+		t.Errorf("a watch of user was notified of %+v", got)
 	}
 }
 
-func tellsOfDraining(t *testing.T, here, elsewhere discovery.Registry) {
+func notifiesOfDraining(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	watched := Watch(t, elsewhere, "auth")
 	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
@@ -258,14 +258,14 @@ func replacesAtAnAddress(t *testing.T, here, elsewhere discovery.Registry) {
 	})
 }
 
-func keepsOrder(t *testing.T, here, elsewhere discovery.Registry) {
+func sortsInstances(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	Register(t, here, Instance("auth", "10.0.0.3:1"), Instance("auth", "10.0.0.1:1"))
 	Register(t, elsewhere, Instance("auth", "10.0.0.2:1"))
 	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")
 }
 
-func takesAwayOnlyItsOwn(t *testing.T, here, _ discovery.Registry) {
+func removesOnlyTheClosed(t *testing.T, here, _ discovery.Registry) {
 	t.Helper()
 	watched := Watch(t, here, "auth")
 	first := Register(t, here, Instance("auth", "10.0.0.1:1"), Instance("billing", "10.0.0.1:1"))
@@ -286,28 +286,30 @@ func refusesBadInstances(t *testing.T, here, _ discovery.Registry) {
 		"Address": func(i *discovery.Instance) { i.Address = "0.0.0.0:1" },
 		"State":   func(i *discovery.Instance) { i.State = "asleep" },
 	} {
-		bad := good
-		change(&bad)
-		_, err := here.Register(good, bad)
-		var instanceError *discovery.InstanceError
-		if !errors.As(err, &instanceError) || instanceError.Field != field {
-			t.Errorf("Register with a bad %s = %v, want an InstanceError that names it", field, err)
-		}
+		t.Run(field, func(t *testing.T) {
+			bad := good
+			change(&bad)
+			_, err := here.Register(good, bad)
+			var instanceError *discovery.InstanceError
+			if !errors.As(err, &instanceError) || instanceError.Field != field {
+				t.Errorf("Register = %v, want an InstanceError of %s", err, field)
+			}
+		})
 	}
 	watched.UntilAddresses(t)
 }
 
-func tellsNothingAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
+func notifiesNoMoreAfterStop(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	stopped, other := Watch(t, here, "auth"), Watch(t, here, "auth")
 	stopped.UntilAddresses(t)
 	stopped.Stop()
 	stopped.Stop()
-	told := len(stopped.Snapshots())
+	before := len(stopped.Snapshots())
 	Register(t, elsewhere, Instance("auth", "10.0.0.1:1"))
 	other.UntilAddresses(t, "10.0.0.1:1")
-	if now := len(stopped.Snapshots()); now != told {
-		t.Errorf("told %d snapshots after its stop", now-told)
+	if now := len(stopped.Snapshots()); now != before {
+		t.Errorf("notified of %d snapshots after its stop", now-before)
 	}
 	other.Stop()
 	Watch(t, here, "auth").UntilAddresses(t, "10.0.0.1:1")
@@ -322,13 +324,13 @@ func returnsDescriptors(t *testing.T, here, elsewhere discovery.Registry) {
 		for name, registry := range map[string]discovery.Registry{"here": here, "elsewhere": elsewhere} {
 			found := Watch(t, registry, api).UntilAddresses(t, "10.0.0.1:1").Instances[0]
 			if got, err := registry.Descriptors(eventually.Context(t), found); got != want || err != nil {
-				t.Errorf("the descriptors of %s, asked for %s, are %q, %v; want %q", api, name, got, err, want)
+				t.Errorf("the descriptors of %s, read %s, are %q, %v; want %q", api, name, got, err, want)
 			}
 		}
 	}
 }
 
-func saysHowARegistrationStands(t *testing.T, here, _ discovery.Registry) {
+func reportsTheStatus(t *testing.T, here, _ discovery.Registry) {
 	t.Helper()
 	began := time.Now()
 	registration := Register(t, here, Instance("auth", "10.0.0.1:1"))
@@ -337,18 +339,16 @@ func saysHowARegistrationStands(t *testing.T, here, _ discovery.Registry) {
 		t.Errorf("after registering the status is %+v, want registered since then", status)
 	}
 	if !status.Expires.IsZero() && !status.Expires.After(began) {
-		t.Errorf("it says that the instance ended at %v, before it was registered", status.Expires)
-	}
-	if status.Changed == nil {
-		t.Error("nothing would say that the status changes")
+		t.Errorf("the instance expired at %v, before it was registered", status.Expires)
 	}
 	Close(t, registration)
+	eventually.Receive(t, "a change of the status", status.Changed)
 	if status := registration.Status(); status.Registered {
 		t.Errorf("after Close the status is %+v", status)
 	}
 }
 
-func saysWhenLastSeen(t *testing.T, here, elsewhere discovery.Registry) {
+func reportsLastSeen(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	began := time.Now().Truncate(time.Second)
 	watched := Watch(t, elsewhere, "auth")
@@ -366,7 +366,7 @@ func saysWhenLastSeen(t *testing.T, here, elsewhere discovery.Registry) {
 	}
 }
 
-func tellsEveryObserver(t *testing.T, here, elsewhere discovery.Registry) {
+func notifiesEveryObserver(t *testing.T, here, elsewhere discovery.Registry) {
 	t.Helper()
 	const observers = 8
 	var all [observers]*Watched

@@ -16,7 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
-// auditor finds out whether etcd still has what was put there. Only the registrar's
+// auditor checks whether etcd still has the keys of the lease. Only the registrar's
 // goroutine uses it.
 type auditor struct {
 	conn *etcdclient.Connection
@@ -32,8 +32,8 @@ type auditor struct {
 	watchAt time.Time // when to start a watch again after one has ended
 }
 
-// check compares the keys of the lease with etcd, if that is due. What another
-// program changed is forgotten, so that the next step puts it again.
+// check compares the keys of the lease with etcd, if that is due. It forgets a key that
+// another program has changed, so that the next step puts it again.
 func (a *auditor) check(ctx context.Context, l *lease) error {
 	if time.Now().Before(l.checkAt) {
 		return nil
@@ -62,7 +62,7 @@ func (a *auditor) check(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// compare forgets a key that etcd has not, or has with another value.
+// compare forgets a key that etcd does not have, or that has another value there.
 func (a *auditor) compare(l *lease, key string, found []*mvccpb.KeyValue) {
 	ours := len(found) == 1 && found[0].GetLease() == int64(l.id)
 	if ours && bytes.Equal(found[0].GetValue(), []byte(l.keys[key].value)) {
@@ -77,8 +77,8 @@ func (a *auditor) compare(l *lease, key string, found []*mvccpb.KeyValue) {
 	l.renewAt = time.Now() // the next step follows at once
 }
 
-// sweep finds keys under the lease that should not be there, during some checks after
-// others were removed. The next step removes them.
+// sweep looks for keys under the lease that should not be there, in the first checks
+// after a key was removed. The next step removes them.
 func sweep(ctx context.Context, client *clientv3.Client, l *lease) error {
 	if l.sweeps == 0 {
 		return nil
@@ -97,8 +97,8 @@ func sweep(ctx context.Context, client *clientv3.Client, l *lease) error {
 	return nil
 }
 
-// watchKey watches one key of the lease, if none is watched: a lease that is revoked
-// takes all its keys along. If the watch fails, check finds the same later.
+// watchKey watches one key of the lease, if none is watched. If the lease is revoked, etcd
+// deletes all its keys, so one is enough. If the watch fails, check finds out later.
 func (a *auditor) watchKey(ctx, life context.Context, l *lease) {
 	if a.deleted != nil || len(l.keys) == 0 || time.Now().Before(a.watchAt) {
 		return
@@ -115,10 +115,10 @@ func (a *auditor) watchKey(ctx, life context.Context, l *lease) {
 	a.log.Debug("watching a key of the lease", "key", key, "lease", l.String())
 }
 
-// recheck takes in that the watched key was deleted: the lease and its keys are to be
-// looked at now. If only the watch has ended, another one starts later.
+// recheck makes the lease and its keys due for a check now, because the watched key was
+// deleted. If only the watch has ended, another one starts later.
 func (a *auditor) recheck(l *lease, deleted bool) {
-	a.stop() // also after a deletion: the key may be one that was removed here
+	a.stop() // also after a deletion, since this process may have removed the key itself
 	switch {
 	case !deleted:
 		a.watchAt = time.Now().Add(a.ttl / 3)

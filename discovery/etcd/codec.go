@@ -11,13 +11,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxValueBytes is the longest value that is read; what callers need of an
-// instance fits in a hundredth of it.
+// maxValueBytes is the longest value that is read. An instance of this package has a
+// hundredth of it.
 const maxValueBytes = 64 << 10
 
-// value is the value of an instance's key. It is the naming format of etcd's
-// own gRPC resolver (go.etcd.io/etcd/client/v3/naming/endpoints), so that each
-// finds what the other registers; our fields are inside Metadata.
+// value is the value of an instance's key. It has the naming format of etcd's own gRPC
+// resolver (go.etcd.io/etcd/client/v3/naming/endpoints), so that each side finds the
+// other's instances. Our fields are inside Metadata.
 type value struct {
 	Op       int             `json:"Op"` // 0: an endpoint
 	Addr     string          `json:"Addr"`
@@ -60,8 +60,8 @@ func encodeInstance(instance discovery.Instance) ([]byte, error) {
 	return data, err
 }
 
-// decodeInstance reads the value of a key of an API. What it returns without
-// an error is valid.
+// decodeInstance decodes the value of a key of an API. If there is no error, the instance
+// is valid.
 func decodeInstance(api string, data []byte) (discovery.Instance, error) {
 	if len(data) > maxValueBytes {
 		return discovery.Instance{}, fmt.Errorf("%d bytes are more than %d", len(data), maxValueBytes)
@@ -79,15 +79,15 @@ func decodeInstance(api string, data []byte) (discovery.Instance, error) {
 	}
 	err := instance.Validate()
 	if fault, ok := errors.AsType[*discovery.InstanceError](err); ok && instance.Incarnation.IsZero() && fault.Field != "Address" {
-		// Another program's, which may hold anything but another address.
+		// Another program's: only its address has to be valid.
 		instance = discovery.Instance{API: api, Address: read.Addr, State: instance.State}
 		err = instance.Validate()
 	}
 	return instance, err
 }
 
-// decodeMetadata fills in our fields. Metadata without an incarnation is
-// another program's and may be any JSON: what does not fit is passed over.
+// decodeMetadata sets our fields. Metadata without an incarnation is another program's
+// and may be any JSON: fields that do not fit are skipped.
 func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	var ours struct {
 		Incarnation json.RawMessage `json:"incarnation"`
@@ -108,7 +108,7 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 		instance.Incarnation = incarnation
 	}
 	if foreign && meta.State != discovery.Draining {
-		meta.State = discovery.Serving // a word of another program's
+		meta.State = discovery.Serving // another program's state has a meaning of its own
 	}
 	instance.Service = meta.Service
 	instance.State = cmp.Or(meta.State, discovery.Serving)
@@ -117,7 +117,7 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	instance.Schema = meta.Schema
 	if meta.Started != nil {
 		started := meta.Started.UTC().Truncate(time.Millisecond)
-		if year := started.Year(); year >= 0 && year <= 9999 { // else JSON can't hold it in UTC
+		if year := started.Year(); year >= 0 && year <= 9999 { // JSON has no other years
 			instance.Started = started
 		}
 	}
@@ -126,19 +126,19 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 
 // knownValue is the value of the key that marks an API as known.
 type knownValue struct {
-	// Seen is when an instance registered, or said that it is draining, last.
+	// Seen is when an instance last registered or began to drain.
 	Seen time.Time `json:"seen"`
 }
 
 func encodeKnown(seen time.Time) string {
 	data, err := json.Marshal(knownValue{Seen: seen.UTC().Truncate(time.Second)})
 	if err != nil {
-		return "{}" // a year that JSON can't hold
+		return "{}" // JSON has no such year
 	}
 	return string(data)
 }
 
-// decodeKnown returns zero for what it can't read.
+// decodeKnown returns when an API was last seen, zero if the value cannot be decoded.
 func decodeKnown(data []byte) time.Time {
 	var read knownValue
 	if json.Unmarshal(data, &read) != nil {

@@ -17,27 +17,25 @@ const (
 
 // Config says how to connect to etcd and how to use it. Only Endpoints is required.
 type Config struct {
-	// Endpoints are the members' client URLs, such as
-	// "http://10.0.0.1:2379", all http or all https. At least one.
+	// Endpoints are the client URLs of the members, at least one, such as
+	// "http://10.0.0.1:2379". All are http, or all are https.
 	Endpoints []string
-	// Namespace is the first part of every key, [DefaultNamespace] when empty:
-	// programs see each other when their namespaces are equal. It holds
-	// letters, digits and ". _ - /" and neither begins nor ends with a slash.
+	// Namespace is the first part of every key, [DefaultNamespace] when empty. Programs
+	// with the same namespace see each other. It consists of letters, digits and
+	// ". _ - /", and neither begins nor ends with a slash.
 	Namespace string
-	// TTL is how long a registration outlives a process that died, in whole
-	// seconds, 2 s or more; [DefaultTTL] when zero. It is kept alive every
-	// TTL/3.
+	// TTL is how long a registration stays after its process has died, in whole seconds,
+	// 2 s or more; [DefaultTTL] when zero. The lease is kept alive every TTL/3.
 	TTL time.Duration
-	// CAFile is a file of the certificates, in PEM, that etcd's are signed with;
-	// the system's roots when empty. CertFile and KeyFile are the client's
-	// certificate and its key, in PEM, both or neither. All are for https
-	// endpoints alone. [Open] reads them, and so does each connection that is made,
-	// so that they can be replaced while the program runs.
+	// CAFile has the certificates, in PEM, that sign etcd's; the system's roots when
+	// empty. CertFile and KeyFile are the client's certificate and its key, in PEM, both
+	// or neither. All three are only for https endpoints. [Open] and each new connection
+	// read them, so that they can be replaced while the program runs.
 	CAFile, CertFile, KeyFile string
-	// TLS is the configuration of connections to https endpoints, instead of
-	// those files, when they are not enough.
+	// TLS is the configuration of connections to https endpoints. It replaces the files,
+	// if they are not enough.
 	TLS *tls.Config
-	// Username and Password authenticate to etcd. Both or neither.
+	// Username and Password authenticate to etcd, both or neither.
 	Username, Password string
 	// Logger receives a line for each change of the state of a registration or of a
 	// watch; [slog.Default] if it is nil.
@@ -74,7 +72,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// client is the part that says how to reach etcd.
+// client returns the part that says how to reach etcd.
 func (c Config) client() etcdclient.Config {
 	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Username: c.Username, Password: c.Password}
 }

@@ -2,8 +2,8 @@ package etcd
 
 import "time"
 
-// ListWithin sets how long the first attempt to list an API may take, and each later
-// one, before the first watch.
+// ListWithin sets how long the first attempt to list an API may take, and each later one.
+// Call it before the first watch.
 func (r *Registry) ListWithin(first, later time.Duration) {
 	r.watcher.listWithin = func(failures int) time.Duration {
 		if failures == 0 {
@@ -13,12 +13,12 @@ func (r *Registry) ListWithin(first, later time.Duration) {
 	}
 }
 
-// RepairEvery sets how often what is known is compared with etcd, before the
-// first watch.
+// RepairEvery sets how often each API is compared with etcd. Call it before the first
+// watch.
 func (r *Registry) RepairEvery(every time.Duration) { r.watcher.repair = every }
 
-// ReadAtMost sets how many keys of an API are read and how many bytes of a watch
-// are kept, before the first watch.
-func (r *Registry) ReadAtMost(keys int64, kept int) {
-	r.watcher.limits = limits{keys: keys, kept: kept}
+// ReadAtMost sets how many keys of an API are read, and how many bytes of the stream may
+// wait. Call it before the first watch.
+func (r *Registry) ReadAtMost(keys int64, streamed int) {
+	r.watcher.limits = limits{keys: keys, streamed: streamed}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// The parts of the namespace. Every prefix ends in a slash, so that an API's
-// entries are never mixed with those of one whose name begins alike.
+// The parts of the namespace. Every prefix ends in a slash, so that the keys of "user" and
+// "user-admin" are separate.
 const (
 	apisPart    = "/apis/"
 	schemasPart = "/schemas/"
@@ -19,9 +19,9 @@ const (
 //
 //	<namespace>/apis/<api>/<incarnation>      an instance, under a lease
 //	<namespace>/schemas/<api>/<incarnation>   its API's descriptors, under the same lease
-//	<namespace>/known/<api>                   stays for ever once the API was served
+//	<namespace>/known/<api>                   stays forever once the API was served
 //
-// An instance without an incarnation has its address there.
+// If an instance has no incarnation, its key ends in its address.
 type keyspace string
 
 func (k keyspace) instances(api string) string { return string(k) + apisPart + api + "/" }

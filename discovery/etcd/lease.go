@@ -14,8 +14,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 )
 
-// lease is a lease that etcd granted, and what is known of the keys under it. Only
-// the registrar's goroutine uses it.
+// lease is a lease that etcd granted, with the state of the keys under it. Only the
+// registrar's goroutine uses it.
 type lease struct {
 	id clientv3.LeaseID
 	// expires is when the lease ends unless it is renewed. etcd ends it no earlier.
@@ -29,7 +29,7 @@ type lease struct {
 	sweeps int
 }
 
-// keyState is what is known of a key.
+// keyState is the state of a key in etcd, as far as it is known.
 type keyState struct {
 	value string // "" while it is unknown
 	// confirmed says that etcd has the key under the lease, with this value or an
@@ -48,8 +48,8 @@ func (l *lease) due() time.Time {
 	return l.renewAt
 }
 
-// renewed notes that etcd granted the lease, or kept it alive, at the earliest when
-// it was asked to.
+// renewed sets the times of a lease that etcd has granted or kept alive. asked is when
+// the request was sent.
 func (l *lease) renewed(asked time.Time, ttl time.Duration) {
 	l.expires = asked.Add(ttl)
 	l.renewAt = asked.Add(ttl / 3)

@@ -37,7 +37,7 @@ func (r *watcher) listAll(life context.Context, all []*watch) (reached bool) {
 		return true
 	}
 	failed := r.connect(life)
-	lists := make(chan list, len(all))
+	lists := make(chan listing, len(all))
 	for waiting, under := all, 0; len(waiting)+under > 0; {
 		if life.Err() != nil && under == 0 {
 			return false
@@ -65,8 +65,8 @@ func (r *watcher) listAll(life context.Context, all []*watch) (reached bool) {
 	return failed == nil
 }
 
-// listed applies the listing of an API, and watches the API from there on.
-func (r *watcher) listed(life context.Context, l list) error {
+// listed applies the listing of an API, and watches the API from the next revision on.
+func (r *watcher) listed(life context.Context, l listing) error {
 	if l.err != nil {
 		return l.err
 	}
@@ -77,7 +77,7 @@ func (r *watcher) listed(life context.Context, l list) error {
 		return err
 	}
 	denied := w.err != nil && answered(w.err)
-	w.take(l, r.skip)
+	w.applyListing(l, r.skip)
 	w.due = time.Now().Add(r.untilRepair())
 	r.setHealthy()
 	if denied {
@@ -86,14 +86,14 @@ func (r *watcher) listed(life context.Context, l list) error {
 	return nil
 }
 
-// list reads what etcd has of an API, within limit. known says that the API was known
-// before, so that no other names have to be read.
-func (r *watcher) list(life context.Context, w *watch, known bool, limit time.Duration) list {
+// list reads the keys of an API, within limit. known says that the API was known before,
+// so that no other names have to be read.
+func (r *watcher) list(life context.Context, w *watch, known bool, limit time.Duration) listing {
 	ctx, cancel := context.WithTimeout(life, limit)
 	defer cancel()
 	client, err := r.conn.Ready(ctx)
 	if err != nil {
-		return list{watch: w, err: err}
+		return listing{watch: w, err: err}
 	}
 	listed, err := r.read(ctx, client, w.api, known)
 	listed.watch, listed.client, listed.err = w, client, err
@@ -110,16 +110,16 @@ func (r *watcher) connect(life context.Context) error {
 	return err
 }
 
-// limits bound what is read: a program that may register instances of an API can write
-// any keys and values there.
+// limits bound how much is read, because a program that may register instances of an API
+// can write any keys and values there.
 type limits struct {
 	// keys is how many keys of an API are read.
 	keys int64
-	// kept is how many bytes of the stream are kept while the watcher does other work.
-	kept int
+	// streamed is how many bytes of the stream wait while the watcher does other work.
+	streamed int
 }
 
-var defaultLimits = limits{keys: 50_000, kept: 64 << 20}
+var defaultLimits = limits{keys: 50_000, streamed: 64 << 20}
 
 const (
 	// keysPerPage is how many keys are read at once, or fewer if they are large.
@@ -137,8 +137,8 @@ func (e tooManyKeysError) Error() string {
 }
 
 // read reads all keys of an API, page by page, at one revision.
-func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string, known bool) (list, error) {
-	var listed list
+func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string, known bool) (listing, error) {
+	var listed listing
 	prefix := r.keys.instances(api)
 	end := clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix))
 	for from, page := prefix, int64(keysPerPage); ; {
@@ -151,13 +151,13 @@ func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string,
 			continue
 		}
 		if err != nil {
-			return list{}, fmt.Errorf("listing: %w", err)
+			return listing{}, fmt.Errorf("listing: %w", err)
 		}
 		found := reply.Responses[0].GetResponseRange()
 		if listed.revision == 0 {
 			listed.revision = reply.Header.GetRevision()
 			if found.GetCount() > r.limits.keys {
-				return list{}, tooManyKeysError(r.limits.keys)
+				return listing{}, tooManyKeysError(r.limits.keys)
 			}
 		}
 		for _, kv := range found.GetKvs() {
@@ -179,7 +179,7 @@ func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string,
 }
 
 // readNames reads the names of the known APIs. It skips keys that are no names.
-func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed *list) error {
+func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed *listing) error {
 	known, err := client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(maxNames))
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied), status.Code(err) == codes.ResourceExhausted: // no names to suggest

@@ -16,8 +16,8 @@ import (
 // registrarBackoff spaces out attempts on an etcd that fails.
 var registrarBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: time.Second}
 
-// registrar makes every write of a registry. One goroutine brings what is in etcd to
-// what the registrations desire, under one lease. It tries until the registry closes.
+// registrar does all writes of a registry. One goroutine writes the desired entries of
+// all registrations to etcd, under one lease. It tries until the registry closes.
 type registrar struct {
 	conn    *etcdclient.Connection
 	keeper  leaseKeeper
@@ -25,7 +25,7 @@ type registrar struct {
 	keys    keyspace
 	ttl     time.Duration
 	log     *slog.Logger
-	// describe says which etcd this is.
+	// describe names the etcd, in log lines.
 	describe string
 	limiter  lograte.Limiter
 
@@ -33,7 +33,7 @@ type registrar struct {
 	// acquired while it is held.
 	mu            sync.Mutex
 	registrations map[*registration]struct{}
-	// version counts the changes of what is desired.
+	// version counts the changes of the desired entries.
 	version uint64
 	// wake wakes the goroutine; nil before there is one.
 	wake  chan struct{}
@@ -66,7 +66,7 @@ func (r *registrar) warn(text string, most int, attrs ...any) {
 
 // wait returns when the goroutine has ended. The registry's life must have ended.
 func (r *registrar) wait() {
-	r.mu.Lock() // a call that starts the goroutine has done so, or sees the end of life
+	r.mu.Lock() // a change that starts the goroutine has done so, or sees that life has ended
 	started := r.wake != nil
 	r.mu.Unlock()
 	if started {
@@ -74,7 +74,7 @@ func (r *registrar) wait() {
 	}
 }
 
-// change edits what is desired, wakes the goroutine, and returns the version to wait
+// change edits the desired entries, wakes the goroutine, and returns the version to wait
 // for.
 func (r *registrar) change(edit func()) uint64 {
 	r.mu.Lock()
@@ -110,8 +110,8 @@ func (r *registrar) run() {
 	}
 }
 
-// sleep returns at a time, when the goroutine is woken, if that may happen, when the
-// watched key was deleted, or at the end of life.
+// sleep waits until a time, until the watched key is deleted, or until life ends, and, if
+// wakeable, until the goroutine is woken.
 func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) {
 	wake := r.wake
 	if !wakeable {
@@ -128,7 +128,7 @@ func (r *registrar) sleep(life context.Context, until time.Time, wakeable bool) 
 	}
 }
 
-// step does what is due, and returns when to do more.
+// step does the work that is due, and returns when to do more.
 func (r *registrar) step(life context.Context, failures int) (next time.Time, err error) {
 	ctx, cancel := context.WithTimeout(life, r.attempt(failures))
 	defer cancel()

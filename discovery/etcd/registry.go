@@ -25,8 +25,8 @@ type Registry struct {
 
 var _ discovery.Registry = (*Registry)(nil)
 
-// Open returns the registry that config describes, or a *[ConfigError]. It
-// does no I/O but to read certificate files: etcd need not be there yet.
+// Open returns the registry that config describes, or a *[ConfigError]. It reads the
+// certificate files and does no other I/O: etcd need not run yet.
 func Open(config Config) (*Registry, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -45,9 +45,9 @@ func Open(config Config) (*Registry, error) {
 	return r, nil
 }
 
-// Close ends all watches and registrations and the connection to etcd. What is
-// still registered ends by its lease; close registrations first. A second
-// Close does nothing. The error is always nil.
+// Close ends all watches and registrations and the connection to etcd. Close the
+// registrations first: the instances of the others stay in etcd until their lease ends. A
+// second Close does nothing. The error is always nil.
 func (r *Registry) Close() error {
 	r.end()
 	r.registrar.wait()
@@ -56,5 +56,5 @@ func (r *Registry) Close() error {
 	return nil
 }
 
-// describe says which etcd this is, in errors.
+// describe names the etcd, in errors.
 func (r *Registry) describe() string { return r.config.client().Describe() }

@@ -10,8 +10,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/backoff"
 )
 
-// repairEvery is how often each API is compared with etcd, with a jitter of a quarter. A
-// member that lags may have withheld events.
+// repairEvery is how often each API is compared with etcd, on average, because a member
+// that lags may withhold events.
 const repairEvery = time.Minute
 
 // untilRepair returns a random time until the next comparison.

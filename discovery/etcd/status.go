@@ -17,7 +17,7 @@ type writeState struct {
 	written  uint64
 	progress chan struct{}
 	// denied are the keys of that version that etcd does not permit this process to
-	// put.
+	// write, with its errors.
 	denied map[string]error
 	// err is why the last attempt to write failed, nil if it did not, and errSince
 	// when the first of these attempts failed.

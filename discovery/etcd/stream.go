@@ -21,20 +21,23 @@ type watchStream struct {
 	end    context.CancelFunc
 	ended  sync.WaitGroup
 
-	mu sync.Mutex // guards replies and kept
+	// mu guards replies and bytes. No other lock is acquired while it is held.
+	mu sync.Mutex
 	// replies are those that the watcher has not taken. The receiving goroutine never
-	// waits for the watcher, which may be sending: etcd accepts that only while its
-	// replies are received.
+	// waits for the watcher: the watcher may be sending, and etcd receives only while its
+	// own messages are received.
 	replies []watchReply
-	// kept is how many bytes they have, and most how many they may have.
-	kept, most int
-	arrived    chan struct{} // has room for one
+	// bytes is the size of replies, and most is its limit.
+	bytes, most int
+	arrived     chan struct{} // has room for one
 
-	last    int64
-	watches map[int64]*watch
-	// created are the watches that etcd has not confirmed, in the order in which it
-	// will: a refusal does not name its watch.
-	created []*watch
+	// The fields below belong to the watcher's goroutine.
+
+	last    int64            // the id of the latest watch
+	watches map[int64]*watch // by id
+	// unconfirmed are the watches that etcd has not confirmed, in the order of their
+	// requests. etcd confirms in that order, and a refusal has no id.
+	unconfirmed []*watch
 }
 
 // watchReply is a message of the stream, or why it ended.
@@ -64,8 +67,8 @@ func (s *watchStream) receive() {
 	for {
 		response, err := s.stream.Recv()
 		s.mu.Lock()
-		s.kept += proto.Size(response)
-		if s.kept > s.most { // then all APIs are listed again
+		s.bytes += proto.Size(response)
+		if s.bytes > s.most { // the error has all APIs listed again
 			s.replies, response, err = nil, nil, fmt.Errorf("more than %d bytes came at once", s.most)
 			s.end()
 		}
@@ -86,7 +89,7 @@ func (s *watchStream) take() []watchReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := s.replies
-	s.replies, s.kept = nil, 0
+	s.replies, s.bytes = nil, 0
 	return taken
 }
 
@@ -95,7 +98,7 @@ func (s *watchStream) create(w *watch, prefix string, revision int64) {
 	s.last++
 	w.id = s.last
 	s.watches[w.id] = w
-	s.created = append(s.created, w)
+	s.unconfirmed = append(s.unconfirmed, w)
 	_ = s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key:           []byte(prefix),
 		RangeEnd:      []byte(clientv3.GetPrefixRangeEnd(prefix)),
@@ -114,9 +117,9 @@ func (s *watchStream) cancel(w *watch) {
 // find returns the watch that a response is about, nil if the watch has ended.
 func (s *watchStream) find(response *pb.WatchResponse) *watch {
 	w := s.watches[response.GetWatchId()]
-	if response.GetCreated() && len(s.created) > 0 {
-		confirmed := s.created[0]
-		s.created = s.created[1:]
+	if response.GetCreated() && len(s.unconfirmed) > 0 {
+		confirmed := s.unconfirmed[0]
+		s.unconfirmed = s.unconfirmed[1:]
 		if response.GetCanceled() && w == nil && s.watches[confirmed.id] == confirmed {
 			w = confirmed
 		}

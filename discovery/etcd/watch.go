@@ -18,13 +18,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
-// watch is what is known of one API, and its observers. The watcher's goroutine keeps
-// it up to date.
+// watch has the state of one API, and its observers. The watcher's goroutine updates it.
 type watch struct {
 	api string
 
 	// mu guards observers and latest. It is held while snapshots are queued for the
 	// observers, so that all receive them in one order, and not while they are notified.
+	// The watcher's lock may be held when it is acquired, and not the other way round.
 	mu        sync.Mutex
 	observers map[*observer]struct{}
 	latest    *discovery.Snapshot // nil before anything is known
@@ -38,12 +38,12 @@ type watch struct {
 	// etcd. failures counts listings in a row that failed.
 	due      time.Time
 	failures int
-	// revision is the one up to which everything is known.
+	// revision is the latest whose changes are all applied.
 	revision int64
 	entries  instanceset.Set
 	known    bool      // whether the API was ever served
-	names    []string  // of other APIs, while this one is not known
-	seen     time.Time // when an instance was last seen, if there is none now
+	names    []string  // of the known APIs, while this one is unknown
+	seen     time.Time // when the last instance was gone; zero if that is not known
 	err      *discovery.UnreachableError
 }
 
@@ -81,16 +81,16 @@ func (r *Registry) Descriptors(ctx context.Context, instance discovery.Instance)
 	return string(reply.Kvs[0].GetValue()), nil
 }
 
-// list is the listing of an API.
-type list struct {
+// listing is the result of listing an API.
+type listing struct {
 	watch    *watch
 	client   *clientv3.Client
-	err      error // why it failed; then the fields below are not set
+	err      error // why it failed; then the fields below are zero
 	revision int64
 	entries  []instanceset.Entry
 	unusable []unusable
-	mark     *mvccpb.KeyValue // nil if the API was never served
-	names    []string         // of other APIs, if this one is not known
+	mark     *mvccpb.KeyValue // the key below known/; nil if there is none
+	names    []string         // of the known APIs, if this one is unknown
 }
 
 // unusable is a key whose value cannot be used.
@@ -100,15 +100,15 @@ type unusable struct {
 }
 
 // add adds a key of the API.
-func (l *list) add(api string, kv *mvccpb.KeyValue) {
+func (l *listing) add(api string, kv *mvccpb.KeyValue) {
 	l.entries = append(l.entries, decode(api, kv, func(key string, err error) {
 		l.unusable = append(l.unusable, unusable{key, err})
 	}))
 }
 
-// take replaces what is known by a listing. It calls skipped for each entry that
-// cannot be used.
-func (w *watch) take(l list, skipped func(key string, err error)) {
+// applyListing replaces the state of the API. It calls skipped for each entry that cannot
+// be used.
+func (w *watch) applyListing(l listing, skipped func(key string, err error)) {
 	before, knew, failed := w.entries.Instances(), w.known, w.err != nil
 	first := w.revision == 0
 	for _, u := range l.unusable {
@@ -118,7 +118,7 @@ func (w *watch) take(l list, skipped func(key string, err error)) {
 	w.revision = l.revision
 	w.known = w.known || len(l.entries) > 0 || l.mark != nil
 	w.names = l.names
-	w.saw(len(before))
+	w.noteSeen(len(before))
 	if len(w.entries.Instances()) == 0 && w.seen.IsZero() && l.mark != nil {
 		w.seen = decodeKnown(l.mark.GetValue())
 	}
@@ -153,12 +153,12 @@ func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string
 	if last {
 		w.revision = events[len(events)-1].GetKv().GetModRevision()
 	}
-	w.saw(before)
+	w.noteSeen(before)
 	w.publish()
 }
 
-// decode returns the entry of a key. It has no address if the value cannot be used; the
-// key's earlier value is no longer used then either.
+// decode returns the entry of a key. If the value cannot be used, the entry has no
+// address, and replaces the key's earlier value all the same.
 func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)) instanceset.Entry {
 	entry := instanceset.Entry{Key: keyOf(kv), Created: kv.GetCreateRevision()}
 	instance, err := decodeInstance(api, kv.GetValue())
@@ -170,11 +170,10 @@ func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)
 	return entry
 }
 
-// maxKeyBytes is how many bytes are kept of a key. Keys of this package have a tenth of
-// it.
+// maxKeyBytes is how much of a key is kept. The keys of this package have a tenth of it.
 const maxKeyBytes = 512
 
-// keyOf returns the key, or, if it is long, its beginning and a hash.
+// keyOf returns the key. It shortens a long one to its beginning and a hash.
 func keyOf(kv *mvccpb.KeyValue) string {
 	key := kv.GetKey()
 	if len(key) <= maxKeyBytes {
@@ -183,8 +182,8 @@ func keyOf(kv *mvccpb.KeyValue) string {
 	return fmt.Sprintf("%s…%x", key[:maxKeyBytes], sha256.Sum256(key))
 }
 
-// saw notes the time if the last instance has gone.
-func (w *watch) saw(before int) {
+// noteSeen sets seen if the last instance is gone.
+func (w *watch) noteSeen(before int) {
 	if before > 0 && len(w.entries.Instances()) == 0 {
 		w.seen = time.Now()
 	}
@@ -200,7 +199,7 @@ func (w *watch) unreachable(err *discovery.UnreachableError) {
 	}
 }
 
-// publish notifies all observers of what is known.
+// publish notifies all observers of the API's state.
 func (w *watch) publish() {
 	snapshot := discovery.Snapshot{
 		API:         w.api,

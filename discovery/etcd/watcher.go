@@ -27,7 +27,7 @@ type watcher struct {
 	keys     keyspace
 	log      *slog.Logger
 	describe string
-	// multiEndpoint says that there are several members to ask.
+	// multiEndpoint says that there are several endpoints to try.
 	multiEndpoint bool
 	repair        time.Duration
 	// listWithin returns how long a listing may take after some that failed.
@@ -211,8 +211,7 @@ func (r *watcher) runDue(life context.Context) (next time.Time) {
 	return next
 }
 
-// answered reports whether an error is etcd's answer for one API, and not a failure to
-// reach etcd.
+// answered reports whether etcd answered, with an error for one API.
 func answered(err error) bool {
 	_, tooMany := errors.AsType[tooManyKeysError](err)
 	return tooMany || errors.Is(err, rpctypes.ErrPermissionDenied)
@@ -275,7 +274,7 @@ func (r *watcher) skip(key string, err error) {
 // watch starts an API's watch on the stream, and opens the stream if there is none.
 func (r *watcher) watch(ctx, life context.Context, client *clientv3.Client, w *watch, revision int64) error {
 	if r.stream == nil {
-		stream, err := openWatchStream(ctx, life, client, r.limits.kept)
+		stream, err := openWatchStream(ctx, life, client, r.limits.streamed)
 		if err != nil {
 			return fmt.Errorf("watching: %w", err)
 		}

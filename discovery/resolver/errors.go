@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ErrPending says that it is not known yet whether an instance may be used.
+// ErrPending says that the check whether an instance may be used has not ended.
 var ErrPending = errors.New("the instance is being checked")
 
 // NoAnswerError says that the registry has not answered yet.

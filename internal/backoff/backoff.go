@@ -1,4 +1,4 @@
-// Package backoff spaces out attempts at what failed.
+// Package backoff computes the time between attempts.
 package backoff
 
 import (
@@ -9,16 +9,16 @@ import (
 
 // Policy is exponential backoff with full jitter: before the attempt after n
 // failures it waits a random time between 0 and min(Max, Base·2ⁿ⁻¹), so that
-// many who failed together do not come back together. See "Exponential Backoff
-// And Jitter", AWS Architecture Blog, 2015.
+// clients that failed together do not try again together. See "Exponential Backoff And
+// Jitter", AWS Architecture Blog, 2015.
 type Policy struct {
-	// Base is the most that the first wait can take; more than zero.
+	// Base is the longest first wait; more than zero.
 	Base time.Duration
-	// Max is the most that any wait can take; at least Base.
+	// Max is the longest wait; at least Base.
 	Max time.Duration
 }
 
-// Delay draws the wait after a number of failures in a row, from 1.
+// Delay returns the random wait after a number of failures in a row, at least 1.
 func (p Policy) Delay(failures int) time.Duration {
 	limit := p.Base
 	for range failures - 1 {
@@ -31,8 +31,7 @@ func (p Policy) Delay(failures int) time.Duration {
 	return rand.N(min(limit, p.Max) + 1)
 }
 
-// Wait waits for Delay. It returns early, with the context's error, when ctx
-// ends.
+// Wait waits for Delay. If ctx ends first, it returns the context's error.
 func (p Policy) Wait(ctx context.Context, failures int) error {
 	timer := time.NewTimer(p.Delay(failures))
 	defer timer.Stop()

@@ -1,6 +1,6 @@
-// Package etcdclient is how the parts of this module that use etcd reach it:
-// the checks of what a user configures, and a connection that is made at its
-// first use and says in bounded time why there is none.
+// Package etcdclient connects the registry and the ledger to etcd. It checks the
+// configuration, makes the connection at its first use, and returns in bounded time why
+// there is none.
 package etcdclient
 
 import (
@@ -21,8 +21,8 @@ const DefaultNamespace = "onecall"
 // timeout; it silently lengthens shorter ones.
 const MinTTL = 2 * time.Second
 
-// Config says how to reach etcd. Its fields are those of the configurations
-// of the packages that use it, and are documented there.
+// Config says how to reach etcd. The public configurations have the same fields, and
+// their packages document them.
 type Config struct {
 	Endpoints          []string
 	Namespace          string
@@ -32,12 +32,12 @@ type Config struct {
 	Username, Password string
 }
 
-// FieldError says which field is wrong and how. Packages turn it into an error
-// of their own.
+// FieldError says which field is wrong and how. Packages return it as an error of their
+// own.
 type FieldError struct {
-	// Field is the name of the field at fault.
+	// Field is the name of the wrong field.
 	Field string
-	// Problem is what is wrong with it, and the remedy.
+	// Problem says what is wrong with it, and what to set instead.
 	Problem string
 }
 
@@ -46,8 +46,7 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
 var namespace = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
 
-// WithDefaults checks the configuration and fills in what it leaves out. The
-// error is nil or one of a field.
+// WithDefaults checks the configuration and fills in the defaults.
 func (c Config) WithDefaults() (Config, *FieldError) {
 	if err := c.checkEndpoints(); err != nil {
 		return Config{}, err
@@ -68,7 +67,7 @@ func (c Config) WithDefaults() (Config, *FieldError) {
 		return Config{}, &FieldError{"Password", "is empty though Username is set: give both or neither"}
 	}
 	c.Endpoints = slices.Clone(c.Endpoints)
-	for i, endpoint := range c.Endpoints { // etcd's client knows a scheme in small letters only
+	for i, endpoint := range c.Endpoints { // etcd's client knows only lower-case schemes
 		scheme, rest, _ := strings.Cut(endpoint, ":")
 		c.Endpoints[i] = strings.ToLower(scheme) + ":" + rest
 	}
@@ -81,7 +80,7 @@ func (c Config) checkEndpoints() *FieldError {
 	}
 	for i, endpoint := range c.Endpoints {
 		field := fmt.Sprintf("Endpoints[%d]", i)
-		if strings.Contains(endpoint, "@") { // before it is shown: it may hold a password
+		if strings.Contains(endpoint, "@") { // checked before the endpoint is shown, since it may contain a password
 			return &FieldError{field, "carries a user: set Username and Password instead"}
 		}
 		if strings.Contains(endpoint, ",") {
@@ -104,12 +103,12 @@ func (c Config) checkEndpoints() *FieldError {
 	return nil
 }
 
-// hostAndPortAlone reports whether that is all that a URL has beside its scheme.
+// hostAndPortAlone reports whether a URL has only a scheme, a host and a port.
 func hostAndPortAlone(endpoint *url.URL) bool {
 	port, err := strconv.ParseUint(endpoint.Port(), 10, 16)
 	return err == nil && port > 0 && endpoint.Hostname() != "" && strings.Trim(endpoint.Path, "/") == "" &&
 		endpoint.RawQuery == "" && endpoint.Fragment == ""
 }
 
-// Describe says which etcd this is, in errors.
+// Describe returns the endpoints, for errors.
 func (c Config) Describe() string { return "etcd at " + strings.Join(c.Endpoints, ", ") }

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// How the connection to etcd is kept: soon back after a fault, and a member
-// that is silent is noticed within pingEvery + pingTimeout.
+// The connection is soon made again after a failure. A member that no longer answers is
+// noticed within pingEvery + pingTimeout.
 const (
 	reconnectBase  = 100 * time.Millisecond
 	reconnectMax   = 800 * time.Millisecond
@@ -25,27 +25,26 @@ const (
 	pingTimeout    = 3 * time.Second
 )
 
-// MaxAnswer is the most bytes that an answer of etcd's may have: it is what a member
-// sends at most for one request of this module, unless other programs have filled
-// etcd.
+// MaxAnswer is how many bytes a response of etcd may have. No request of this module has
+// a larger response, unless other programs have written it into etcd.
 const MaxAnswer = 32 << 20
 
 var errClosed = errors.New("the connection to etcd is closed")
 
-// Connection is one client of etcd, made at its first use because etcd's client
-// asks for a token, if it needs one, while it is constructed. Its methods are
-// safe for all goroutines.
+// Connection is one client of etcd. The client is made at its first use, because its
+// constructor requests a token if a user is configured. The methods are safe for all
+// goroutines.
 type Connection struct {
 	config Config
 	// life ends with the connection's owner.
 	life context.Context //nolint:containedctx // a connection is a running thing
-	// making is held by the goroutine that makes the client.
+	// making has one element while a goroutine makes the client, or Close runs.
 	making chan struct{}
 	client atomic.Pointer[clientv3.Client]
 }
 
-// New returns a connection that lasts until life ends; its owner then calls
-// Close. config comes from [Config.WithDefaults]. New does no I/O.
+// New returns a connection that lasts until life ends. After that its owner calls Close.
+// config must come from [Config.WithDefaults]. New does no I/O.
 func New(life context.Context, config Config) *Connection {
 	return &Connection{config: config, life: life, making: make(chan struct{}, 1)}
 }
@@ -53,9 +52,8 @@ func New(life context.Context, config Config) *Connection {
 // Life returns the context that the connection was made with.
 func (c *Connection) Life() context.Context { return c.life }
 
-// Ready returns the client once it has a connection to a member; when there is
-// none, it says why within ctx. etcd's client on its own would wait in
-// silence.
+// Ready returns the client when it is connected to a member. If it cannot connect, or ctx
+// ends, Ready returns why. etcd's client by itself would wait without an error.
 func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
 	client, err := c.Get(ctx)
 	if err != nil {
@@ -81,8 +79,8 @@ func (c *Connection) Ready(ctx context.Context) (*clientv3.Client, error) {
 	}
 }
 
-// whyNot returns the reason why a connection is broken: that of a call which
-// does not wait for it.
+// whyNot returns why a connection has failed: the error of a call that does not wait for
+// the connection.
 func (c *Connection) whyNot(ctx context.Context, conn *grpc.ClientConn) error {
 	_, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(false))
 	if err == nil {
@@ -91,8 +89,8 @@ func (c *Connection) whyNot(ctx context.Context, conn *grpc.ClientConn) error {
 	return c.explain(err)
 }
 
-// explain adds to why there is no connection what to look at, unless its owner has
-// ended it.
+// explain adds a hint to the error of a connection, unless the connection's life has
+// ended.
 func (c *Connection) explain(err error) error {
 	if c.life.Err() != nil {
 		return err
@@ -114,8 +112,8 @@ func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 		<-c.making
 		return client, nil
 	}
-	// Asking for a token heeds life and connectTimeout alone, so it must not
-	// hold up a caller that has less time. Close waits for this goroutine.
+	// The request of a token ends only with life or after connectTimeout. It runs on
+	// another goroutine, because ctx may end earlier. Close waits for that goroutine.
 	var client *clientv3.Client
 	made := make(chan error, 1)
 	go func() {
@@ -132,7 +130,7 @@ func (c *Connection) Get(ctx context.Context) (*clientv3.Client, error) {
 	}
 }
 
-// make makes the client; its goroutine holds making.
+// make makes the client. The caller must have filled making.
 func (c *Connection) make() (*clientv3.Client, error) {
 	if c.life.Err() != nil {
 		return nil, errClosed
@@ -142,7 +140,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 			Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.2, MaxDelay: reconnectMax},
 			MinConnectTimeout: connectTimeout,
 		}),
-		grpc.WithNoProxy(), // HTTPS_PROXY is for what lies outside; etcd is a part of the system
+		grpc.WithNoProxy(), // HTTPS_PROXY is for hosts outside; etcd is part of the system
 	}
 	if c.config.hasFiles() {
 		options = append(options, grpc.WithTransportCredentials(newFileCredentials(c.config.files())))
@@ -157,7 +155,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 		TLS:                  c.config.TLS,
 		Username:             c.config.Username,
 		Password:             c.config.Password,
-		Logger:               zap.NewNop(), // the packages that use it log what matters
+		Logger:               zap.NewNop(), // the registry and the ledger log what matters
 		DialOptions:          options,
 	})
 	if err != nil {
@@ -167,13 +165,12 @@ func (c *Connection) make() (*clientv3.Client, error) {
 	return client, nil
 }
 
-// Close ends the client, if there is one. The connection's life has ended.
+// Close closes the client, if there is one. The connection's life must have ended.
 func (c *Connection) Close() {
-	c.making <- struct{}{} // waits for a client that is being made: it ends with life, too
+	c.making <- struct{}{} // wait for make, which ends with life
 	defer func() { <-c.making }()
 	if client := c.client.Swap(nil); client != nil {
-		// Close reports that the client's context has ended, which is why we
-		// are here.
+		// The error is that the client's context has ended, which is true.
 		_ = client.Close()
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// securityField names the first field that is set for TLS, "" when none is.
+// securityField returns the name of the first field for TLS that is set, "" if none is.
 func (c Config) securityField() string {
 	switch {
 	case c.TLS != nil:
@@ -31,10 +31,10 @@ func (c Config) securityField() string {
 // hasFiles reports whether any file is set.
 func (c Config) hasFiles() bool { return c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" }
 
-// files returns those of the configuration.
+// files returns the files of the configuration.
 func (c Config) files() *files { return &files{ca: c.CAFile, cert: c.CertFile, key: c.KeyFile} }
 
-// checkFiles returns which of the files cannot be used.
+// checkFiles returns an error if a file cannot be used.
 func (c Config) checkFiles() *FieldError {
 	switch {
 	case !c.hasFiles():
@@ -55,9 +55,8 @@ func (c Config) checkFiles() *FieldError {
 	return nil
 }
 
-// files are those of a client's certificate and of whom it trusts. While one
-// can't be read, such as when it is being replaced, what was read last stays in
-// use.
+// files are the client's certificate, its key, and the roots that it trusts. While a file
+// cannot be read, such as when it is being replaced, the last good content stays in use.
 type files struct {
 	ca, cert, key string
 
@@ -66,7 +65,7 @@ type files struct {
 	lastPool *x509.CertPool
 }
 
-// certificates returns the client's certificate, none when there is no file.
+// certificates returns the client's certificate, none if there is no file.
 func (f *files) certificates() ([]tls.Certificate, error) {
 	if f.cert == "" {
 		return nil, nil
@@ -83,11 +82,10 @@ func (f *files) certificates() ([]tls.Certificate, error) {
 	return f.lastPair, nil
 }
 
-// roots returns whom the client trusts, nil for the system's when there is no
-// file.
+// roots returns the roots that the client trusts; nil, the system's, if there is no file.
 func (f *files) roots() (*x509.CertPool, error) {
 	if f.ca == "" {
-		return nil, nil //nolint:nilnil // which is what crypto/tls takes for the system's
+		return nil, nil //nolint:nilnil // crypto/tls takes nil for the system's roots
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,7 +105,7 @@ func (f *files) roots() (*x509.CertPool, error) {
 
 // fileCredentials are TLS credentials that read the files at each handshake.
 type fileCredentials struct {
-	credentials.TransportCredentials // says what they are
+	credentials.TransportCredentials // implements Info
 
 	files *files
 }

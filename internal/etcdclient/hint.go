@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// explain adds to why there is no connection what to look at, where the cause
-// alone does not say so.
+// explain adds a hint to the error of a connection, if there is one.
 func (c Config) explain(err error) error {
 	if hint := c.hint(err); hint != "" {
 		return fmt.Errorf("%w: %s", err, hint)
@@ -16,7 +15,7 @@ func (c Config) explain(err error) error {
 	return err
 }
 
-// hint returns what to look at, "" when it is not known.
+// hint returns what the user may look at, "" if that is not known.
 func (c Config) hint(err error) string {
 	text, secure := err.Error(), c.secure()
 	has := func(parts ...string) bool {

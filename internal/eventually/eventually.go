@@ -1,5 +1,5 @@
-// Package eventually waits, in tests, for events: never for a time in which an
-// event is hoped for.
+// Package eventually lets tests wait for events, instead of for a time in which an event
+// should have happened.
 package eventually
 
 import (
@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// Limit ends a wait for what never happens. It is no bound on how long the
-	// event may take: no machine is so slow or so busy that it takes this long.
+	// Limit ends a wait for an event that never happens. It does not say how long an
+	// event may take: no machine is so slow or busy that an event takes this long.
 	Limit = 2 * time.Minute
-	// AtOnce bounds what waits for nothing: far more than that takes on a slow and
-	// busy machine.
+	// AtOnce is how long a function that does not wait may take, also on a slow and busy
+	// machine.
 	AtOnce = 5 * time.Second
 
-	// pause is between two looks at a condition.
+	// pause is the time between two evaluations of a condition.
 	pause = 5 * time.Millisecond
 )
 
-// True waits until a condition is true, and ends the test when Limit passes before
-// that. The condition is called again and again, on the test's goroutine.
+// True waits until a condition is true, and fails the test after Limit. It evaluates the
+// condition again and again, on the test's goroutine.
 func True(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	for end := time.Now().Add(Limit); !condition(); time.Sleep(pause) {
@@ -32,8 +32,8 @@ func True(tb testing.TB, what string, condition func() bool) {
 	}
 }
 
-// Receive receives from a channel, or returns the zero value once it is closed, and
-// ends the test when Limit passes before that.
+// Receive receives from a channel, or returns the zero value when it is closed. It fails
+// the test after Limit.
 func Receive[T any](tb testing.TB, what string, from <-chan T) T {
 	tb.Helper()
 	limit := time.NewTimer(Limit)
@@ -55,8 +55,8 @@ func Context(tb testing.TB) context.Context {
 	return ctx
 }
 
-// Returns calls a function that waits for nothing, and reports a failure when it has
-// taken longer than AtOnce.
+// Returns calls a function that does not wait, and reports an error if it took longer
+// than AtOnce.
 func Returns(tb testing.TB, what string, function func()) {
 	tb.Helper()
 	began := time.Now()

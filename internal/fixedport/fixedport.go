@@ -1,8 +1,7 @@
-// Package fixedport reserves addresses of loopback that are bound more than
-// once: by a server that starts again, or by one that starts later.
+// Package fixedport reserves loopback addresses for servers that start again, or later.
 //
-// A port that "127.0.0.1:0" chose is no such address: as soon as its listener is
-// closed, the operating system may use the port for any outgoing connection.
+// A port that the operating system chose for "127.0.0.1:0" is not reserved. As soon as its
+// listener is closed, the operating system may use it for any outgoing connection.
 package fixedport
 
 import (
@@ -21,9 +20,9 @@ const lowest, highest = 15000, 30000
 // tries is how many ports are tried before Reserve fails.
 const tries = 1000
 
-// Reserve returns an address, "127.0.0.1:port", on which nothing listens and
-// which no other call of Reserve on this machine returns before release is
-// called, or this process has ended. It fails if there is none.
+// Reserve returns an address, "127.0.0.1:port", on which nothing listens. No other call
+// of Reserve on this machine returns the address until release is called or this process
+// has ended. It returns an error if there is no such address.
 func Reserve(ctx context.Context) (address string, release func() error, err error) {
 	for range tries {
 		address := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest))
@@ -34,8 +33,8 @@ func Reserve(ctx context.Context) (address string, release func() error, err err
 	return "", nil, fmt.Errorf("no free port of 127.0.0.1 from %d to %d: %w", lowest, highest, err)
 }
 
-// reserve takes the port for UDP, which marks it for other calls of Reserve and
-// leaves it free for TCP.
+// reserve binds the port for UDP. That reserves it from other calls of Reserve, and leaves
+// it free for TCP.
 func reserve(ctx context.Context, address string) (release func() error, err error) {
 	mark, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
 	if err != nil {

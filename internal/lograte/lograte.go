@@ -1,5 +1,4 @@
-// Package lograte limits how often a log says the same, for lines that others can
-// cause.
+// Package lograte limits how often a line is logged that another program can cause.
 package lograte
 
 import (
@@ -18,9 +17,8 @@ type Limiter struct {
 	lines map[string]int // since then, by key
 }
 
-// Allow reports whether another line of a key may be logged, most of them within a
-// minute, and counts it if so. Of more than [MaxKeys] keys within a minute the rest
-// may not.
+// Allow reports whether another line of a key may be logged, and counts it if so. Within
+// a minute it allows most lines of each key, and no line of more than [MaxKeys] keys.
 func (l *Limiter) Allow(key string, most int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,14 +1,16 @@
-// Package notify notifies observers without holding any lock of who notifies
-// them, so that an observer may call that.
+// Package notify notifies observers while no lock of the notifier is held, so that an
+// observer may call the notifier.
 package notify
 
 import "sync"
 
-// Observer is notified of values. Its methods are safe for all goroutines.
+// Observer receives values, one at a time. Its methods are safe for all goroutines.
 type Observer[T any] struct {
 	notify func(T)
 
-	mu sync.Mutex // guards the fields below, and is not held while notify runs
+	// mu guards the fields below. It is not held while notify runs. The notifier's lock
+	// may be held when it is acquired, and not the other way round.
+	mu sync.Mutex
 	// ended is signalled when notify no longer runs.
 	ended   *sync.Cond
 	waiting []T
@@ -16,16 +18,16 @@ type Observer[T any] struct {
 	stopped bool
 }
 
-// NewObserver returns an observer that is notified by calls of notify: one at a
-// time, in the order of [Observer.Add].
+// NewObserver returns an observer whose values are passed to notify, one at a time and in
+// the order of [Observer.Add].
 func NewObserver[T any](notify func(T)) *Observer[T] {
 	o := &Observer[T]{notify: notify}
 	o.ended = sync.NewCond(&o.mu)
 	return o
 }
 
-// Add has the observer be notified of a value by the next [Observer.Run]. The
-// caller may hold locks: those that say in which order values follow each other.
+// Add queues a value for the next [Observer.Run]. The caller may hold a lock that keeps
+// the values in order.
 func (o *Observer[T]) Add(value T) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -34,9 +36,9 @@ func (o *Observer[T]) Add(value T) {
 	}
 }
 
-// Run notifies the observer of all that was added. The caller holds no lock. If
-// another Run is at work it returns at once: that one goes on with it. So it is
-// when the observer itself causes a change.
+// Run passes all queued values to the observer. The caller must hold no lock. If another
+// Run is active, also one that called this observer, Run returns at once, and the other
+// Run passes the values.
 func (o *Observer[T]) Run() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -55,15 +57,15 @@ func (o *Observer[T]) Run() {
 	}
 }
 
-// call calls notify without the lock, which Run holds.
+// call calls notify without o.mu, which Run holds.
 func (o *Observer[T]) call(value T) {
 	o.mu.Unlock()
 	defer o.mu.Lock()
 	o.notify(value)
 }
 
-// Stop has the observer not be notified any more. It waits for a call of notify
-// that is under way, so notify does not call it.
+// Stop returns when notify no longer runs, and will not be called again. Notify must not
+// call it.
 func (o *Observer[T]) Stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

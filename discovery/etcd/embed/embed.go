@@ -19,23 +19,22 @@ import (
 // Config says how the server runs. The zero value is a single member on a free
 // port of this host with its data in a temporary folder.
 type Config struct {
-	// Listen is the "host:port" for clients; "127.0.0.1:0", a free port of
-	// this host alone, when empty.
+	// Listen is the "host:port" for clients; "127.0.0.1:0", a free port on loopback, when
+	// empty.
 	Listen string
 	// ListenPeers is the "host:port" for other members; "127.0.0.1:0" when
 	// empty. Members of a cluster need fixed ports.
 	ListenPeers string
 	// Name is the member's; "onecall" when empty.
 	Name string
-	// Members are all members of the cluster, this one included: each name
-	// and its ListenPeers. Empty means this one alone.
+	// Members are all members of the cluster, this one included, as names and
+	// their ListenPeers. Empty means only this one.
 	Members map[string]string
-	// Dir is the folder of the server's data, which stays; when empty a
-	// temporary one, which Close removes. With a temporary folder the server
-	// does not wait for the disk, and hashes users' passwords at bcrypt's least
-	// cost.
+	// Dir is the folder of the server's data. If it is empty, the server uses a temporary
+	// folder, which Close removes. Then the server does not wait for the disk, and hashes
+	// users' passwords with bcrypt's lowest cost.
 	Dir string
-	// Logger gets the server's own log; nothing is logged when nil.
+	// Logger receives the server's log; nil logs nothing.
 	Logger *zap.Logger
 }
 
@@ -50,9 +49,8 @@ type Server struct {
 	close func() error
 }
 
-// Start starts a server and returns when it answers. It fails when a port is
-// taken, the folder can't be used, or ctx ends first; nothing stays behind
-// then.
+// Start starts a server and returns when it is ready. It returns an error if a port is in
+// use, the folder cannot be used, or ctx ends first. Then nothing is left running.
 func Start(ctx context.Context, config Config) (*Server, error) {
 	dir, removeDir, err := folder(config.Dir)
 	if err != nil {
@@ -93,11 +91,11 @@ func (s *Server) Endpoints() []string {
 	return endpoints
 }
 
-// Close stops the server and frees its ports and its temporary folder. A
-// second Close returns what the first returned.
+// Close stops the server, frees its ports and removes its temporary folder. A second
+// Close returns the same.
 func (s *Server) Close() error { return s.close() }
 
-// folder returns the folder of the data and what removes it again.
+// folder returns the folder of the data, and a function that removes a temporary one.
 func folder(dir string) (path string, remove func() error, err error) {
 	if dir != "" {
 		return dir, func() error { return nil }, nil
@@ -125,7 +123,7 @@ func (c Config) etcd(dir string) (*embed.Config, error) {
 		out.Name = defaultName
 	}
 	out.Dir = dir
-	if c.Dir == "" { // what is soon gone need not be kept well
+	if c.Dir == "" { // the data is removed at the end, so it need not survive a crash
 		out.UnsafeNoFsync = true
 		out.BcryptCost = uint(bcrypt.MinCost)
 	}

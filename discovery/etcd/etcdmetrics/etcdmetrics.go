@@ -1,6 +1,5 @@
 // Package etcdmetrics reports the state of a registry on etcd to an OpenTelemetry
-// meter. It is a package of its own so that only programs that want metrics
-// have OpenTelemetry in their build.
+// meter. Only programs that import it have OpenTelemetry in their build.
 package etcdmetrics
 
 import (
@@ -14,14 +13,14 @@ import (
 
 // The names of the instruments.
 const (
-	// Registrations counts what this process wants to have registered.
+	// Registrations counts the registrations that this process has made and not closed.
 	Registrations = "onecall.registry.registrations"
-	// Registered counts those of them that are registered in etcd.
+	// Registered counts those of them that are in etcd.
 	Registered = "onecall.registry.registered"
-	// LeaseLeft is how long they stay if etcd hears no more, in seconds.
+	// LeaseLeft is how long they stay in etcd without another keep-alive, in seconds.
 	LeaseLeft = "onecall.registry.lease.left"
-	// Writable and Readable are 1 while etcd can be written to, and read from, as
-	// far as is known, else 0.
+	// Writable and Readable are 1 while etcd can be written to, and read from, as far as
+	// this process knows, else 0.
 	Writable = "onecall.registry.writable"
 	Readable = "onecall.registry.readable"
 	// APIs counts the APIs that are watched.
@@ -30,9 +29,8 @@ const (
 	Skipped = "onecall.registry.skipped"
 )
 
-// Observe has meter observe a registry whenever it collects, until what it
-// returns is unregistered. Nothing is done in between. Its errors are the
-// meter's.
+// Observe registers a callback that reads the state of a registry whenever meter
+// collects. Unregister the result to end that. The errors are the meter's.
 func Observe(meter metric.Meter, registry *etcd.Registry) (metric.Registration, error) {
 	var errs []error
 	gauge := func(name, description string) metric.Int64ObservableGauge {
@@ -40,12 +38,12 @@ func Observe(meter metric.Meter, registry *etcd.Registry) (metric.Registration, 
 		errs = append(errs, err)
 		return made
 	}
-	registrations := gauge(Registrations, "What this process wants to have registered.")
-	registered := gauge(Registered, "Registrations that stand in etcd.")
+	registrations := gauge(Registrations, "Registrations that this process has made and not closed.")
+	registered := gauge(Registered, "Registrations that are in etcd.")
 	writable := gauge(Writable, "Whether etcd can be written to.")
 	readable := gauge(Readable, "Whether etcd can be read from.")
 	apis := gauge(APIs, "APIs that are watched.")
-	left, err := meter.Float64ObservableGauge(LeaseLeft, metric.WithUnit("s"), metric.WithDescription("How long registrations stay if etcd hears no more of this process."))
+	left, err := meter.Float64ObservableGauge(LeaseLeft, metric.WithUnit("s"), metric.WithDescription("How long registrations stay in etcd without another keep-alive."))
 	errs = append(errs, err)
 	skipped, err := meter.Int64ObservableCounter(Skipped, metric.WithDescription("Values of instances that could not be used."))
 	if err := errors.Join(append(errs, err)...); err != nil {
