@@ -121,14 +121,15 @@ func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	}
 }
 
-// TestNoMutantIsStale finds stale mutants without running any.
+// TestNoMutantIsStale finds stale mutants, and suites that name a test that does not
+// exist, without running any.
 func TestNoMutantIsStale(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(filepath.Join("..", "..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := make(map[string]bool)
+	names, tests := make(map[string]bool), make(map[string]string)
 	for _, m := range mutants() {
 		if _, err := m.overlay(root, t.TempDir()); err != nil {
 			t.Errorf("%s: %v", m.name, err)
@@ -137,5 +138,33 @@ func TestNoMutantIsStale(t *testing.T) {
 			t.Errorf("%s: its name is not its own, or it lacks a promise or suites", m.name)
 		}
 		names[m.name] = true
+		for _, s := range m.suites {
+			if tests[s.pkg] == "" {
+				tests[s.pkg] = testFiles(t, filepath.Join(root, s.pkg))
+			}
+			for _, test := range s.tests {
+				if !strings.Contains(tests[s.pkg], "\nfunc "+test+"(t *testing.T)") {
+					t.Errorf("%s: %s has no test %s", m.name, s.pkg, test)
+				}
+			}
+		}
 	}
+}
+
+// testFiles returns the text of a package's test files.
+func testFiles(t *testing.T, folder string) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
 }

@@ -30,7 +30,7 @@ func binding() []mutant {
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
 			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, ", new: "attempt.bind(bound, discovery.NewIncarnation(), "}},
-			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
+			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
 			name:   "binding off: the attempt is not bound",
@@ -62,7 +62,7 @@ func binding() []mutant {
 			name:   "a caller for each issue",
 			breaks: "a bus has one session, which it renews when it has expired and at no other time",
 			edits:  []edit{{pkg: client, in: "Attempt.bind", old: "a.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
-			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 	}
 }
@@ -204,19 +204,19 @@ func retries() []mutant {
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
 			edits:  []edit{{pkg: client, in: "Attempt.conclude", old: "a.trusted && a.outcome != atmostonce.Executed && atmostonce.ReasonOf", new: "a.trusted && atmostonce.ReasonOf"}},
-			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again after the handler ran",
 			breaks: "the handler's own error is the call's",
 			edits:  []edit{{pkg: facade, in: "retry.allowed", old: "case Executed: return false", new: "case Executed:\n\t\treturn notRun && mayDifferElsewhere(failed.err, code)"}},
-			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again without end",
 			breaks: "what was not sent or was refused is issued again three times at most",
 			edits:  []edit{{pkg: facade, in: "notRunRetries", old: "3", new: "30"}},
-			suites: of(facade, "TestARefusedCallIsIssuedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again for an expired session, however old the call is",
@@ -234,7 +234,7 @@ func retries() []mutant {
 			name:   "no budget of repeats",
 			breaks: "calls that may have run are repeated within a budget",
 			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
-			suites: of(facade, "TestRepeatsAreBoundedByRecentReplies"),
+			suites: of(facade, "TestRetriesAreBoundedByRecentReplies"),
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
