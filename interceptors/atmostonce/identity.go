@@ -17,20 +17,20 @@ import (
 
 // The wire: metadata keys, and the values of [OutcomeKey].
 const (
-	// Prefix begins every key that is the framework's own. What programs and
-	// gateways put there is replaced.
+	// Prefix begins every key that is reserved for the framework. Values that
+	// programs and gateways set are replaced.
 	Prefix = "onecall-"
 	// CallKey is the request's metadata key of the identity.
 	CallKey = "onecall-call"
 	// OutcomeKey is the trailer of an error reply that says whether the handler
 	// ran.
 	OutcomeKey = "onecall-outcome"
-	// IncarnationKey is the trailer of an error reply that says which instance
-	// speaks.
+	// IncarnationKey is the trailer of an error reply that names the instance which
+	// sent it, and the header of the health service's replies.
 	IncarnationKey = "onecall-incarnation"
 
-	// OutcomeRefused says that the call was marked and its handler did not
-	// run, so that it never will.
+	// OutcomeRefused says that the call was marked, and that its handler did not run
+	// and never will.
 	OutcomeRefused = "refused"
 	// OutcomeExecuted says that the handler ran, and that this is its error.
 	OutcomeExecuted = "executed"
@@ -50,13 +50,12 @@ const (
 	maxValue = 2*idText + 2 + seqText
 )
 
-// Session is a caller's 128-bit random name for one run of sequence numbers,
-// made like a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest
-// random. It is a secret: who knows it can use up its numbers. String gives a
-// hash.
+// Session is 128 bits that name one series of a caller's sequence numbers, made like
+// a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, the rest random. It is a secret,
+// because whoever knows it can use up its numbers.
 type Session [idBytes]byte
 
-// NewSession draws a session that was created at a time.
+// NewSession returns a new random session that was created at a time.
 func NewSession(created time.Time) Session {
 	var s Session
 	_, _ = rand.Read(s[6:]) // never fails: see crypto/rand
@@ -68,15 +67,15 @@ func NewSession(created time.Time) Session {
 	return s
 }
 
-// Created is when the session says it was created, by its maker's clock, to
-// the millisecond.
+// Created returns when the session was created by the caller's clock, to the
+// millisecond.
 func (s Session) Created() time.Time {
 	var milliseconds [8]byte
 	copy(milliseconds[2:], s[:6])
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(milliseconds[:]))) //nolint:gosec // 48 bits
 }
 
-// String gives a hash, for logs.
+// String returns a hash, for logs.
 func (s Session) String() string {
 	sum := sha256.Sum256(s[:])
 	return "session:" + hex.EncodeToString(sum[:6])
@@ -92,10 +91,10 @@ type Identity struct {
 	Seq uint64
 }
 
-// IsZero tells whether there is no identity.
+// IsZero reports whether there is no identity.
 func (i Identity) IsZero() bool { return i == Identity{} }
 
-// Value gives what stands in [CallKey]:
+// Value returns the value of [CallKey]:
 // "<incarnation>.<session>.<sequence number>".
 func (i Identity) Value() string {
 	buffer := make([]byte, 0, maxValue)
@@ -106,15 +105,15 @@ func (i Identity) Value() string {
 	return string(strconv.AppendUint(buffer, i.Seq, 10))
 }
 
-// String gives the identity for logs, with a hash of its session.
+// String returns the identity for logs, with a hash of its session.
 func (i Identity) String() string {
 	return fmt.Sprintf("%s.%s.%d", i.Incarnation, i.Session, i.Seq)
 }
 
 var errZeroSession = errors.New("its session is zero")
 
-// ParseIdentity reads the value of [CallKey], strictly: there is one text for
-// each identity. Its errors do not repeat the value.
+// ParseIdentity parses the value of [CallKey]. It accepts exactly one text for each
+// identity. Its errors do not repeat the value.
 func ParseIdentity(value string) (Identity, error) {
 	const fixed = 2*idText + 2
 	if len(value) <= fixed || len(value) > fixed+seqText || value[idText] != '.' || value[fixed-1] != '.' {
@@ -141,7 +140,7 @@ func ParseIdentity(value string) (Identity, error) {
 }
 
 func parseID(id []byte, text string) error {
-	if strings.ContainsAny(text, "\r\n") { // which base64 passes over
+	if strings.ContainsAny(text, "\r\n") { // base64 skips these
 		return errors.New("is not 22 characters of unpadded base64url")
 	}
 	read, err := base64.RawURLEncoding.Strict().Decode(id, []byte(text))

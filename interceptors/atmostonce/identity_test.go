@@ -41,7 +41,7 @@ func TestAMalformedIdentityIsNotRead(t *testing.T) {
 				t.Fatalf("ParseIdentity(%q) = %v, %v; want an error", values[0], got, err)
 			}
 			if strings.Contains(err.Error(), malformed.Session) {
-				t.Errorf("the error tells the session: %v", err)
+				t.Errorf("the error shows the session: %v", err)
 			}
 		})
 	}
@@ -60,7 +60,7 @@ func TestASessionSaysWhenItWasCreatedAndHidesWhatItIs(t *testing.T) {
 		identity := atmostonce.Identity{Incarnation: discovery.Incarnation{1}, Session: session, Seq: 1}
 		secret := strings.Split(identity.Value(), ".")[1]
 		if text := identity.String() + session.String(); strings.Contains(text, secret) {
-			t.Errorf("%s tells the session", text)
+			t.Errorf("%s shows the session", text)
 		}
 	}
 }
@@ -75,11 +75,11 @@ func FuzzParseIdentity(f *testing.F) {
 		identity, err := atmostonce.ParseIdentity(value)
 		switch {
 		case err != nil && identity != (atmostonce.Identity{}):
-			t.Errorf("%q gives %v with the error %v", value, identity, err)
+			t.Errorf("%q parses as %v with the error %v", value, identity, err)
 		case err == nil && identity.Value() != value:
 			t.Errorf("%q is read as %q", value, identity.Value())
 		case err == nil && (identity.Seq == 0 || identity.Incarnation.IsZero() || identity.Session == atmostonce.Session{}):
-			t.Errorf("%q gives %v, with a part that is zero", value, identity)
+			t.Errorf("%q parses as %v, with a part that is zero", value, identity)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func TestDifferentCallsHaveDifferentKeysInALedger(t *testing.T) {
 	}
 }
 
-// What stands in a ledger outlives a process and its version: the key of a
+// The keys in a ledger outlive a process and its version: the key of a
 // call must never change.
 func TestTheKeyOfACallInALedgerStays(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestTheKeyOfACallInALedgerStays(t *testing.T) {
 	}
 }
 
-func TestBadKeysOfALedgerAreToldApart(t *testing.T) {
+func TestBadKeysOfALedgerAreErrors(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"a", "-_09azAZ", strings.Repeat("a", atmostonce.MaxLedgerKey)} {
 		if err := atmostonce.CheckLedgerKey(key); err != nil {

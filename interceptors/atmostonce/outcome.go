@@ -2,24 +2,25 @@ package atmostonce
 
 import "fmt"
 
-// Outcome is what is known of a call that failed: did its handler start?
+// Outcome is what is known of a failed call: whether its handler started.
 type Outcome int
 
 // The outcomes.
 const (
-	// Unknown: it may have run or not. All is unknown that is not known for
-	// certain, deadlines and broken connections included.
+	// Unknown: the handler may have run, may be running, or may still run. Whatever
+	// is not known for certain is Unknown, such as after a deadline or a broken
+	// connection.
 	Unknown Outcome = iota
-	// NotSent: no attempt ever got a stream, so it did not run and never will.
+	// NotSent: no attempt got a stream, so the handler did not run and never will.
 	NotSent
-	// Refused: the instance that it was bound to says that it marked the call
-	// and did not run its handler, so that nobody ever will.
+	// Refused: the instance that the call was bound to says that the handler did not
+	// run and never will.
 	Refused
 	// Executed: the handler ran, and this is its error.
 	Executed
 )
 
-// String gives the outcome in words.
+// String returns the outcome in words.
 func (o Outcome) String() string {
 	switch o {
 	case Unknown:

@@ -52,21 +52,22 @@ func TestTheDocumentsIdentitiesAreReadAsItSays(t *testing.T) {
 	t.Parallel()
 	rows := tableOf(t, "value of `onecall-call`", "incarnation", "session", "created", "sequence")
 	for _, row := range rows {
-		identity, err := atmostonce.ParseIdentity(row[0])
-		if err != nil {
-			t.Errorf("%s: %v", row[0], err)
-			continue
-		}
-		got := []string{
-			identity.Value(),
-			hex.EncodeToString(identity.Incarnation[:]),
-			hex.EncodeToString(identity.Session[:]),
-			identity.Session.Created().UTC().Format("2006-01-02T15:04:05.000Z"),
-			strconv.FormatUint(identity.Seq, 10),
-		}
-		if !slices.Equal(got, row) {
-			t.Errorf("the document says %q, the code %q", row, got)
-		}
+		t.Run(row[0], func(t *testing.T) {
+			identity, err := atmostonce.ParseIdentity(row[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []string{
+				identity.Value(),
+				hex.EncodeToString(identity.Incarnation[:]),
+				hex.EncodeToString(identity.Session[:]),
+				identity.Session.Created().UTC().Format("2006-01-02T15:04:05.000Z"),
+				strconv.FormatUint(identity.Seq, 10),
+			}
+			if !slices.Equal(got, row) {
+				t.Errorf("the document says %q, the code %q", row, got)
+			}
+		})
 	}
 	if len(rows) < 5 {
 		t.Errorf("the document has %d examples, want 5", len(rows))
@@ -77,9 +78,11 @@ func TestTheDocumentsMalformedIdentitiesAreRefused(t *testing.T) {
 	t.Parallel()
 	rows := tableOf(t, "value of `onecall-call`", "why")
 	for _, row := range rows {
-		if identity, err := atmostonce.ParseIdentity(row[0]); err == nil {
-			t.Errorf("%q (%s) is read as %v, want an error", row[0], row[1], identity)
-		}
+		t.Run(row[1], func(t *testing.T) {
+			if identity, err := atmostonce.ParseIdentity(row[0]); err == nil {
+				t.Errorf("%q parses as %v, want an error", row[0], identity)
+			}
+		})
 	}
 	if len(rows) < 17 {
 		t.Errorf("the document has %d malformed examples, want 17", len(rows))

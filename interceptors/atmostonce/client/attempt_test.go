@@ -120,12 +120,12 @@ func TestAPickWithoutItsAttemptIsRefused(t *testing.T) {
 		conn    balancer.SubConn
 		says    string
 	}{
-		"no attempt":               {balancer.PickInfo{Ctx: t.Context(), FullMethodName: "/a.B/C"}, channel.ID(), good, "an interceptor replaced its context"},
-		"another method":           {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/D"}, channel.ID(), good, "the context of another call"},
-		"another channel":          {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID() + 1, good, "the context of another call"},
-		"no configured one":        {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, 0, good, "the context of another call"},
-		"a stripped address":       {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID(), stripped, "the call is not sent to proxy.test:3128"},
-		"a connection of nobody's": {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID(), nil, "whose instance is not known"},
+		"no attempt":                            {balancer.PickInfo{Ctx: t.Context(), FullMethodName: "/a.B/C"}, channel.ID(), good, "an interceptor replaced its context"},
+		"another method":                        {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/D"}, channel.ID(), good, "the context of another call"},
+		"another channel":                       {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID() + 1, good, "the context of another call"},
+		"no configured one":                     {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, 0, good, "the context of another call"},
+		"a stripped address":                    {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID(), stripped, "the call is not sent to proxy.test:3128"},
+		"a connection that is not the policy's": {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID(), nil, "whose instance is not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			picker := &binding{child: onePicker{test.conn}, channel: test.channel}

@@ -35,7 +35,7 @@ func TestNoTwoCallsHaveOneIdentity(t *testing.T) {
 			for i := range 2000 {
 				identity, _, value := caller.identify(incarnations[i%2])
 				if parsed, err := atmostonce.ParseIdentity(value); err != nil || parsed != identity {
-					t.Errorf("%v stands on the wire as %v (%v)", identity, parsed, err)
+					t.Errorf("%v is on the wire %v (%v)", identity, parsed, err)
 				}
 				if i == 1000 {
 					caller.renew(identity)
@@ -119,12 +119,12 @@ func TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if err != nil || second[atmostonce.CallKey][0] == before {
 		t.Errorf("what never left is bound anew as %v (%v), want another number than %s", second, err, before)
 	}
-	told := 0
+	ends := 0
 	attempt.done(balancer.DoneInfo{Err: errors.New("broken"), BytesSent: true})
-	if _, err := attempt.bind(nil, incarnation, func(balancer.DoneInfo) { told++ }); status.Code(err) != codes.Unavailable || attempt.mayBind() {
+	if _, err := attempt.bind(nil, incarnation, func(balancer.DoneInfo) { ends++ }); status.Code(err) != codes.Unavailable || attempt.mayBind() {
 		t.Errorf("what may have left is bound again: %v", err)
 	}
-	if got := attempt.Outcome(); got != atmostonce.Unknown || told != 0 {
+	if got := attempt.Outcome(); got != atmostonce.Unknown || ends != 0 {
 		t.Errorf("after a broken stream the outcome is %v", got)
 	}
 }
@@ -143,7 +143,7 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 		"another word":     {metadata.MD{atmostonce.OutcomeKey: {"perhaps"}, atmostonce.IncarnationKey: from}, atmostonce.Unknown},
 		"twice":            {metadata.MD{atmostonce.OutcomeKey: {"refused", "executed"}, atmostonce.IncarnationKey: from}, atmostonce.Unknown},
 		"another instance": {metadata.MD{atmostonce.OutcomeKey: {"refused"}, atmostonce.IncarnationKey: {discovery.NewIncarnation().String()}}, atmostonce.Unknown},
-		"nobody":           {metadata.MD{atmostonce.OutcomeKey: {"refused"}}, atmostonce.Unknown},
+		"no instance":      {metadata.MD{atmostonce.OutcomeKey: {"refused"}}, atmostonce.Unknown},
 		"two instances":    {metadata.MD{atmostonce.OutcomeKey: {"refused"}, atmostonce.IncarnationKey: {from[0], from[0]}}, atmostonce.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// asking is an error of an interceptor that asks the attempt which it is compared
+// asking is an error of an interceptor. It calls the attempt that it is compared
 // for.
 type asking struct{ attempt *Attempt }
 
@@ -19,7 +19,7 @@ func (e *asking) Is(error) bool {
 	return true
 }
 
-func TestAnErrorMayAskTheAttemptThatItIsComparedFor(t *testing.T) {
+func TestAnErrorMayCallTheAttemptThatItIsComparedFor(t *testing.T) {
 	t.Parallel()
 	attempt := &Attempt{answer: io.EOF, err: io.EOF, outcome: atmostonce.Unknown, identity: atmostonce.Identity{Incarnation: discovery.NewIncarnation()}}
 	err := &asking{attempt}

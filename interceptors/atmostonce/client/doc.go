@@ -1,4 +1,4 @@
-// Package client is the caller's half of "at most once": it gives each attempt of
-// a call an identity, binds it to the instance that is picked, and reports what
+// Package client is the caller's half of "at most once". It binds each attempt of a
+// call to the instance that is picked, with an identity of its own, and reports what
 // became of it.
 package client

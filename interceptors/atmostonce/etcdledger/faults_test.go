@@ -41,7 +41,7 @@ func silent(t *testing.T) (endpoint string) {
 
 func TestNothingIsFreshWhileEtcdIsAway(t *testing.T) {
 	t.Parallel()
-	for name, endpoint := range map[string]string{"nobody listens": unused, "it accepts and says nothing": silent(t)} {
+	for name, endpoint := range map[string]string{"no process listens": unused, "it accepts and says nothing": silent(t)} {
 		for _, user := range []string{"", "root"} {
 			t.Run(name+", user "+user, func(t *testing.T) {
 				t.Parallel()
@@ -150,8 +150,8 @@ func TestEtcdMayGoAndComeBack(t *testing.T) {
 	all.Wait()
 	ledgertest.Want(t, elsewhere, before, false)
 	ledgertest.Want(t, here, ledgertest.Key(), true)
-	if told := log.String(); !strings.Contains(told, "cannot be asked") || !strings.Contains(told, "can be asked again") || keyText.MatchString(told) {
-		t.Errorf("the log is %q, want it to tell the fault and its end, and no key", told)
+	if line := log.String(); !strings.Contains(line, "ledger is unavailable") || !strings.Contains(line, "is available again") || keyText.MatchString(line) {
+		t.Errorf("the log is %q, want the outage and its end, and no key", line)
 	}
 	_, _ = here.Close(), elsewhere.Close()
 	if err := second.Close(); err != nil {

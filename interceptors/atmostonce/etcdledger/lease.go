@@ -10,18 +10,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// keysPerLease bounds the keys under one lease, because etcd deletes them all
-// in one step when the lease ends.
+// keysPerLease is how many keys a lease has at most. etcd deletes them all in one step
+// when the lease ends.
 const keysPerLease = 10_000
 
-// lease is one that keys are put under. It is never kept alive nor given back:
-// it ends, with its keys, when the last of them was remembered long enough.
+// lease is a lease of keys. It is not kept alive and not revoked. It ends, with its
+// keys, after the last of them was kept for the retention.
 type lease struct {
 	id clientv3.LeaseID
-	// asked is when the lease was asked for, so that it ends no earlier than
-	// asked and its time to live; wall is the same by the wall clock alone.
-	asked, wall time.Time
-	// keys counts those that were put under it, or may have been.
+	// requested is when the lease was requested, so that it ends no earlier than its
+	// time to live after that; wall is the same by the wall clock alone.
+	requested, wall time.Time
+	// keys counts the keys that have the lease, or may have it.
 	keys atomic.Int64
 }
 
@@ -29,32 +29,32 @@ type lease struct {
 // stopped; if its time was set, the wall clock jumped. The longer of the two times counts,
 // so that an error of either clock only ends a lease early.
 func (l *lease) age() time.Duration {
-	return max(time.Since(l.asked), time.Now().Round(0).Sub(l.wall))
+	return max(time.Since(l.requested), time.Now().Round(0).Sub(l.wall))
 }
 
-// leases returns the lease to put a key under. A key stays for the retention at
-// least when it is put within share + slack of the asking for its lease.
+// leases provides the lease of each key. A key is kept for the retention at least if
+// it is put within share + slack after its lease was requested.
 type leases struct {
-	// ttl is that of each lease.
+	// ttl is the time to live of each lease.
 	ttl time.Duration
-	// share is how long a lease takes new keys.
+	// share is for how long a lease gets new keys.
 	share time.Duration
-	// slack is how long the putting of a key may take from then on.
+	// slack is how long it may take to put a key after that.
 	slack time.Duration
 
 	current atomic.Pointer[lease]
-	// granting is held by the goroutine that asks for a lease.
+	// granting is full while a goroutine requests a lease.
 	granting chan struct{}
 }
 
 func newLeases(retention, timeout time.Duration) *leases {
 	l := &leases{share: retention / 10, slack: timeout, granting: make(chan struct{}, 1)}
-	// A second more, because etcd counts in seconds.
+	// Two seconds more than truncated, because etcd counts in seconds.
 	l.ttl = (retention + l.share + l.slack).Truncate(time.Second) + 2*time.Second
 	return l
 }
 
-// get returns a lease that takes keys and counts one for it.
+// get returns a lease for one more key.
 func (l *leases) get(ctx context.Context, client *clientv3.Client) (*lease, error) {
 	if current := l.usable(); current != nil {
 		return current, nil
@@ -69,13 +69,13 @@ func (l *leases) get(ctx context.Context, client *clientv3.Client) (*lease, erro
 		return current, nil
 	}
 	now := time.Now()
-	next := &lease{asked: now, wall: now.Round(0)}
+	next := &lease{requested: now, wall: now.Round(0)}
 	granted, err := client.Grant(ctx, int64(l.ttl/time.Second))
 	if err != nil {
-		return nil, fmt.Errorf("asking for a lease: %w", err)
+		return nil, fmt.Errorf("cannot get a lease: %w", err)
 	}
 	if granted.ID == clientv3.NoLease || granted.TTL < int64(l.ttl/time.Second) {
-		return nil, fmt.Errorf("asking for a lease of %v: got one of %d s", l.ttl, granted.TTL)
+		return nil, fmt.Errorf("cannot get a lease of %v: etcd granted one of %d s", l.ttl, granted.TTL)
 	}
 	next.id = granted.ID
 	next.keys.Add(1)
@@ -83,7 +83,7 @@ func (l *leases) get(ctx context.Context, client *clientv3.Client) (*lease, erro
 	return next, nil
 }
 
-// usable returns the current lease when it takes one more key.
+// usable returns the current lease if it can have one more key, else nil.
 func (l *leases) usable() *lease {
 	current := l.current.Load()
 	if current == nil || current.age() >= l.share || current.keys.Add(1) > keysPerLease {
@@ -92,10 +92,9 @@ func (l *leases) usable() *lease {
 	return current
 }
 
-var errTooLate = errors.New("it took so long that it may be forgotten too early")
+var errTooLate = errors.New("it took so long that the key may be deleted too early")
 
-// check reports whether a key that has just been put under a lease stays for the
-// retention.
+// check returns an error if a key that was just put may not be kept for the retention.
 func (l *leases) check(used *lease) error {
 	if used.age() > l.share+l.slack {
 		return errTooLate
@@ -103,5 +102,5 @@ func (l *leases) check(used *lease) error {
 	return nil
 }
 
-// lost drops a lease that etcd does not know any more.
+// lost drops a lease that etcd no longer knows.
 func (l *leases) lost(lost *lease) { l.current.CompareAndSwap(lost, nil) }

@@ -31,7 +31,7 @@ func TestALeaseTakesKeysForItsShareAndUpToItsNumber(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now()
-			it := &lease{id: 1, asked: now.Add(-test.age), wall: now.Round(0).Add(-test.wallAge)}
+			it := &lease{id: 1, requested: now.Add(-test.age), wall: now.Round(0).Add(-test.wallAge)}
 			it.keys.Store(test.keys)
 			leases.current.Store(it)
 			if got := leases.usable(); (got != nil) != test.usable {

@@ -1,12 +1,12 @@
 // Package etcdledger is the ledger of calls on etcd, for instances behind a
 // balancer that picks the instance itself.
 //
-// Each call is a key that one transaction creates unless it is there. Keys end
-// with leases that are not kept alive. The promise of
-// [github.com/onecall-dev/onecall/interceptors/atmostonce.Ledger] holds as
-// long as etcd keeps what it confirmed. Deleting keys, revoking leases or
-// restoring a backup makes it forget. Each call waits for etcd, and none
-// runs while etcd is away.
+// One transaction creates the key of each call, unless it exists. Keys end with
+// their leases, which are not kept alive. The promise of
+// [github.com/onecall-dev/onecall/interceptors/atmostonce.Ledger] holds as long as
+// etcd keeps what it confirmed. Whoever deletes keys, revokes leases or restores a
+// backup makes it forget calls. Each call waits for etcd, and no call runs while etcd
+// is unavailable.
 package etcdledger
 
 import (
@@ -26,8 +26,8 @@ import (
 // keyPart is between the namespace and a key.
 const keyPart = "/ledger/"
 
-// leaseAttempts is how many leases one Begin tries: more than one is needed
-// only after another program revoked one.
+// leaseAttempts is how many leases one Begin tries. It needs more than one only after
+// another program has revoked one.
 const leaseAttempts = 3
 
 // Ledger is an [atmostonce.Ledger] on etcd. Its methods are safe for all
@@ -37,32 +37,32 @@ type Ledger struct {
 	conn   *etcdclient.Connection
 	end    context.CancelFunc
 	leases *leases
-	// failing reports whether the last Begin that asked etcd was in vain.
+	// failing is whether the last Begin failed.
 	failing atomic.Bool
 }
 
 var _ atmostonce.Ledger = (*Ledger)(nil)
 
-// Open returns the ledger that config describes, or a *[ConfigError]. It does
-// no I/O but to read certificate files: etcd need not be there yet.
+// Open returns a ledger, or a *[ConfigError]. It only reads certificate files; etcd
+// need not run yet.
 func Open(config Config) (*Ledger, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	config.client().WarnOfPassword(config.Logger)
-	life, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.Background())
 	return &Ledger{
 		config: config,
-		conn:   etcdclient.New(life, config.client()),
+		conn:   etcdclient.New(ctx, config.client()),
 		end:    end,
 		leases: newLeases(config.Retention, config.Timeout),
 	}, nil
 }
 
-// Close ends the connection to etcd; a Begin under way, and any later one, is
-// an error. What was taken stays taken: keys end by their leases. A second
-// Close does nothing. The error is always nil.
+// Close closes the connection to etcd. A running Begin returns an error, and so does
+// each later one. Keys that were taken stay until their leases end. A second Close
+// does nothing. The error is always nil.
 func (l *Ledger) Close() error {
 	l.end()
 	l.conn.Close()
@@ -81,16 +81,16 @@ func (l *Ledger) Begin(ctx context.Context, key string) (fresh bool, err error) 
 	defer cancel()
 	fresh, err = l.begin(bounded, l.config.Namespace+keyPart+key)
 	if err != nil {
-		err = fmt.Errorf("etcdledger: not known whether the call began before: %s: %w", l.config.client().Describe(), err)
+		err = fmt.Errorf("etcdledger: cannot find out whether the call began before: %s: %w", l.config.client().Describe(), err)
 	}
-	if ctx.Err() == nil { // else it says nothing of etcd
+	if ctx.Err() == nil { // otherwise the error says nothing about etcd
 		l.report(err)
 	}
 	return fresh, err
 }
 
-// begin takes a key, under another lease if etcd does not know the one there
-// is: then, and only then, it is certain that nothing was put.
+// begin takes a key. It uses another lease if etcd does not know the current one: only
+// then it is certain that the key was not put.
 func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) {
 	client, err := l.conn.Ready(ctx)
 	if err != nil {
@@ -109,16 +109,16 @@ func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) 
 		case err == nil:
 			return false, nil
 		case !errors.Is(err, rpctypes.ErrLeaseNotFound):
-			return false, fmt.Errorf("taking the key: %w", err)
+			return false, fmt.Errorf("cannot take the key: %w", err)
 		}
 		l.leases.lost(lease)
 	}
-	return false, fmt.Errorf("taking the key: %d leases in a row ended too early: is somebody revoking them?", leaseAttempts)
+	return false, fmt.Errorf("cannot take the key: %d leases in a row ended too early: another program may revoke them", leaseAttempts)
 }
 
-// take puts a key unless it is there. Etcd's client sends a transaction again
-// when it gets certain errors, though the first may have been applied. The value is
-// new for each take, and so distinguishes its own key from that of a copy.
+// take puts a key unless it exists, and reports whether it did. After certain errors
+// etcd's client retries a transaction that may have been applied. The value, which is
+// new for each take, tells a key of its own from that of a copy.
 func take(ctx context.Context, client *clientv3.Client, key string, lease clientv3.LeaseID) (taken bool, err error) {
 	mine := rand.Text()
 	reply, err := client.Txn(ctx).
@@ -136,15 +136,15 @@ func take(ctx context.Context, client *clientv3.Client, key string, lease client
 	return len(found) == 1 && string(found[0].GetValue()) == mine, nil
 }
 
-// report logs each change between good and bad.
+// report logs when etcd begins to fail and when it works again.
 func (l *Ledger) report(err error) {
 	failing := err != nil
 	if l.failing.Load() == failing || l.failing.Swap(failing) == failing || l.conn.Life().Err() != nil {
 		return
 	}
 	if failing {
-		l.config.Logger.Warn("the ledger cannot be asked; calls are refused until it can", "error", err)
+		l.config.Logger.Warn("the ledger is unavailable; calls are refused until it is available again", "error", err)
 	} else {
-		l.config.Logger.Info("the ledger can be asked again")
+		l.config.Logger.Info("the ledger is available again")
 	}
 }

@@ -19,17 +19,17 @@ import (
 // has ended.
 const patience = 2 * time.Minute
 
-// Run runs the suite. Each test asks open for two ledgers that share one
-// store, as two processes would; open closes them when the test ends.
+// Run runs the suite. Each test calls open for two ledgers that share one store, as
+// two processes would. open closes them when the test ends.
 func Run(t *testing.T, open func(t *testing.T) (here, elsewhere atmostonce.Ledger)) {
 	t.Helper()
 	tests := map[string]func(t *testing.T, here, elsewhere atmostonce.Ledger){
 		"a call is fresh once, wherever its copies arrive":  freshOnce,
 		"of many copies at one moment exactly one is fresh": freshOnceAtOneMoment,
-		"calls do not get in each other's way":              callsAreApart,
+		"calls are independent of each other":              callsAreApart,
 		"a context that has ended takes nothing":            endedContextTakesNothing,
-		"a context that ends on the way never gives two":    contextEndsOnTheWay,
-		"keys that are none are refused":                    badKeysAreRefused,
+		"a context that ends on the way never makes two fresh":    contextEndsOnTheWay,
+		"malformed keys are refused":                    badKeysAreRefused,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -48,7 +48,7 @@ func Key() string {
 	})
 }
 
-// Want begins a call and checks the answer.
+// Want begins a call and checks the result.
 func Want(t *testing.T, ledger atmostonce.Ledger, key string, want bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

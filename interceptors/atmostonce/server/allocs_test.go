@@ -17,7 +17,7 @@ import (
 
 // calls makes calls that come in, and runs them through the server's half and a
 // description as generated code has it, without a wire.
-func calls(tb testing.TB, marked bool) (call, plain func()) {
+func calls(tb testing.TB, instrumented bool) (call, plain func()) {
 	tb.Helper()
 	server, err := newServer(Config{Incarnation: discovery.NewIncarnation()}, func() time.Time { return epoch })
 	if err != nil {
@@ -41,7 +41,7 @@ func calls(tb testing.TB, marked bool) (call, plain func()) {
 	})
 	admitting := server.UnaryServerInterceptor()
 	bare := desc
-	if marked {
+	if instrumented {
 		desc = server.Instrument(desc)
 	}
 	ctx := peer.NewContext(tb.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}})
@@ -72,22 +72,21 @@ type handling struct{ reply *int }
 func (h handling) handle(context.Context) (any, error) { return h.reply, nil }
 
 func TestAnAcceptedCallCostsThreeAllocations(t *testing.T) { //nolint:paralleltest // counts all of the process's
-	for _, test := range []struct {
-		marked bool
-		want   float64
-	}{
-		{marked: true, want: 3},  // the call, its reader, its handler
-		{marked: false, want: 1}, // the call
+	for name, want := range map[string]float64{
+		"instrumented":     3, // the call, its reader, its handler
+		"not instrumented": 1, // the call
 	} {
-		call, plain := calls(t, test.marked)
-		call() // begins the session
-		if got := testing.AllocsPerRun(1000, call) - testing.AllocsPerRun(1000, plain); got != test.want {
-			t.Errorf("with Instrument %v: %v allocations, want %v", test.marked, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			call, plain := calls(t, name == "instrumented")
+			call() // begins the session
+			if got := testing.AllocsPerRun(1000, call) - testing.AllocsPerRun(1000, plain); got != want {
+				t.Errorf("%v allocations, want %v", got, want)
+			}
+		})
 	}
 }
 
-// BenchmarkUnary is what the server's half adds to a unary call in process:
+// BenchmarkUnary measures what the server's half adds to a unary call in process:
 // metadata, identity, principal, admission and the note of the handler's start.
 func BenchmarkUnary(b *testing.B) {
 	call, plain := calls(b, true)

@@ -71,7 +71,7 @@ func BenchmarkParseAndAdmit(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory tells what a session takes, in bytes.
+// BenchmarkMemory measures how many bytes a session takes.
 func BenchmarkMemory(b *testing.B) {
 	for range b.N {
 		const count = DefaultMaxSessions

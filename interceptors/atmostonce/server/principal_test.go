@@ -77,6 +77,6 @@ func TestAPrincipalIsWhatACertificateProvesElseAHost(t *testing.T) {
 		})
 	}
 	if got := principalOf(context.Background(), seed); got != 0 {
-		t.Errorf("of nobody: %d", got)
+		t.Errorf("without a peer: %d", got)
 	}
 }

@@ -121,7 +121,7 @@ func recoverStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, 
 	return handler(srv, stream)
 }
 
-// identity gives one that the server takes.
+// identity returns an identity that the server accepts.
 func (f *fixture) identity(seq uint64) atmostonce.Identity {
 	return atmostonce.Identity{Incarnation: f.incarnation, Session: atmostonce.NewSession(time.Now()), Seq: seq}
 }
@@ -136,7 +136,7 @@ func identified(ctx context.Context, values []string) context.Context {
 	return metadata.NewOutgoingContext(ctx, metadata.MD{atmostonce.CallKey: values})
 }
 
-// unary calls Echo with values as the identity, and gives the error and the
+// unary calls Echo with values as the identity, and returns the error and the
 // trailer.
 func (f *fixture) unary(values ...string) (metadata.MD, error) {
 	var trailer metadata.MD
@@ -159,7 +159,7 @@ func (f *fixture) stream(values ...string) (metadata.MD, error) {
 	return stream.Trailer(), err
 }
 
-// wantTrailer fails unless the trailer says an outcome ("" is none) and who.
+// wantTrailer fails unless the trailer has the outcome ("" is none) and the instance.
 func (f *fixture) wantTrailer(t *testing.T, trailer metadata.MD, outcome string) {
 	t.Helper()
 	want := []string{outcome}
@@ -291,23 +291,25 @@ func TestMalformedIdentitiesAreRefusedBeforeAnyState(t *testing.T) {
 		t.Helper()
 		f := serve(t, server.Config{}, &echo{}, inner{})
 		for title, values := range malformed.Identities(f.incarnation.String()) {
-			refused := f.server.Stats().Refused[atmostonce.MalformedIdentity]
-			trailer, err := call(f, values...)
-			// HTTP/2 takes no control characters: grpc-go refuses those itself.
-			// It also takes the space around a value away, or not, by who sent it.
-			if strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r > '~' }) {
-				if err == nil {
-					t.Errorf("%s: it was served", title)
+			t.Run(title, func(t *testing.T) {
+				refused := f.server.Stats().Refused[atmostonce.MalformedIdentity]
+				trailer, err := call(f, values...)
+				// HTTP/2 takes no control characters: grpc-go refuses those itself.
+				// It also removes the space around a value, depending on its sender.
+				if strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r > '~' }) {
+					if err == nil {
+						t.Error("it was served")
+					}
+					return
 				}
-				continue
-			}
-			f.wantRefusal(t, err, trailer, atmostonce.MalformedIdentity, "")
-			if got := f.server.Stats().Refused[atmostonce.MalformedIdentity]; got != refused+1 {
-				t.Errorf("%s: %d were counted, want %d", title, got, refused+1)
-			}
-			if strings.Contains(err.Error(), malformed.Session) {
-				t.Errorf("%s: the error shows the session: %v", title, err)
-			}
+				f.wantRefusal(t, err, trailer, atmostonce.MalformedIdentity, "")
+				if got := f.server.Stats().Refused[atmostonce.MalformedIdentity]; got != refused+1 {
+					t.Errorf("%d were counted, want %d", got, refused+1)
+				}
+				if strings.Contains(err.Error(), malformed.Session) {
+					t.Errorf("the error shows the session: %v", err)
+				}
+			})
 		}
 		f.wantRuns(t, 0)
 		if stats := f.server.Stats(); stats.Sessions != 0 || stats.Admitted != 0 || stats.WithoutIdentity != 0 {
@@ -316,7 +318,7 @@ func TestMalformedIdentitiesAreRefusedBeforeAnyState(t *testing.T) {
 	})
 }
 
-func TestRefusalsSayWhyAndByWhom(t *testing.T) {
+func TestRefusalsNameTheReasonAndTheInstance(t *testing.T) {
 	t.Parallel()
 	full := server.Config{MaxSessionsPerPrincipal: 1}
 	tests := map[string]struct {
@@ -471,7 +473,7 @@ func TestAnErrorReplySaysWhetherTheHandlerRan(t *testing.T) {
 }
 
 // TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot has an interceptor
-// that runs handlers in goroutines, gives up on them and lets them start later.
+// that runs handlers in goroutines, does not wait for them and lets them start later.
 func TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot(t *testing.T) {
 	t.Parallel()
 	gaveUp := status.Error(codes.ResourceExhausted, "waited too long")
@@ -579,19 +581,21 @@ func TestAReplyOverTheLimitOfSizeIsNeverReportedAsRefused(t *testing.T) {
 			"the server's": {grpc.MaxSendMsgSize(100)},
 			"the caller's": nil,
 		} {
-			text := strings.Repeat("x", 200)
-			if options == nil {
-				text = strings.Repeat("x", 5<<20) // grpc-go's default is 4 MiB
-			}
-			f := serve(t, server.Config{}, &echo{text: text}, inner{}, options...)
-			trailer, err := call(f, f.identity(1).Value())
-			if status.Code(err) != codes.ResourceExhausted {
-				t.Fatalf("%s: error = %v", title, err)
-			}
-			if slices.Contains(trailer[atmostonce.OutcomeKey], atmostonce.OutcomeRefused) {
-				t.Errorf("%s: trailer = %v", title, trailer)
-			}
-			f.wantRuns(t, 1)
+			t.Run(title, func(t *testing.T) {
+				text := strings.Repeat("x", 200)
+				if options == nil {
+					text = strings.Repeat("x", 5<<20) // grpc-go's default is 4 MiB
+				}
+				f := serve(t, server.Config{}, &echo{text: text}, inner{}, options...)
+				trailer, err := call(f, f.identity(1).Value())
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Fatalf("error = %v", err)
+				}
+				if slices.Contains(trailer[atmostonce.OutcomeKey], atmostonce.OutcomeRefused) {
+					t.Errorf("trailer = %v", trailer)
+				}
+				f.wantRuns(t, 1)
+			})
 		}
 	})
 }
@@ -707,7 +711,7 @@ func TestInstrumentLeavesTheDescriptionAlone(t *testing.T) {
 		t.Errorf("Instrument = %+v", instrumented)
 	}
 	if reply, _ := instrumented.Methods[0].Handler(nil, t.Context(), nil, nil); reply != "own" {
-		t.Errorf("without interceptors the handler gives %v", reply)
+		t.Errorf("without interceptors the handler returned %v", reply)
 	}
 	if err := desc.Streams[0].Handler(nil, strayStream{}); err != nil {
 		t.Errorf("the original's handler was replaced: %v", err)

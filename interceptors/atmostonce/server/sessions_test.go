@@ -147,12 +147,12 @@ func TestADuplicateDoesNotKeepASession(t *testing.T) {
 	w.wantCount(0, 0)
 }
 
-func TestASessionThatIsOutdatedIsNeverBegun(t *testing.T) {
+func TestAnOutdatedSessionNeverBegins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 10, 10)
 	session := atmostonce.NewSession(w.time().Add(-48 * time.Hour))
 	w.want(outdated, session, 1)
-	w.want(forgotten, session, 1) // nobody knows any more why
+	w.want(forgotten, session, 1) // the cause is no longer known
 	w.jump = -24 * time.Hour      // by which it is young enough
 	w.want(forgotten, session, 1)
 	w.wantCount(0, 0)
@@ -197,7 +197,7 @@ func TestNoClockHurtsACaller(t *testing.T) {
 						buses = append(buses, &bus{ahead: ahead, call: call{session: atmostonce.NewSession(w.time().Add(ahead))}})
 					}
 				}
-				for _, b := range buses[max(0, len(buses)-9):] { // who lives for three days
+				for _, b := range buses[max(0, len(buses)-9):] { // each lives for three days
 					b.call.seq++
 					if got := w.sessions.admit(someone, b.call.session, b.call.seq); got != admitted {
 						t.Fatalf("after %v, with the server's clock off by %v, a call of a caller that is ahead by %v: %v", w.passed, w.jump, b.ahead, got)
@@ -255,7 +255,7 @@ func TestTheCapsHold(t *testing.T) {
 	open(other, admitted)
 	open(other, serverFull)
 	open(someone, principalFull)
-	w.want(admitted, kept, 2) // who is in stays in
+	w.want(admitted, kept, 2) // a known session stays
 	w.pass(horizon)
 	w.wantCount(0, 0)
 	open(someone, admitted)
@@ -440,7 +440,7 @@ func TestWhatWasAdmittedIsNeverAdmittedAgain(t *testing.T) {
 						calls = append(calls, c)
 					}
 					if got == outdated && ran[c] {
-						t.Fatalf("%v ran, and its copy was told that it never did", c)
+						t.Fatalf("%v ran, and the refusal of its copy said that it never did", c)
 					}
 					if got == forgotten && ran[c] {
 						forgot++
@@ -493,7 +493,7 @@ func TestFarMoreSessionsOfOnePrincipalThanItMayHave(t *testing.T) { //nolint:par
 	runtime.KeepAlive(w)
 }
 
-// numbered gives one of many sessions, in less time than NewSession.
+// numbered returns one of many sessions, in less time than NewSession.
 func numbered(created time.Time, number int) atmostonce.Session {
 	var session atmostonce.Session
 	binary.BigEndian.PutUint64(session[:], uint64(created.UnixMilli())<<16)
@@ -556,7 +556,7 @@ func TestBusesThatComeAndGoForWeeks(t *testing.T) {
 		}
 		if hour == 48 {
 			w.want(forgotten, idle.session, 2)
-			idle.session, idle.seq = atmostonce.NewSession(w.time()), 1 // as a bus does that is told so
+			idle.session, idle.seq = atmostonce.NewSession(w.time()), 1 // as a bus does after that refusal
 			w.want(admitted, idle.session, idle.seq)
 			w.want(duplicate, idle.session, idle.seq)
 		}

@@ -222,7 +222,7 @@ func retries() []mutant {
 			name:   "issued again for an expired session, however old the call is",
 			breaks: "a call that may be what the server forgot is not issued again",
 			edits:  []edit{{pkg: client, in: "Attempt.Renew", old: "return a.age() < forgottenAfter", new: "return true"}},
-			suites: of(client, "TestACallOfADayAgoIsNotIssuedAgainForAnExpiredSession"),
+			suites: of(client, "TestACallOfADayAgoIsNotRetriedForAnExpiredSession"),
 		},
 		{
 			name:   "an expired session is believed from anybody",
@@ -252,7 +252,7 @@ func server() []mutant {
 			name:   "incarnation not checked",
 			breaks: "an instance runs only calls that are bound to it",
 			edits:  []edit{{pkg: admission, in: "Server.admit", old: "if identity.Incarnation != s.config.Incarnation {", new: "if false {"}},
-			suites: of(admission, "TestRefusalsSayWhyAndByWhom"),
+			suites: of(admission, "TestRefusalsNameTheReasonAndTheInstance"),
 		},
 		{
 			name:   "the outcome trailer always says refused",
@@ -351,13 +351,13 @@ func sessions() []mutant {
 			name:   "sessions below the bound are begun",
 			breaks: "no session that may have been forgotten is begun",
 			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "if created <= s.bound.Load() {", new: "if false {"}},
-			suites: of(admission, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestASessionThatIsOutdatedIsNeverBegun"),
+			suites: of(admission, "TestASessionIsForgottenWhenItIsIdleForADayAndOldEnough", "TestAnOutdatedSessionNeverBegins"),
 		},
 		{
 			name:   "an outdated session does not raise the bound",
 			breaks: "a call that was told as refused for its age is refused for good",
 			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
-			suites: of(admission, "TestASessionThatIsOutdatedIsNeverBegun"),
+			suites: of(admission, "TestAnOutdatedSessionNeverBegins"),
 		},
 		{
 			name:   "sessions of the future are begun",
