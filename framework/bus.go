@@ -142,6 +142,17 @@ func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	return route.newStream(ctx, desc, opts)
 }
 
+// route returns the route of a method, by gRPC's path. opts are the call's.
+func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
+	if ctx == nil {
+		return nil, invalid(b.nameOf(path), "the context is nil: give context.Background() if there is no other")
+	}
+	if found, ok := (*b.routes.Load())[path]; ok {
+		return found, nil
+	}
+	return b.addRoute(ctx, path, opts)
+}
+
 // Close ends the bus and all its connections. Calls that are under way, and who
 // waits for a description, end with CANCELED. A second Close does nothing.
 func (b *Bus) Close() error {

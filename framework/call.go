@@ -18,36 +18,28 @@ import (
 //
 // and on the way back the reply's rules, or the error is put in words.
 func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOption) error {
-	bus := r.client.api.bus
-	retry := retry{bus: bus, route: r}
-	begun := bus.options.notify.now()
-	err := r.attempts(ctx, &retry, args, reply, opts)
-	retry.callEnded(ctx, false, begun, err)
-	return err
-}
-
-// attempts makes attempts of a call until one succeeds or there is no retry.
-func (r *route) attempts(ctx context.Context, retry *retry, args, reply any, opts []grpc.CallOption) error {
+	retry := newRetry(r)
 	call, err := timeout.Begin(r.limit, opts)
 	if err != nil {
-		return failure{rpc: r.rpc, outcome: NotSent, err: err}.asError()
+		return retry.end(ctx, false, failure{rpc: r.rpc, outcome: NotSent, err: err}.asError())
 	}
 	if err := r.checkRequest(args); err != nil {
-		return err
+		return retry.end(ctx, false, err)
 	}
-	ch, err := r.client.channelFor(r, call)
-	if err != nil {
-		return err
+	ch := r.client.withTimeouts
+	if r.configured && call.Longer(r.limit) {
+		if ch, err = r.client.channelWithoutTimeouts(r.rpc); err != nil {
+			return retry.end(ctx, false, err)
+		}
 	}
 	for {
 		before := ch.availability.now()
 		// Until the first resolver update grpc-go has no service config and so
 		// applies no timeout: set the deadline on the context.
 		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil
-		attempt, err := r.try(ctx, retry, ch, call, own, args, reply, opts)
+		attempt, err := r.try(ctx, &retry, ch, call, own, args, reply, opts)
 		if err == nil {
-			retry.succeeded()
-			return r.succeeded(reply)
+			return retry.end(ctx, false, r.succeeded(&retry, reply))
 		}
 		failed := retry.failure(ch, attempt, before, err)
 		limited, cancel := call.Context(ctx)
@@ -57,7 +49,7 @@ func (r *route) attempts(ctx context.Context, retry *retry, args, reply any, opt
 			if failed.outcome != Executed {
 				failed = failed.late(call.Explain(ctx, r.rpc, err))
 			}
-			return retry.bus.explain(ctx, failed)
+			return retry.end(ctx, false, retry.bus.explain(ctx, failed))
 		}
 	}
 }
@@ -90,9 +82,10 @@ func (r *route) try(ctx context.Context, retry *retry, ch *channel, call timeout
 	return attempt, err
 }
 
-// succeeded keeps the route of a method that the program's .proto does not have, and
-// returns the error of a reply that breaks the rules.
-func (r *route) succeeded(reply any) error {
+// succeeded notes that there is a reply, and returns the error of one that breaks the
+// rules. It keeps the route of a method that the program's .proto does not have.
+func (r *route) succeeded(retry *retry, reply any) error {
+	retry.succeeded()
 	if !r.listed {
 		r.client.api.bus.keepAnswered(r)
 	}

@@ -18,9 +18,8 @@ func (n *notifier) now() (now time.Time) {
 	return now
 }
 
-// callEnded counts the end of a call that has a route, and notifies the observers
-// of it. begun is when the call began.
-func (r *retry) callEnded(ctx context.Context, stream bool, begun time.Time, err error) {
+// end counts the end of a call, notifies the observers of it and returns its error.
+func (r *retry) end(ctx context.Context, stream bool, err error) error {
 	of := r.route.client.api
 	of.calls.Add(1)
 	if err != nil {
@@ -29,9 +28,10 @@ func (r *retry) callEnded(ctx context.Context, stream bool, begun time.Time, err
 	if n := r.bus.options.notify; n != nil {
 		n.notify(ctx, CallEnded{
 			RPC: r.route.rpc, Stream: stream, Outcome: OutcomeOf(err), Code: status.Code(err),
-			Duration: time.Since(begun), Attempts: r.attempts,
+			Duration: time.Since(r.begun), Attempts: r.attempts,
 		})
 	}
+	return err
 }
 
 // notCalled notifies the observers of a call that ended before it had a route, and

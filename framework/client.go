@@ -145,16 +145,13 @@ func (c *serviceClient) otherService(instance discovery.Instance) error {
 	return err
 }
 
-// channelFor returns the channel for a call: the one without timeouts if its limit
-// is longer than the declared one.
-func (c *serviceClient) channelFor(route *route, call timeout.Call) (*channel, error) {
-	if !route.configured || !call.Longer(route.limit) {
-		return c.withTimeouts, nil
-	}
+// channelWithoutTimeouts returns the channel for a call of an RPC whose limit is longer
+// than the declared one.
+func (c *serviceClient) channelWithoutTimeouts(rpc string) (*channel, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, closedError(route.rpc)
+		return nil, closedError(rpc)
 	}
 	if c.withoutTimeouts == nil {
 		ch, err := c.dial(nil)

@@ -58,11 +58,17 @@ var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.M
 type retry struct {
 	bus   *Bus
 	route *route
+	begun time.Time // when the call began, if there are observers
 	// attempts counts the attempts that were made, retries those after the first that
 	// were decided on, and repeats the retries of an attempt which may have run.
 	attempts, retries, repeats int
 	// first is the failure of the first attempt, if there was another.
 	first *failure
+}
+
+func newRetry(r *route) retry {
+	bus := r.client.api.bus
+	return retry{bus: bus, route: r, begun: bus.options.notify.now()}
 }
 
 // succeeded notes that the call had a reply.

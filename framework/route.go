@@ -43,17 +43,6 @@ func newRoute(client *serviceClient, of *contract.API, path string, rpc *contrac
 	return added
 }
 
-// route returns the route of a method, by gRPC's path. opts are the call's.
-func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
-	if ctx == nil {
-		return nil, invalid(b.nameOf(path), "the context is nil: give context.Background() if there is no other")
-	}
-	if found, ok := (*b.routes.Load())[path]; ok {
-		return found, nil
-	}
-	return b.addRoute(ctx, path, opts)
-}
-
 // addRoute makes the route of a method that is called for the first time. Paths may
 // come from outside: it keeps only a method that the program's own .proto has, and
 // nothing at all of a service that is neither linked in nor known to the registry.

@@ -37,8 +37,7 @@ type stream struct {
 	// retry is used by newStream, then by RecvMsg; mu guards it against SendMsg.
 	retry retry
 
-	begun time.Time   // set if there are observers
-	ended atomic.Bool // whether the observers know the end
+	ended atomic.Bool // whether the end was counted
 
 	// settled is whether the stream is never begun again. Then current stays.
 	settled atomic.Bool
@@ -66,19 +65,15 @@ type streamAttempt struct {
 
 // newStream begins a stream.
 func (r *route) newStream(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	retry := newRetry(r)
 	if timeout.HasOption(opts) {
 		err := invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
-		return nil, r.client.api.bus.notCalled(ctx, r.rpc, true, err)
+		return nil, retry.end(ctx, true, err)
 	}
-	s := &stream{
-		ctx: ctx, route: r, channel: r.client.withTimeouts, desc: desc, opts: opts,
-		retry: retry{bus: r.client.api.bus, route: r},
-	}
-	s.begun = s.retry.bus.options.notify.now()
+	s := &stream{ctx: ctx, route: r, channel: r.client.withTimeouts, desc: desc, opts: opts, retry: retry}
 	var err error
 	if s.current, err = s.begin(); err != nil {
-		s.end(err)
-		return nil, err
+		return nil, s.retry.end(ctx, true, err)
 	}
 	return s, nil
 }
@@ -245,7 +240,7 @@ func (s *stream) attemptEnded(current *streamAttempt, err error) {
 // end counts the end of the stream and notifies the observers, once.
 func (s *stream) end(err error) {
 	if !s.ended.Swap(true) {
-		s.retry.callEnded(s.ctx, true, s.begun, err)
+		_ = s.retry.end(s.ctx, true, err)
 	}
 }
 

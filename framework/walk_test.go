@@ -13,7 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+
 	"github.com/onecall-dev/onecall/discovery/memory"
+	"github.com/onecall-dev/onecall/framework"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -79,6 +83,7 @@ func receiver(expr ast.Expr) string {
 func TestTheWalkOfTheDocumentsIsThatOfTheCode(t *testing.T) {
 	t.Parallel()
 	for section, most := range map[string]struct{ functions, files int }{
+		"The walk at the caller": {15, 6},
 		"The walk at the server": {18, 9},
 	} {
 		t.Run(section, func(t *testing.T) {
@@ -127,22 +132,62 @@ func TestTheWalkAtTheServerIsOnTheStackOfAHandler(t *testing.T) {
 	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	steps := walk(t, "The walk at the server")
+	followWalk(t, "The walk at the server", <-stack)
+}
+
+// TestTheWalkAtTheCallerIsOnTheStackOfAnAttempt compares the list with the functions
+// that wait for grpc-go to send. The pick has returned then.
+func TestTheWalkAtTheCallerIsOnTheStackOfAnAttempt(t *testing.T) {
+	t.Parallel()
+	stack := make(chan []runtime.Frame, 1)
+	registry := memory.New()
+	serve(t, registry, &echo{})
+	bus := newBus(t, registry, framework.DialOptions(grpc.WithStatsHandler(onHeaderSent(func(method string) {
+		if strings.HasPrefix(method, "/onecall.test.") {
+			stack <- ours()
+		}
+	}))))
+	ready(t, bus, "test.echo")
+	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	followWalk(t, "The walk at the caller", <-stack)
+}
+
+// onHeaderSent is called when the header of a call was sent, with its path.
+type onHeaderSent func(method string)
+
+func (onHeaderSent) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (onHeaderSent) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (onHeaderSent) HandleConn(context.Context, stats.ConnStats) {}
+
+func (f onHeaderSent) HandleRPC(_ context.Context, event stats.RPCStats) {
+	if header, ok := event.(*stats.OutHeader); ok {
+		f(header.FullMethod)
+	}
+}
+
+// followWalk checks that a walk has the frames of a stack, in their order.
+func followWalk(t *testing.T, section string, frames []runtime.Frame) {
+	t.Helper()
+	steps := walk(t, section)
 	at := 0
-	for _, frame := range <-stack {
+	for _, frame := range frames {
 		index := slices.IndexFunc(steps, func(s step) bool {
 			first, last := s.lines(t)
 			return strings.HasSuffix(frame.File, s.file) && first <= frame.Line && frame.Line <= last
 		})
 		switch {
 		case index < 0:
-			t.Errorf("%s (%s:%d) runs around a handler, and the walk does not have it", frame.Function, frame.File, frame.Line)
+			t.Errorf("%s (%s:%d) is on the stack, and the walk does not have it", frame.Function, frame.File, frame.Line)
 		case index < at && steps[index].function != "chainUnary": // which runs once for each place
 			t.Errorf("%s runs inside of %s, and the walk has it before", steps[index].function, steps[at].function)
 		}
 		at = max(at, index)
 	}
 	if at == 0 {
-		t.Error("nothing runs around a handler")
+		t.Error("no function of the walk is on the stack")
 	}
 }
