@@ -18,8 +18,10 @@ import (
 // incarnation has ended, so lanes are only dropped together, with a new session.
 const maxLanes = 4096
 
-// mostDigits is the length of the longest sequence number.
-const mostDigits = len("18446744073709551615")
+
+// longestValue is the length of the longest value of an identity: two ids of 22
+// characters, two dots and a sequence number.
+const longestValue = 22 + len(".") + 22 + len(".") + len("18446744073709551615")
 
 // Caller makes the identities of a bus: it has the session, and a lane for each
 // incarnation. It outlives connections and balancers, which grpc-go closes when they
@@ -98,7 +100,7 @@ func (c *Caller) identify(incarnation discovery.Incarnation) (atmostonce.Identit
 		found = c.addLane(incarnation)
 	}
 	drawn, seq := found.draw()
-	value := append(make([]byte, 0, len(drawn.prefix)+mostDigits), drawn.prefix...)
+	value := append(make([]byte, 0, longestValue), drawn.prefix...) // on the stack, for its size is constant
 	return atmostonce.Identity{Incarnation: incarnation, Session: drawn.session, Seq: seq}, drawn, string(strconv.AppendUint(value, seq, 10))
 }
 

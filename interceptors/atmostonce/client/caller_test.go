@@ -232,3 +232,14 @@ func TestThePolicyWrapsAnyOfGRPCs(t *testing.T) {
 		t.Error("grpc-go renamed its policy")
 	}
 }
+
+func TestAnIdentityTakesOneAllocation(t *testing.T) { //nolint:paralleltest // allocations of others would count
+	caller, incarnation := NewCaller(), discovery.NewIncarnation()
+	got := testing.AllocsPerRun(1000, func() {
+		identity, drawn, _ := caller.identify(incarnation)
+		drawn.end(identity.Seq)
+	})
+	if got != 1 {
+		t.Errorf("an identity takes %v allocations, want 1, its text", got)
+	}
+}
