@@ -1,6 +1,6 @@
-// Protoc-gen-onecall is a plugin of protoc and buf. It generates, beside what
-// protoc-gen-go does, the comments of services, RPCs, messages, fields and enums,
-// which Bus.Describe shows and by which an API is published:
+// Protoc-gen-onecall is a plugin of protoc and buf. It generates the comments of services,
+// RPCs, messages, fields and enums, which protoc-gen-go does not. Bus.Describe shows them,
+// and a service publishes them with its API:
 //
 //	plugins:
 //	  - local: protoc-gen-onecall
@@ -23,14 +23,14 @@ import (
 // sourceInfo is the package that keeps comments.
 const sourceInfo = protogen.GoImportPath("github.com/onecall-dev/onecall/proto/sourceinfo")
 
-// own is the package of the options themselves, which no API is made of.
+// own is the package of the options, which declares no API.
 const own = protoreflect.FullName("onecall.v1")
 
 func main() {
 	protogen.Options{}.Run(generate)
 }
 
-// generate generates a file for each that has comments.
+// generate generates a file for each .proto file that has comments.
 func generate(plugin *protogen.Plugin) error {
 	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2

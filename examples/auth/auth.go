@@ -1,6 +1,5 @@
-// Package auth serves the auth API: a thin layer between calls and the logic in
-// package accounts, which turns natural keys into primary ones and errors into
-// codes.
+// Package auth serves the auth API. It is a thin layer between the calls and the logic in
+// package accounts: it converts natural keys to primary keys and errors to codes.
 package auth
 
 import (
@@ -85,8 +84,8 @@ func (s *Server) user(username string) (*authv1.User, error) {
 	return &authv1.User{Id: account.ID, Username: account.Username, Admin: account.Admin}, nil
 }
 
-// coded returns an error of the logic its gRPC code. What was not foreseen goes to
-// the log; callers learn nothing of it.
+// coded returns an error of the logic with its gRPC code. Unexpected errors are logged and
+// not shown to callers.
 func coded(ctx context.Context, err error) error {
 	if errors.Is(err, accounts.ErrNotFound) {
 		return status.Error(codes.NotFound, err.Error())

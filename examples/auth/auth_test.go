@@ -143,8 +143,8 @@ func TestABrokenStoreStaysInside(t *testing.T) {
 	}
 }
 
-// TestEveryRPCAnswersAlikeByTypeAndByName goes through the RPCs of the .proto, so
-// that none is left out.
+// TestEveryRPCAnswersAlikeByTypeAndByName reads the RPCs from the .proto, so that it
+// includes all of them.
 func TestEveryRPCAnswersAlikeByTypeAndByName(t *testing.T) {
 	t.Parallel()
 	bus, _ := called(t)

@@ -8,9 +8,9 @@ import (
 	"github.com/onecall-dev/onecall/internal/named"
 )
 
-// BenchmarkCheckPassword measures what is done to a request of check_password
-// around a call, at one side: a call holds it to its rules at both, and one by
-// name makes it of its parameters before. A reply has no rules.
+// BenchmarkCheckPassword measures what one side does with a request of check_password: it
+// checks the rules, which both sides do, and makes the request from named parameters, which
+// a call by name does first. A reply has no rules.
 func BenchmarkCheckPassword(b *testing.B) {
 	method := authv1.File_auth_v1_auth_proto.Services().ByName("AuthService").Methods().ByName("CheckPassword")
 	rules, err := validate.Compile("auth.check_password", method)

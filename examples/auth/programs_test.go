@@ -88,8 +88,8 @@ func TestTheCallerSaysThatEtcdIsAway(t *testing.T) {
 	}
 }
 
-// TestTheREADMEShowsThePrograms holds each block of Go in the README that names
-// a file to that file.
+// TestTheREADMEShowsThePrograms compares each block of Go in the README that names a
+// file with that file.
 func TestTheREADMEShowsThePrograms(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")

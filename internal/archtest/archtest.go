@@ -1,9 +1,8 @@
-// Package archtest holds the rules of who may import whom, as data, and checks
-// Go files against them.
+// Package archtest has the rules of which package may import which, as data, and checks Go
+// files against them.
 //
-// The tree of packages is the architecture: contract, parts, facade, choice.
-// Imports point down that list. Files are parsed, not built, so that a build
-// tag hides nothing.
+// The tree of packages is the architecture. Imports point down the list in docs/design.md.
+// Files are parsed and not built, so that a build tag hides none.
 package archtest
 
 import (
@@ -35,7 +34,7 @@ const (
 type Rule struct {
 	// Name is the rule in a few words.
 	Name string
-	// Reason says in one sentence what breaks without the rule.
+	// Reason is what breaks without the rule, in one sentence.
 	Reason string
 	// Importers are the packages that the rule is about.
 	Importers []string
@@ -43,9 +42,9 @@ type Rule struct {
 	Except []string
 	// Forbidden is what they must not import.
 	Forbidden []string
-	// Allowed is what they may import of it all the same.
+	// Allowed are exceptions of Forbidden.
 	Allowed []string
-	// InTests is what their tests may import besides.
+	// InTests is what their tests may import in addition.
 	InTests []string
 }
 
@@ -66,7 +65,7 @@ var kit = []string{
 	"go.etcd.io/etcd/client/v3/...",
 }
 
-// plugIns are packages below a concern that fill an interface of its.
+// plugIns are packages below a concern that implement an interface of the concern.
 var plugIns = []string{"./interceptors/atmostonce/etcdledger", "./interceptors/atmostonce/ledgertest"}
 
 // halves are the two sides of a concern that has one at the caller and one at the
@@ -189,14 +188,14 @@ var Rules = []Rule{
 		InTests:   []string{"./examples/..."},
 	},
 	{
-		Name:      "cmd is imported by nobody else",
+		Name:      "cmd is imported by no other package",
 		Reason:    "a program is an end of the imports: what others need of it belongs in a package of its own",
 		Importers: []string{"./..."},
 		Except:    []string{"./cmd/..."},
 		Forbidden: []string{"./cmd/..."},
 	},
 	{
-		Name:      "bench is imported by nobody else",
+		Name:      "bench is imported by no other package",
 		Reason:    "it is a module of its own, whose dependencies on other frameworks must stay there",
 		Importers: []string{"./..."},
 		Except:    []string{"./bench/..."},
@@ -204,7 +203,7 @@ var Rules = []Rule{
 	},
 }
 
-// File is what a check needs to know of a Go file.
+// File is what a check needs of a Go file.
 type File struct {
 	// Path is the file's, from the module's root, with slashes.
 	Path string

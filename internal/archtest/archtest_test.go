@@ -247,27 +247,27 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "examples/auth"},
 		},
 		{
-			"cmd is imported by nobody else", "examples/auth/demo/planted.go",
+			"cmd is imported by no other package", "examples/auth/demo/planted.go",
 			[]string{module + "cmd/onecall"},
 			nil,
 		},
 		{
-			"cmd is imported by nobody else", "framework/planted_test.go",
+			"cmd is imported by no other package", "framework/planted_test.go",
 			[]string{module + "cmd/onecall/internal/call"},
 			nil,
 		},
 		{
-			"cmd is imported by nobody else", "cmd/onecall/planted.go",
+			"cmd is imported by no other package", "cmd/onecall/planted.go",
 			nil,
 			[]string{module + "cmd/onecall/internal/call"},
 		},
 		{
-			"bench is imported by nobody else", "cmd/onecall/planted.go",
+			"bench is imported by no other package", "cmd/onecall/planted.go",
 			[]string{module + "bench"},
 			nil,
 		},
 		{
-			"bench is imported by nobody else", "internal/contract/planted_test.go",
+			"bench is imported by no other package", "internal/contract/planted_test.go",
 			[]string{module + "bench/load"},
 			nil,
 		},

@@ -11,7 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// recorder is a test that notes how it ended instead of failing.
+// recorder is a testing.TB that records how it ended instead of failing.
 type recorder struct {
 	testing.TB
 

@@ -10,10 +10,9 @@ import (
 // proxyEnv is set in a process whose environment names a proxy.
 const proxyEnv = "ONECALL_TEST_PROXY"
 
-// UnderProxy runs body in a process of its own, in which the environment names a
-// proxy for HTTP, and fails when something connects to that proxy. It is all that
-// its test does. The process is needed because Go reads the environment's proxy
-// once a process.
+// UnderProxy runs body in a child process whose environment names an HTTP proxy, and fails
+// the test if anything connects to that proxy. The test must do nothing else. A child
+// process is needed because Go reads the proxy from the environment only once.
 func UnderProxy(t *testing.T, body func()) {
 	t.Helper()
 	if os.Getenv(proxyEnv) != "" {

@@ -1,4 +1,4 @@
-// Package testlog keeps, in tests, what is logged.
+// Package testlog stores log output for tests.
 package testlog
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
-// Log keeps what is written to it. The zero Log is empty and ready to use. All
-// goroutines may use one.
+// Log stores what is written to it. The zero value is empty and ready to use. Its methods
+// are safe for concurrent use.
 type Log struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer

@@ -1,5 +1,5 @@
-// Package sourceinfo keeps the comments of .proto files, which Go's generated
-// descriptors do not have. What protoc-gen-onecall generates registers them.
+// Package sourceinfo stores the comments of .proto files, which Go's generated descriptors
+// do not have. The code that protoc-gen-onecall generates registers them.
 package sourceinfo
 
 import (
@@ -15,10 +15,9 @@ var registered struct {
 	files map[string]func() *descriptorpb.SourceCodeInfo
 }
 
-// Register keeps the comments of a file: a serialized
-// google.protobuf.SourceCodeInfo, which is read when it is asked for. Of a file
-// that is registered twice the first is kept. It is for generated code; what it
-// returns makes it fit for a variable's initial value.
+// Register stores the comments of a file, a serialized google.protobuf.SourceCodeInfo that
+// Find parses. If a file is registered twice, the first comments are kept. Generated code
+// calls it, as the initial value of a variable: that is why it returns a value.
 func Register(path, data string) struct{} {
 	registered.mu.Lock()
 	defer registered.mu.Unlock()
@@ -38,8 +37,8 @@ func Register(path, data string) struct{} {
 	return struct{}{}
 }
 
-// Find returns the comments of a file, nil when none are registered. They must not
-// be changed. It is safe for all goroutines.
+// Find returns the comments of a file, nil if none are registered. They must not be
+// changed. It is safe for concurrent use.
 func Find(path string) *descriptorpb.SourceCodeInfo {
 	registered.mu.Lock()
 	found := registered.files[path]

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// ErrNotFound says that there is no such account.
+// ErrNotFound is returned if there is no such account.
 var ErrNotFound = errors.New("no such account")
 
 // The account of a fresh store.
@@ -24,38 +24,36 @@ const (
 	adminPassword = "secret"
 )
 
-// Account is what is known of an account, but for its password.
+// Account is an account without its password.
 type Account struct {
 	// ID is the primary key, from 1; it never changes.
 	ID int64 `json:"id"`
 	// Username is the natural key.
 	Username string `json:"username"`
-	// Admin says whether the account is an administrator's.
+	// Admin is whether the account is an administrator's.
 	Admin bool `json:"admin"`
 }
 
-// Store keeps accounts in a file, which processes may share. Its methods are
-// safe for all goroutines; beside [ErrNotFound] they return what is wrong with
-// the file.
+// Store keeps accounts in a file that processes can share. Its methods are safe for
+// concurrent use. Except for [ErrNotFound] they return errors of the file.
 type Store struct {
 	path string
 	cost int // bcrypt's
-	// absent is compared with when there is no account, so that an answer
+	// absent is the hash to compare with if there is no account, so that the answer
 	// takes as long as if there were one.
 	absent []byte
 }
 
-// record is an account as the file has it.
+// record is an account in the file.
 type record struct {
 	Account
 
 	Hash []byte `json:"hash"`
 }
 
-// Open opens the store in a file. A fresh one has the account "admin", whose
-// password is "secret", and accounts for the other usernames, whose passwords
-// are not known. Passwords are kept as bcrypt hashes of a cost; 0 is bcrypt's
-// default.
+// Open opens the store in a file. A new file gets the account "admin" with the password
+// "secret", and an account with a random password for each other username. Passwords are
+// stored as bcrypt hashes of a cost; 0 is bcrypt's default.
 func Open(path string, cost int, others ...string) (*Store, error) {
 	if cost == 0 {
 		cost = bcrypt.DefaultCost
@@ -81,7 +79,7 @@ func Open(path string, cost int, others ...string) (*Store, error) {
 	return s, nil
 }
 
-// private makes a file, if there is none, that only its owner can read.
+// private creates a file that only its owner can read, if it does not exist.
 func private(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -143,7 +141,7 @@ func (s *Store) CheckPassword(username, password string) (bool, error) {
 	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && known, nil
 }
 
-// ResetPassword returns an account a new random password, and returns it back.
+// ResetPassword sets a new random password for an account and returns it.
 func (s *Store) ResetPassword(id int64) (string, error) {
 	password := rand.Text()
 	hash, err := s.hash(password)
@@ -159,7 +157,7 @@ func (s *Store) PromoteToAdmin(id int64) error {
 	return s.change(id, func(r *record) { r.Admin = true })
 }
 
-// find returns the account that is as wanted.
+// find returns the first account that wanted accepts.
 func (s *Store) find(wanted func(record) bool) (record, error) {
 	content, err := lockedfile.Read(s.path)
 	if err != nil {
@@ -175,7 +173,7 @@ func (s *Store) find(wanted func(record) bool) (record, error) {
 	return record{}, ErrNotFound
 }
 
-// change edits an account; other processes see it whole or not at all.
+// change edits an account. Other processes see the whole change or none of it.
 func (s *Store) change(id int64, edit func(*record)) error {
 	return lockedfile.Transform(s.path, func(content []byte) ([]byte, error) {
 		records, err := decode(content)

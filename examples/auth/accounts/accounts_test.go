@@ -130,7 +130,7 @@ func TestProcessesShareAStore(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprintf("user%d", i)
 	}
-	// As each process does, each goroutine opens the file itself.
+	// Each goroutine opens the file itself, as processes do.
 	var all sync.WaitGroup
 	for i := range promoters {
 		all.Go(func() {

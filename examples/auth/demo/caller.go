@@ -25,14 +25,14 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// callers is how many goroutines call at once while instances end.
+// callers is how many goroutines make calls while instances end.
 const callers = 8
 
-// patient is the timeout of calls whose handler works hard. The API's own 2 s are
-// too little for several of them at once on a machine that is busy with other work.
-var patient = framework.Timeout(time.Minute)
+// slowTimeout is the timeout of calls whose handler works for long. The API's own 2 s are
+// too short for several of them at once on a busy machine.
+var slowTimeout = framework.Timeout(time.Minute)
 
-// caller is the caller's part of the demo.
+// caller runs the caller's part of the demo.
 type caller struct {
 	report
 
@@ -43,7 +43,7 @@ type caller struct {
 	processes []int
 }
 
-// call runs the caller's part: every call goes through one bus.
+// call runs the caller's part. All calls use one bus.
 func call(ctx context.Context, endpoint string, processes []string) (err error) {
 	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}})
 	if err != nil {
@@ -80,12 +80,12 @@ func call(ctx context.Context, endpoint string, processes []string) (err error) 
 func (c *caller) find(ctx context.Context) {
 	c.step("Instances of auth in etcd")
 	found := c.instances.until(ctx, len(c.processes))
-	c.tellf(len(found) == len(c.processes), "%d found", len(found))
+	c.printf(len(found) == len(c.processes), "%d found", len(found))
 	for _, instance := range found {
-		c.tellf(true, "%s serves %s, incarnation %s", instance.Address, instance.Service, instance.Incarnation)
+		c.printf(true, "%s serves %s, incarnation %s", instance.Address, instance.Service, instance.Incarnation)
 	}
 	err := c.bus.Ready(ctx, "auth")
-	c.tellf(err == nil, "the bus is ready to call auth%s", suffix(err))
+	c.printf(err == nil, "the bus is ready to call auth%s", suffix(err))
 }
 
 func (c *caller) byType(ctx context.Context) {
@@ -95,8 +95,8 @@ func (c *caller) byType(ctx context.Context) {
 		want               bool
 	}{{"admin", "secret", true}, {"admin", "guess", false}} {
 		start := time.Now()
-		reply, err := c.auth.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: try.username, Password: try.password}, patient)
-		c.tellf(err == nil && reply.GetValid() == try.want, "username=%s password=%s: valid=%v after %s%s",
+		reply, err := c.auth.CheckPassword(ctx, &authv1.CheckPasswordRequest{Username: try.username, Password: try.password}, slowTimeout)
+		c.printf(err == nil && reply.GetValid() == try.want, "username=%s password=%s: valid=%v after %s%s",
 			try.username, try.password, reply.GetValid(), ms(time.Since(start)), suffix(err))
 	}
 }
@@ -107,25 +107,25 @@ func (c *caller) asynchronously(ctx context.Context) {
 	start := time.Now()
 	var calls []*framework.Call[authv1.CheckPasswordResponse]
 	for _, password := range passwords {
-		calls = append(calls, framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: password}, patient))
+		calls = append(calls, framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: password}, slowTimeout))
 	}
-	c.tellf(true, "all four were begun after %s", ms(time.Since(start)))
+	c.printf(true, "all four were begun after %s", ms(time.Since(start)))
 	for i, call := range calls {
 		reply, err := call.Await(ctx)
-		c.tellf(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
+		c.printf(err == nil && reply.GetValid() == (passwords[i] == "secret"), "password=%s: valid=%v%s", passwords[i], reply.GetValid(), suffix(err))
 	}
-	c.tellf(true, "all four had ended after %s", ms(time.Since(start)))
+	c.printf(true, "all four had ended after %s", ms(time.Since(start)))
 }
 
 func (c *caller) byName(ctx context.Context) {
 	c.step("check_password, by name")
 	const rpc = "auth.check_password"
 	valid := false
-	reply, err := c.bus.Call(ctx, rpc, framework.Args{"username": "admin", "password": "secret"}, patient)
+	reply, err := c.bus.Call(ctx, rpc, framework.Args{"username": "admin", "password": "secret"}, slowTimeout)
 	if err == nil {
 		err = reply.Into(&valid)
 	}
-	c.tellf(err == nil && valid, "username=admin password=secret: valid=%v%s", valid, suffix(err))
+	c.printf(err == nil && valid, "username=admin password=secret: valid=%v%s", valid, suffix(err))
 	for _, wrong := range []struct {
 		what string
 		args []any
@@ -135,28 +135,28 @@ func (c *caller) byName(ctx context.Context) {
 		{"one that breaks a rule is", []any{framework.Args{"username": "", "password": "secret"}}},
 	} {
 		_, err := c.bus.Call(ctx, rpc, wrong.args...)
-		c.tellf(status.Code(err) == codes.InvalidArgument && framework.OutcomeOf(err) == framework.NotSent, "%s refused%s", wrong.what, suffix(err))
+		c.printf(status.Code(err) == codes.InvalidArgument && framework.OutcomeOf(err) == framework.NotSent, "%s refused%s", wrong.what, suffix(err))
 	}
 }
 
 func (c *caller) change(ctx context.Context) {
 	c.step("get_user, promote_to_admin, get_user again")
 	before, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
-	c.tellf(err == nil && !before.GetUser().GetAdmin(), "get_user: id=%d username=%s admin=%v%s",
+	c.printf(err == nil && !before.GetUser().GetAdmin(), "get_user: id=%d username=%s admin=%v%s",
 		before.GetUser().GetId(), before.GetUser().GetUsername(), before.GetUser().GetAdmin(), suffix(err))
 	_, err = c.auth.PromoteToAdmin(ctx, &authv1.PromoteToAdminRequest{Username: "adam"})
-	c.tellf(err == nil, "promote_to_admin%s", suffix(err))
+	c.printf(err == nil, "promote_to_admin%s", suffix(err))
 	after, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "adam"})
-	c.tellf(err == nil && after.GetUser().GetAdmin() && after.GetUser().GetId() == before.GetUser().GetId(), "get_user: id=%d username=%s admin=%v%s",
+	c.printf(err == nil && after.GetUser().GetAdmin() && after.GetUser().GetId() == before.GetUser().GetId(), "get_user: id=%d username=%s admin=%v%s",
 		after.GetUser().GetId(), after.GetUser().GetUsername(), after.GetUser().GetAdmin(), suffix(err))
 	_, err = c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "nobody"})
-	c.tellf(status.Code(err) == codes.NotFound, "get_user of nobody is refused%s", suffix(err))
+	c.printf(status.Code(err) == codes.NotFound, "get_user of nobody is refused%s", suffix(err))
 }
 
 func (c *caller) spread(ctx context.Context) {
 	const calls = 100
 	c.step(fmt.Sprintf("How %d calls spread over the instances", calls))
-	// Ready means that one instance can be called: wait until the bus has reached all.
+	// Ready waits until one instance can be called: wait until all can.
 	for answered := make(map[string]int); len(answered) < len(c.processes) && ctx.Err() == nil; {
 		c.callOnce(ctx, answered)
 	}
@@ -165,16 +165,16 @@ func (c *caller) spread(ctx context.Context) {
 		c.callOnce(ctx, byAddress)
 	}
 	for _, address := range slices.Sorted(maps.Keys(byAddress)) {
-		c.tellf(byAddress[address] >= calls/(2*len(c.processes)), "%s answered %d", address, byAddress[address])
+		c.printf(byAddress[address] >= calls/(2*len(c.processes)), "%s answered %d", address, byAddress[address])
 	}
-	c.tellf(len(byAddress) == len(c.processes), "%d instances answered", len(byAddress))
+	c.printf(len(byAddress) == len(c.processes), "%d instances answered", len(byAddress))
 }
 
 // callOnce calls get_user and counts the instance that answered.
 func (c *caller) callOnce(ctx context.Context, byAddress map[string]int) {
 	var from peer.Peer
 	if _, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"}, grpc.Peer(&from)); err != nil {
-		c.tellf(false, "a call failed%s", suffix(err))
+		c.printf(false, "a call failed%s", suffix(err))
 		return
 	}
 	byAddress[from.Addr.String()]++
@@ -186,12 +186,12 @@ func (c *caller) deadline(ctx context.Context) {
 	var timed *timeout.Error
 	start := time.Now()
 	_, err := c.auth.CheckPassword(ctx, request, framework.Timeout(5*time.Millisecond))
-	c.tellf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromOption, "an option of 5 ms, after %s%s", ms(time.Since(start)), suffix(err))
+	c.printf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromOption, "an option of 5 ms, after %s%s", ms(time.Since(start)), suffix(err))
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	start = time.Now()
 	_, err = c.auth.CheckPassword(short, request)
-	c.tellf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromCaller, "a deadline of 10 ms, after %s%s", ms(time.Since(start)), suffix(err))
+	c.printf(errors.As(err, &timed) && timed.Limit.Source == timeout.FromCaller, "a deadline of 10 ms, after %s%s", ms(time.Since(start)), suffix(err))
 }
 
 func (c *caller) unknown(ctx context.Context) {
@@ -199,7 +199,7 @@ func (c *caller) unknown(ctx context.Context) {
 	start := time.Now()
 	_, err := grpc_testing.NewTestServiceClient(c.bus).EmptyCall(ctx, &grpc_testing.Empty{})
 	took := time.Since(start)
-	c.tellf(errors.As(err, new(*discovery.UnknownAPIError)) && status.Code(err) == codes.Unimplemented, "refused after %s%s", ms(took), suffix(err))
+	c.printf(errors.As(err, new(*discovery.UnknownAPIError)) && status.Code(err) == codes.Unimplemented, "refused after %s%s", ms(took), suffix(err))
 }
 
 func (c *caller) kill(ctx context.Context) {
@@ -207,16 +207,16 @@ func (c *caller) kill(ctx context.Context) {
 	load := c.begin(ctx)
 	load.replies(ctx, 200)
 	err := signalTo(c.processes[0], os.Kill)
-	c.tellf(err == nil, "killed%s", suffix(err))
+	c.printf(err == nil, "killed%s", suffix(err))
 	load.replies(ctx, 400)
 	failed := load.end()
-	c.tellf(len(failed) <= callers, "%d calls had replies, %d were on the broken connection", load.good, len(failed))
+	c.printf(len(failed) <= callers, "%d calls had replies, %d were on the broken connection", load.good, len(failed))
 	for text, count := range counted(failed) {
-		c.tellf(true, "%d× %s", count, text)
+		c.printf(true, "%d× %s", count, text)
 	}
 	start := time.Now()
 	left := c.instances.until(ctx, 1)
-	c.tellf(len(left) == 1, "its lease ran out %.1f s later: etcd has %d instance", time.Since(start).Seconds(), len(left))
+	c.printf(len(left) == 1, "its lease ran out %.1f s later: etcd has %d instance", time.Since(start).Seconds(), len(left))
 }
 
 func (c *caller) terminate(ctx context.Context) {
@@ -226,32 +226,32 @@ func (c *caller) terminate(ctx context.Context) {
 	slow := make([]*framework.Call[authv1.CheckPasswordResponse], callers)
 	before := c.sent.count(authv1.AuthService_CheckPassword_FullMethodName)
 	for i := range slow {
-		slow[i] = framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"}, patient)
+		slow[i] = framework.CallAsync(ctx, c.auth.CheckPassword, &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"}, slowTimeout)
 	}
 	c.sent.wait(ctx, authv1.AuthService_CheckPassword_FullMethodName, before+len(slow))
-	// The one instance left reads its connection in order: once it has answered a
-	// call that was sent after the slow ones, it has those.
+	// The remaining instance reads its connection in order. When it has answered a
+	// call that was sent after the slow ones, it has received those.
 	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
-	c.tellf(err == nil, "%d slow calls are under way there%s", len(slow), suffix(err))
+	c.printf(err == nil, "%d slow calls are under way there%s", len(slow), suffix(err))
 	err = signalTo(c.processes[1], syscall.SIGTERM)
-	c.tellf(err == nil, "told to end%s", suffix(err))
+	c.printf(err == nil, "told to end%s", suffix(err))
 	load.refused(ctx)
 	good, lost := 0, 0
 	for _, err := range load.end() {
 		if !errors.As(err, new(*discovery.NoInstanceError)) {
 			lost++
-			c.tellf(false, "lost%s", suffix(err))
+			c.printf(false, "lost%s", suffix(err))
 		}
 	}
 	for _, call := range slow {
 		if reply, err := call.Await(ctx); err != nil || !reply.GetValid() {
 			lost++
-			c.tellf(false, "a slow call was lost%s", suffix(err))
+			c.printf(false, "a slow call was lost%s", suffix(err))
 			continue
 		}
 		good++
 	}
-	c.tellf(lost == 0, "%d calls and %d of %d slow ones had replies, %d were lost", load.good, good, len(slow), lost)
+	c.printf(lost == 0, "%d calls and %d of %d slow ones had replies, %d were lost", load.good, good, len(slow), lost)
 }
 
 func (c *caller) unserved(ctx context.Context) {
@@ -259,11 +259,11 @@ func (c *caller) unserved(ctx context.Context) {
 	start := time.Now()
 	_, err := c.auth.GetUser(ctx, &authv1.GetUserRequest{Username: "admin"})
 	took := time.Since(start)
-	c.tellf(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable, "refused after %s%s", ms(took), suffix(err))
+	c.printf(errors.As(err, new(*discovery.NoInstanceError)) && status.Code(err) == codes.Unavailable, "refused after %s%s", ms(took), suffix(err))
 }
 
-// signalTo sends a signal to a process. Windows has os.Kill alone and returns an
-// error for each other one.
+// signalTo sends a signal to a process. Windows supports only os.Kill and returns an
+// error for all others.
 func signalTo(id int, signal os.Signal) error {
 	process, err := os.FindProcess(id)
 	if err != nil {
@@ -272,7 +272,7 @@ func signalTo(id int, signal os.Signal) error {
 	return errors.Join(process.Signal(signal), process.Release())
 }
 
-// suffix is how an error ends a line.
+// suffix returns the error as the end of a line.
 func suffix(err error) string {
 	if err == nil {
 		return ""
@@ -280,7 +280,7 @@ func suffix(err error) string {
 	return fmt.Sprintf(": %v (%v)", err, status.Code(err))
 }
 
-// counted counts errors by their text.
+// counted returns the number of errors of each text.
 func counted(errs []error) map[string]int {
 	counts := make(map[string]int)
 	for _, err := range errs {
@@ -289,8 +289,8 @@ func counted(errs []error) map[string]int {
 	return counts
 }
 
-// load is goroutines that call get_user all the time, each until it is refused
-// because there is no instance, or because it is to end.
+// load is a number of goroutines that call get_user all the time, until a call fails
+// because there is no instance, or until end is called.
 type load struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -322,7 +322,7 @@ func (c *caller) begin(ctx context.Context) *load {
 	return l
 }
 
-// count counts a call; end says that there is no instance left to call.
+// count counts a call. It reports whether there is no instance left to call.
 func (l *load) count(err error) (end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

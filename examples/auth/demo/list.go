@@ -7,7 +7,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// list follows the instances of an API.
+// list watches the instances of an API.
 type list struct {
 	stop    func()
 	changed chan struct{}
@@ -30,8 +30,8 @@ func newList(registry discovery.Registry, api string) *list {
 	return l
 }
 
-// until returns the instances once there are that many, or those there are when
-// the context ends.
+// until waits until there are that many instances, or until the context ends, and returns
+// the instances.
 func (l *list) until(ctx context.Context, count int) []discovery.Instance {
 	for {
 		l.mu.Lock()

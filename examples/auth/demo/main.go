@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// ttl is short, so that the demo need not wait long for a dead instance to
-	// leave etcd.
+	// ttl is short, so that the demo does not wait long until etcd removes a dead
+	// instance.
 	ttl = 3 * time.Second
-	// limit ends a demo that hangs.
+	// limit is how long the demo may take.
 	limit = 3 * time.Minute
 	// instances is how many processes serve auth.
 	instances = 2
@@ -45,13 +45,13 @@ func run(endpoint string, processes []string) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if endpoint == "" {
-		return conduct(ctx)
+		return demo(ctx)
 	}
 	return call(ctx, endpoint, processes)
 }
 
-// conduct starts all processes and waits for the caller.
-func conduct(ctx context.Context) (err error) {
+// demo starts all processes and waits for the caller.
+func demo(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "onecall-demo-")
 	if err != nil {
 		return err
@@ -97,8 +97,8 @@ func conduct(ctx context.Context) (err error) {
 	return ctx.Err()
 }
 
-// startAuth starts an instance, which logs to a file in dir, and returns its
-// process and what ends it.
+// startAuth starts an instance, which logs to a file in dir. It returns its process and a
+// function that stops it.
 func startAuth(ctx context.Context, service, endpoint, dir string, number int) (process int, end func() error, err error) {
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("auth-%d.log", number)))
 	if err != nil {
@@ -113,7 +113,7 @@ func startAuth(ctx context.Context, service, endpoint, dir string, number int) (
 	return command.Process.Pid, func() error { return finish(command, log.Name()) }, nil
 }
 
-// child is a process that ends with this one.
+// child returns the command of a process that ends with this one.
 func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.SysProcAttr = endWithParent()
@@ -122,8 +122,8 @@ func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// finish ends an instance, if the caller has not. If it ended otherwise than by the
-// caller's signals, the error has what it logged.
+// finish stops an instance, if the caller has not. If it ended for another reason than the
+// caller's signals, the error contains its log.
 func finish(command *exec.Cmd, log string) error {
 	_ = command.Process.Signal(syscall.SIGTERM) // it may have ended
 	err := command.Wait()

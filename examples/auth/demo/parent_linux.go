@@ -2,5 +2,5 @@ package main
 
 import "syscall"
 
-// endWithParent has the kernel kill a process when its parent is killed.
+// endWithParent makes the kernel kill a process when its parent is killed.
 func endWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// endWithParent leaves it to the parent to end its children.
+// endWithParent does nothing: here the parent itself must stop its children.
 func endWithParent() *syscall.SysProcAttr { return nil }

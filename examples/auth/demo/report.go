@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// report prints for a person what each step did and what came back.
+// report prints what each step did and what it returned.
 type report struct {
 	steps, wrong int
 }
@@ -16,8 +16,8 @@ func (r *report) step(title string) {
 	fmt.Printf("\n%2d  %s\n", r.steps, title)
 }
 
-// tellf prints what came back, and whether it was right.
-func (r *report) tellf(right bool, format string, args ...any) {
+// printf prints the result of a step, and whether it was right.
+func (r *report) printf(right bool, format string, args ...any) {
 	mark := "ok   "
 	if !right {
 		mark = "WRONG"
@@ -26,7 +26,7 @@ func (r *report) tellf(right bool, format string, args ...any) {
 	fmt.Printf("    %s  %s\n", mark, fmt.Sprintf(format, args...))
 }
 
-// end sums up; it is an error when anything was wrong.
+// end prints a summary. It returns an error if anything was wrong.
 func (r *report) end(took time.Duration) error {
 	if r.wrong > 0 {
 		return fmt.Errorf("%d things went otherwise than they should", r.wrong)
@@ -35,7 +35,7 @@ func (r *report) end(took time.Duration) error {
 	return nil
 }
 
-// ms writes a time as a person reads it.
+// ms formats a duration in milliseconds.
 func ms(d time.Duration) string {
 	if d < 10*time.Millisecond {
 		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))

@@ -1,4 +1,4 @@
-// Service serves the auth API and is found in etcd.
+// Service serves the auth API and registers it in etcd.
 package main
 
 import (

@@ -29,18 +29,18 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuthService keeps the accounts of a site: who may sign in, and as what.
+// AuthService manages the accounts of a site: the users and their rights.
 type AuthServiceClient interface {
-	// CheckPassword tells whether a username and password belong together. An
-	// unknown username is answered like a wrong password, so that nobody can
-	// find out who has an account.
+	// CheckPassword reports whether a username and password belong together. An
+	// unknown username gets the same answer as a wrong password, so that callers
+	// cannot find out which accounts exist.
 	CheckPassword(ctx context.Context, in *CheckPasswordRequest, opts ...grpc.CallOption) (*CheckPasswordResponse, error)
-	// ResetPassword gives an account a new random password, which replaces the
+	// ResetPassword sets a new random password for an account, which replaces the
 	// old one at once.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
-	// GetUser returns what is known of an account.
+	// GetUser returns an account.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// PromoteToAdmin makes an account an administrator's. To promote an
+	// PromoteToAdmin makes an account an administrator. To promote an
 	// administrator changes nothing.
 	PromoteToAdmin(ctx context.Context, in *PromoteToAdminRequest, opts ...grpc.CallOption) (*PromoteToAdminResponse, error)
 }
@@ -97,18 +97,18 @@ func (c *authServiceClient) PromoteToAdmin(ctx context.Context, in *PromoteToAdm
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
 //
-// AuthService keeps the accounts of a site: who may sign in, and as what.
+// AuthService manages the accounts of a site: the users and their rights.
 type AuthServiceServer interface {
-	// CheckPassword tells whether a username and password belong together. An
-	// unknown username is answered like a wrong password, so that nobody can
-	// find out who has an account.
+	// CheckPassword reports whether a username and password belong together. An
+	// unknown username gets the same answer as a wrong password, so that callers
+	// cannot find out which accounts exist.
 	CheckPassword(context.Context, *CheckPasswordRequest) (*CheckPasswordResponse, error)
-	// ResetPassword gives an account a new random password, which replaces the
+	// ResetPassword sets a new random password for an account, which replaces the
 	// old one at once.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
-	// GetUser returns what is known of an account.
+	// GetUser returns an account.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// PromoteToAdmin makes an account an administrator's. To promote an
+	// PromoteToAdmin makes an account an administrator. To promote an
 	// administrator changes nothing.
 	PromoteToAdmin(context.Context, *PromoteToAdminRequest) (*PromoteToAdminResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()

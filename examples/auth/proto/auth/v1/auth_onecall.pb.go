@@ -8,30 +8,30 @@ import (
 )
 
 var _ = sourceinfo.Register("auth/v1/auth.proto", ""+
-	"\nO\n\x02\x06\x00\x1aI AuthService keeps the accounts of a site: who may sign "+
-	"in, and as what.\n\n\xb8\x01\n\x04\x06\x00\x02\x00\x1a\xaf\x01 CheckPassword tells whether a user"+
-	"name and password belong together. An\n unknown username is answe"+
-	"red like a wrong password, so that nobody can\n find out who has "+
-	"an account.\n\nd\n\x04\x06\x00\x02\x01\x1a\\ ResetPassword gives an account a new rand"+
-	"om password, which replaces the\n old one at once.\n\n6\n\x04\x06\x00\x02\x02\x1a. Get"+
-	"User returns what is known of an account.\n\nk\n\x04\x06\x00\x02\x03\x1ac PromoteToAd"+
-	"min makes an account an administrator's. To promote an\n administ"+
-	"rator changes nothing.\n\n=\n\x02\x04\x00\x1a7 CheckPasswordRequest is the requ"+
-	"est of CheckPassword.\n\n5\n\x04\x04\x00\x02\x00\x1a- The account's natural key, such"+
-	" as \"admin\".\n\nK\n\x04\x04\x00\x02\x01\x1aC The password in clear. It is compared wi"+
-	"th a hash and never kept.\n\n<\n\x02\x04\x01\x1a6 CheckPasswordResponse is the "+
-	"reply of CheckPassword.\n\nA\n\x04\x04\x01\x02\x00\x1a9 Whether the account exists an"+
-	"d the password is its own.\n\n=\n\x02\x04\x02\x1a7 ResetPasswordRequest is the "+
-	"request of ResetPassword.\n\n$\n\x04\x04\x02\x02\x00\x1a\x1c The account's natural key.\n"+
-	"\n<\n\x02\x04\x03\x1a6 ResetPasswordResponse is the reply of ResetPassword.\n\nJ"+
-	"\n\x04\x04\x03\x02\x00\x1aB The new password, which the service itself keeps only a"+
-	"s a hash.\n\n1\n\x02\x04\x04\x1a+ GetUserRequest is the request of GetUser.\n\n$\n"+
-	"\x04\x04\x04\x02\x00\x1a\x1c The account's natural key.\n\n0\n\x02\x04\x05\x1a* GetUserResponse is t"+
-	"he reply of GetUser.\n\n\x16\n\x04\x04\x05\x02\x00\x1a\x0e The account.\n\n?\n\x02\x04\x06\x1a9 PromoteToA"+
-	"dminRequest is the request of PromoteToAdmin.\n\n$\n\x04\x04\x06\x02\x00\x1a\x1c The acc"+
-	"ount's natural key.\n\n>\n\x02\x04\a\x1a8 PromoteToAdminResponse is the reply"+
-	" of PromoteToAdmin.\n\n#\n\x04\x04\a\x02\x00\x1a\x1b The account as it is now.\n\n0\n\x02\x04\b\x1a"+
-	"* User is an account as others may see it.\n\n?\n\x04\x04\b\x02\x00\x1a7 The primar"+
-	"y key, more than zero, which never changes.\n\n\x1a\n\x04\x04\b\x02\x01\x1a\x12 The natur"+
-	"al key.\n\n4\n\x04\x04\b\x02\x02\x1a, Whether the account is an administrator's.\n"+
+	"\nO\n\x02\x06\x00\x1aI AuthService manages the accounts of a site: the users a"+
+	"nd their rights.\n\n\xc7\x01\n\x04\x06\x00\x02\x00\x1a\xbe\x01 CheckPassword reports whether a us"+
+	"ername and password belong together. An\n unknown username gets t"+
+	"he same answer as a wrong password, so that callers\n cannot find"+
+	" out which accounts exist.\n\ng\n\x04\x06\x00\x02\x01\x1a_ ResetPassword sets a new r"+
+	"andom password for an account, which replaces the\n old one at on"+
+	"ce.\n\n%\n\x04\x06\x00\x02\x02\x1a\x1d GetUser returns an account.\n\ni\n\x04\x06\x00\x02\x03\x1aa PromoteToA"+
+	"dmin makes an account an administrator. To promote an\n administr"+
+	"ator changes nothing.\n\n=\n\x02\x04\x00\x1a7 CheckPasswordRequest is the reque"+
+	"st of CheckPassword.\n\n5\n\x04\x04\x00\x02\x00\x1a- The account's natural key, such "+
+	"as \"admin\".\n\nK\n\x04\x04\x00\x02\x01\x1aC The password in clear. It is compared wit"+
+	"h a hash and never kept.\n\n<\n\x02\x04\x01\x1a6 CheckPasswordResponse is the r"+
+	"eply of CheckPassword.\n\nA\n\x04\x04\x01\x02\x00\x1a9 Whether the account exists and"+
+	" the password is its own.\n\n=\n\x02\x04\x02\x1a7 ResetPasswordRequest is the r"+
+	"equest of ResetPassword.\n\n$\n\x04\x04\x02\x02\x00\x1a\x1c The account's natural key.\n\n"+
+	"<\n\x02\x04\x03\x1a6 ResetPasswordResponse is the reply of ResetPassword.\n\nJ\n"+
+	"\x04\x04\x03\x02\x00\x1aB The new password, which the service itself keeps only as"+
+	" a hash.\n\n1\n\x02\x04\x04\x1a+ GetUserRequest is the request of GetUser.\n\n$\n\x04"+
+	"\x04\x04\x02\x00\x1a\x1c The account's natural key.\n\n0\n\x02\x04\x05\x1a* GetUserResponse is th"+
+	"e reply of GetUser.\n\n\x16\n\x04\x04\x05\x02\x00\x1a\x0e The account.\n\n?\n\x02\x04\x06\x1a9 PromoteToAd"+
+	"minRequest is the request of PromoteToAdmin.\n\n$\n\x04\x04\x06\x02\x00\x1a\x1c The acco"+
+	"unt's natural key.\n\n>\n\x02\x04\a\x1a8 PromoteToAdminResponse is the reply "+
+	"of PromoteToAdmin.\n\n#\n\x04\x04\a\x02\x00\x1a\x1b The account as it is now.\n\n0\n\x02\x04\b\x1a*"+
+	" User is an account as others may see it.\n\n?\n\x04\x04\b\x02\x00\x1a7 The primary"+
+	" key, more than zero, which never changes.\n\n\x1a\n\x04\x04\b\x02\x01\x1a\x12 The natura"+
+	"l key.\n\n4\n\x04\x04\b\x02\x02\x1a, Whether the account is an administrator's.\n"+
 	"")

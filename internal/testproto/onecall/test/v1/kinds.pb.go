@@ -433,7 +433,7 @@ type PlaceRequest struct {
 	Address *Address `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// A word to the shop.
 	Note *string `protobuf:"bytes,4,opt,name=note,proto3,oneof" json:"note,omitempty"`
-	// How the customer is told.
+	// How the customer is notified.
 	//
 	// Types that are valid to be assigned to Contact:
 	//
@@ -810,7 +810,7 @@ func (x *Node) GetNamed() map[string]*Node {
 	return nil
 }
 
-// Secrets are values that no error may tell.
+// Secrets are values that no error may show.
 type Secrets struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A word.

@@ -31,13 +31,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// KindsService takes and gives values of every kind.
+// KindsService has requests and replies with values of every kind.
 type KindsServiceClient interface {
 	// Mirror answers with what it was sent.
 	Mirror(ctx context.Context, in *MirrorRequest, opts ...grpc.CallOption) (*MirrorResponse, error)
-	// Count tells how many words it was sent.
+	// Count returns how many words it received.
 	Count(ctx context.Context, in *CountRequest, opts ...grpc.CallOption) (*CountResponse, error)
-	// SignIn tells whether a username and password belong together.
+	// SignIn reports whether a username and password belong together.
 	SignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInResponse, error)
 	// Place takes an order with parameters of each presence.
 	Place(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*PlaceResponse, error)
@@ -95,13 +95,13 @@ func (c *kindsServiceClient) Place(ctx context.Context, in *PlaceRequest, opts .
 // All implementations must embed UnimplementedKindsServiceServer
 // for forward compatibility.
 //
-// KindsService takes and gives values of every kind.
+// KindsService has requests and replies with values of every kind.
 type KindsServiceServer interface {
 	// Mirror answers with what it was sent.
 	Mirror(context.Context, *MirrorRequest) (*MirrorResponse, error)
-	// Count tells how many words it was sent.
+	// Count returns how many words it received.
 	Count(context.Context, *CountRequest) (*CountResponse, error)
-	// SignIn tells whether a username and password belong together.
+	// SignIn reports whether a username and password belong together.
 	SignIn(context.Context, *SignInRequest) (*SignInResponse, error)
 	// Place takes an order with parameters of each presence.
 	Place(context.Context, *PlaceRequest) (*PlaceResponse, error)

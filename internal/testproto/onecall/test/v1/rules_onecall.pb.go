@@ -8,78 +8,78 @@ import (
 )
 
 var _ = sourceinfo.Register("onecall/test/v1/rules.proto", ""+
-	"\nC\n\x02\x06\x00\x1a= RulesService takes and gives messages that rules are ab"+
-	"out.\n\n=\n\x04\x06\x00\x02\x00\x1a5 Check has the simple rules that most messages ha"+
-	"ve.\n\n3\n\x04\x06\x00\x02\x01\x1a+ Order has rules in fields of every shape.\n\n<\n\x04\x06\x00\x02"+
-	"\x02\x1a4 Keep has rules about values that nothing may show.\n\nK\n\x04\x06\x00\x02\x03\x1a"+
-	"C Lookup has a rule that some requests make impossible to evalua"+
-	"te.\n\n4\n\x04\x06\x00\x02\x04\x1a, Sum has a rule about each of many numbers.\n\n\x1c\n\x04\x06\x00"+
-	"\x02\x05\x1a\x14 Free has no rules.\n\n'\n\x04\x06\x00\x02\x06\x1a\x1f Give tells what it was given."+
-	"\n\n3\n\x04\x06\x00\x02\a\x1a+ Follow answers one request with a stream.\n\n1\n\x04\x06\x00\x02\b\x1a)"+
-	" Gather answers a stream with one reply.\n\n;\n\x04\x06\x00\x02\t\x1a3 Haggle answe"+
-	"rs each message of a stream with one.\n\n-\n\x02\x04\x00\x1a' CheckRequest is t"+
-	"he request of Check.\n\n$\n\x04\x04\x00\x02\x00\x1a\x1c The account's natural key.\n\n \n\x04\x04"+
-	"\x00\x02\x01\x1a\x18 The password in clear.\n\n=\n\x02\x04\x01\x1a7 CheckResponse is the reply"+
-	" of Check; it has no rules.\n\n'\n\x04\x04\x01\x02\x00\x1a\x1f Whether they belong toget"+
-	"her.\n\n-\n\x02\x04\x02\x1a' OrderRequest is the request of Order.\n\n\x15\n\x04\x04\x02\x02\x00\x1a\r W"+
-	"ho orders.\n\n\x1a\n\x04\x04\x02\x02\x01\x1a\x12 What is ordered.\n\n \n\x04\x04\x02\x02\x02\x1a\x18 Words about th"+
-	"e order.\n\n-\n\x04\x04\x02\x02\x03\x1a% Items by the number of their shelf.\n\n,\n\x04\x04\x02\x02\x04"+
-	"\x1a$ Items by whether they are fragile.\n\n+\n\x04\x04\x02\x02\x05\x1a# Items by the nu"+
-	"mber of their box.\n\n \n\x04\x04\x02\b\x00\x1a\x18 How the order is paid.\n\n&\n\x04\x04\x02\x02\x06\x1a\x1e "+
-	"By the number of an account.\n\n%\n\x04\x04\x02\x02\a\x1a\x1d By an item given in retu"+
-	"rn.\n\n \n\x04\x04\x02\x02\b\x1a\x18 A message of any type.\n\n$\n\x04\x04\x02\x02\t\x1a\x1c What the order "+
-	"is part of.\n\n&\n\x04\x04\x02\x02\n\x1a\x1e An item that may be missing.\n\n*\n\x02\x04\x03\x1a$ Ord"+
-	"erItem is one item of an order.\n\n\x15\n\x04\x04\x03\x02\x00\x1a\r What it is.\n\n\"\n\x04\x04\x03\x02\x01\x1a"+
-	"\x1a What it costs, in cents.\n\n\x1c\n\x02\x04\x04\x1a\x16 OrderNode is a tree.\n\n\"\n\x04\x04\x04\x02"+
-	"\x00\x1a\x1a What the node is called.\n\n\x1d\n\x04\x04\x04\x02\x01\x1a\x15 The nodes below it.\n\n,\n\x02"+
-	"\x04\x05\x1a& OrderResponse is the reply of Order.\n\n\"\n\x04\x04\x05\x02\x00\x1a\x1a The order's"+
-	" primary key.\n\n%\n\x04\x04\x05\x02\x01\x1a\x1d The items as they are sold.\n\nQ\n\x02\x04\x06\x1aK Ke"+
-	"epRequest is the request of Keep. Each of its rules says what it"+
-	" finds.\n\n\x14\n\x04\x04\x06\x02\x00\x1a\f Who keeps.\n\n\x12\n\x04\x04\x06\x02\x01\x1a\n A value.\n\n\x19\n\x04\x04\x06\x02\x02\x1a\x11 Sev"+
-	"eral values.\n\n.\n\x04\x04\x06\x02\x03\x1a& Values by words that are values too.\n\n,\n"+
-	"\x04\x04\x06\x02\x04\x1a$ Messages by words that are values.\n\n\x18\n\x04\x04\x06\b\x00\x1a\x10 What opens"+
-	" it.\n\n\x13\n\x04\x04\x06\x02\x05\x1a\v A number.\n\n'\n\x04\x04\x06\x02\x06\x1a\x1f A lock that nothing may sho"+
-	"w.\n\n \n\x04\x04\x06\x02\a\x1a\x18 A message of any type.\n\n<\n\x04\x04\x06\x02\b\x1a4 A message that h"+
-	"as a value which nothing may show.\n\n \n\x04\x04\x06\x02\t\x1a\x18 Several such messa"+
-	"ges.\n\n'\n\x04\x04\x06\x02\n\x1a\x1f Such messages by their place.\n\n-\n\x04\x04\x06\x02\v\x1a% Numbers"+
-	" by numbers that are values.\n\n'\n\x04\x04\x06\x02\f\x1a\x1f A lock that nothing may "+
-	"show.\n\n2\n\x04\x04\x06\x02\r\x1a* A number with a rule that could tell it.\n\nK\n\x02\x04\a"+
-	"\x1aE Drawer has a value that nothing may show, and one that all ma"+
-	"y see.\n\n\x18\n\x04\x04\a\x02\x00\x1a\x10 What is in it.\n\n \n\x04\x04\a\x02\x01\x1a\x18 What is written on i"+
-	"t.\n\n \n\x04\x04\a\x02\x02\x1a\x18 The drawers behind it.\n\nm\n\x02\x04\b\x1ag Lock has no field "+
-	"that is marked, so that only the field it stands in says\n that n"+
-	"othing may show it.\n\n\x18\n\x04\x04\b\x02\x00\x1a\x10 What opens it.\n\n!\n\x04\x04\b\x02\x01\x1a\x19 Further"+
-	" words by words.\n\n*\n\x02\x04\t\x1a$ KeepResponse is the reply of Keep.\n\n(\n"+
-	"\x04\x04\t\x02\x00\x1a  A value that nothing may show.\n\n.\n\x04\x04\t\x02\x01\x1a& Values by word"+
-	"s that are values too.\n\n<\n\x04\x04\t\x02\x02\x1a4 A message that has a value whi"+
-	"ch nothing may show.\n\n#\n\x04\x04\t\x02\x03\x1a\x1b A value that all may see.\n\n/\n\x02\x04\n"+
-	"\x1a) LookupRequest is the request of Lookup.\n\n\x18\n\x04\x04\n\x02\x00\x1a\x10 What is kn"+
-	"own.\n\n(\n\x04\x04\n\x02\x01\x1a  A value that nothing may show.\n\n)\n\x04\x04\n\x02\x02\x1a! A valu"+
-	"e with a rule of its own.\n\n.\n\x02\x04\v\x1a( LookupResponse is the reply o"+
-	"f Lookup.\n\n)\n\x02\x04\f\x1a# SumRequest is the request of Sum.\n\n\x16\n\x04\x04\f\x02\x00\x1a\x0e "+
-	"What to add.\n\n(\n\x02\x04\r\x1a\" SumResponse is the reply of Sum.\n\n+\n\x02\x04\x0e\x1a% "+
-	"FreeRequest is the request of Free.\n\n\x1e\n\x04\x04\x0e\x02\x00\x1a\x16 What to answer wi"+
-	"th.\n\n!\n\x04\x04\x0e\x02\x01\x1a\x19 Messages without rules.\n\n*\n\x04\x04\x0e\x02\x02\x1a\" Messages witho"+
-	"ut rules by words.\n\n:\n\x04\x04\x0e\x02\x03\x1a2 Messages without rules by words th"+
-	"at are values.\n\n \n\x04\x04\x0e\x02\x04\x1a\x18 A message of any type.\n\n<\n\x04\x04\x0e\x02\x05\x1a4 A me"+
-	"ssage with rules that are not to be looked at.\n\n/\n\x02\x04\x0f\x1a) FreeWord"+
-	" is a word, and words below it.\n\n\x13\n\x04\x04\x0f\x02\x00\x1a\v The word.\n\n\x1d\n\x04\x04\x0f\x02\x01\x1a\x15 "+
-	"The words below it.\n\n*\n\x02\x04\x10\x1a$ FreeResponse is the reply of Free.\n"+
-	"\n \n\x04\x04\x10\x02\x00\x1a\x18 What the request said.\n\nW\n\x02\x04\x11\x1aQ GiveRequest is the re"+
-	"quest of Give: what may be left out, and what may be zero.\n\n\x1b\n\x04\x04"+
-	"\x11\x02\x00\x1a\x13 Without presence.\n\n5\n\x04\x04\x11\x02\x01\x1a- Without presence, and zero br"+
-	"eaks its rule.\n\n\x18\n\x04\x04\x11\x02\x02\x1a\x10 With presence.\n\n+\n\x04\x04\x11\x02\x03\x1a# With presenc"+
-	"e, and must be given.\n\n%\n\x04\x04\x11\x02\x04\x1a\x1d A number, and nothing else.\n\n*\n"+
-	"\x02\x04\x12\x1a$ GiveResponse is the reply of Give.\n\nR\n\x04\x04\x12\x02\x00\x1aJ The names of"+
-	" the fields that the request had, by presence or by a value.\n\n/\n"+
-	"\x02\x04\x13\x1a) FollowRequest is the request of Follow.\n\n@\n\x04\x04\x13\x02\x00\x1a8 What to"+
-	" answer with, one reply each; none may be zero.\n\n7\n\x02\x04\x14\x1a1 FollowR"+
-	"esponse is one of the replies of Follow.\n\n\x1f\n\x04\x04\x14\x02\x00\x1a\x17 One of the r"+
-	"equest's.\n\n7\n\x02\x04\x15\x1a1 GatherRequest is one of the requests of Gathe"+
-	"r.\n\n-\n\x04\x04\x15\x02\x00\x1a% What to add; may be less than zero.\n\n.\n\x02\x04\x16\x1a( Gathe"+
-	"rResponse is the reply of Gather.\n\n&\n\x04\x04\x16\x02\x00\x1a\x1e What the requests a"+
-	"dd up to.\n\n7\n\x02\x04\x17\x1a1 HaggleRequest is one of the requests of Haggl"+
-	"e.\n\n1\n\x04\x04\x17\x02\x00\x1a) What is offered; may be less than zero.\n\n7\n\x02\x04\x18\x1a1 H"+
-	"aggleResponse is one of the replies of Haggle.\n\n \n\x04\x04\x18\x02\x00\x1a\x18 What t"+
-	"he request said.\n"+
+	"\n9\n\x02\x06\x00\x1a3 RulesService has requests and replies with rules.\n\n=\n\x04\x06"+
+	"\x00\x02\x00\x1a5 Check has the simple rules that most messages have.\n\n3\n\x04\x06\x00"+
+	"\x02\x01\x1a+ Order has rules in fields of every shape.\n\n<\n\x04\x06\x00\x02\x02\x1a4 Keep h"+
+	"as rules about values that nothing may show.\n\nK\n\x04\x06\x00\x02\x03\x1aC Lookup h"+
+	"as a rule that some requests make impossible to evaluate.\n\n4\n\x04\x06\x00"+
+	"\x02\x04\x1a, Sum has a rule about each of many numbers.\n\n\x1c\n\x04\x06\x00\x02\x05\x1a\x14 Free "+
+	"has no rules.\n\n4\n\x04\x06\x00\x02\x06\x1a, Give returns which fields its request h"+
+	"ad.\n\n3\n\x04\x06\x00\x02\a\x1a+ Follow answers one request with a stream.\n\n1\n\x04\x06\x00\x02"+
+	"\b\x1a) Gather answers a stream with one reply.\n\n;\n\x04\x06\x00\x02\t\x1a3 Haggle an"+
+	"swers each message of a stream with one.\n\n-\n\x02\x04\x00\x1a' CheckRequest i"+
+	"s the request of Check.\n\n$\n\x04\x04\x00\x02\x00\x1a\x1c The account's natural key.\n\n "+
+	"\n\x04\x04\x00\x02\x01\x1a\x18 The password in clear.\n\n=\n\x02\x04\x01\x1a7 CheckResponse is the re"+
+	"ply of Check; it has no rules.\n\n'\n\x04\x04\x01\x02\x00\x1a\x1f Whether they belong to"+
+	"gether.\n\n-\n\x02\x04\x02\x1a' OrderRequest is the request of Order.\n\n\x15\n\x04\x04\x02\x02\x00\x1a"+
+	"\r Who orders.\n\n\x1a\n\x04\x04\x02\x02\x01\x1a\x12 What is ordered.\n\n \n\x04\x04\x02\x02\x02\x1a\x18 Words about"+
+	" the order.\n\n-\n\x04\x04\x02\x02\x03\x1a% Items by the number of their shelf.\n\n,\n\x04\x04"+
+	"\x02\x02\x04\x1a$ Items by whether they are fragile.\n\n+\n\x04\x04\x02\x02\x05\x1a# Items by the"+
+	" number of their box.\n\n \n\x04\x04\x02\b\x00\x1a\x18 How the order is paid.\n\n&\n\x04\x04\x02\x02\x06"+
+	"\x1a\x1e By the number of an account.\n\n%\n\x04\x04\x02\x02\a\x1a\x1d By an item given in r"+
+	"eturn.\n\n \n\x04\x04\x02\x02\b\x1a\x18 A message of any type.\n\n$\n\x04\x04\x02\x02\t\x1a\x1c What the ord"+
+	"er is part of.\n\n&\n\x04\x04\x02\x02\n\x1a\x1e An item that may be missing.\n\n*\n\x02\x04\x03\x1a$ "+
+	"OrderItem is one item of an order.\n\n\x15\n\x04\x04\x03\x02\x00\x1a\r What it is.\n\n\"\n\x04\x04\x03"+
+	"\x02\x01\x1a\x1a What it costs, in cents.\n\n\x1c\n\x02\x04\x04\x1a\x16 OrderNode is a tree.\n\n\"\n\x04"+
+	"\x04\x04\x02\x00\x1a\x1a What the node is called.\n\n\x1d\n\x04\x04\x04\x02\x01\x1a\x15 The nodes below it.\n\n"+
+	",\n\x02\x04\x05\x1a& OrderResponse is the reply of Order.\n\n\"\n\x04\x04\x05\x02\x00\x1a\x1a The orde"+
+	"r's primary key.\n\n%\n\x04\x04\x05\x02\x01\x1a\x1d The items as they are sold.\n\nQ\n\x02\x04\x06\x1aK"+
+	" KeepRequest is the request of Keep. Each of its rules says what"+
+	" it finds.\n\n\x14\n\x04\x04\x06\x02\x00\x1a\f Who keeps.\n\n\x12\n\x04\x04\x06\x02\x01\x1a\n A value.\n\n\x19\n\x04\x04\x06\x02\x02\x1a\x11 "+
+	"Several values.\n\n.\n\x04\x04\x06\x02\x03\x1a& Values by words that are values too.\n"+
+	"\n,\n\x04\x04\x06\x02\x04\x1a$ Messages by words that are values.\n\n\x18\n\x04\x04\x06\b\x00\x1a\x10 What op"+
+	"ens it.\n\n\x13\n\x04\x04\x06\x02\x05\x1a\v A number.\n\n'\n\x04\x04\x06\x02\x06\x1a\x1f A lock that nothing may "+
+	"show.\n\n \n\x04\x04\x06\x02\a\x1a\x18 A message of any type.\n\n<\n\x04\x04\x06\x02\b\x1a4 A message tha"+
+	"t has a value which nothing may show.\n\n \n\x04\x04\x06\x02\t\x1a\x18 Several such me"+
+	"ssages.\n\n'\n\x04\x04\x06\x02\n\x1a\x1f Such messages by their place.\n\n-\n\x04\x04\x06\x02\v\x1a% Numb"+
+	"ers by numbers that are values.\n\n'\n\x04\x04\x06\x02\f\x1a\x1f A lock that nothing m"+
+	"ay show.\n\n4\n\x04\x04\x06\x02\r\x1a, A number with a rule that could reveal it.\n\n"+
+	"K\n\x02\x04\a\x1aE Drawer has a value that nothing may show, and one that a"+
+	"ll may see.\n\n\x18\n\x04\x04\a\x02\x00\x1a\x10 What is in it.\n\n \n\x04\x04\a\x02\x01\x1a\x18 What is written"+
+	" on it.\n\n \n\x04\x04\a\x02\x02\x1a\x18 The drawers behind it.\n\nq\n\x02\x04\b\x1ak Lock has no f"+
+	"ield that is marked, so that only the field that contains it say"+
+	"s\n that nothing may show it.\n\n\x18\n\x04\x04\b\x02\x00\x1a\x10 What opens it.\n\n!\n\x04\x04\b\x02\x01\x1a"+
+	"\x19 Further words by words.\n\n*\n\x02\x04\t\x1a$ KeepResponse is the reply of "+
+	"Keep.\n\n(\n\x04\x04\t\x02\x00\x1a  A value that nothing may show.\n\n.\n\x04\x04\t\x02\x01\x1a& Value"+
+	"s by words that are values too.\n\n<\n\x04\x04\t\x02\x02\x1a4 A message that has a "+
+	"value which nothing may show.\n\n#\n\x04\x04\t\x02\x03\x1a\x1b A value that all may se"+
+	"e.\n\n/\n\x02\x04\n\x1a) LookupRequest is the request of Lookup.\n\n\x18\n\x04\x04\n\x02\x00\x1a\x10 W"+
+	"hat is known.\n\n(\n\x04\x04\n\x02\x01\x1a  A value that nothing may show.\n\n)\n\x04\x04\n\x02\x02"+
+	"\x1a! A value with a rule of its own.\n\n.\n\x02\x04\v\x1a( LookupResponse is th"+
+	"e reply of Lookup.\n\n)\n\x02\x04\f\x1a# SumRequest is the request of Sum.\n\n\x16"+
+	"\n\x04\x04\f\x02\x00\x1a\x0e What to add.\n\n(\n\x02\x04\r\x1a\" SumResponse is the reply of Sum.\n"+
+	"\n+\n\x02\x04\x0e\x1a% FreeRequest is the request of Free.\n\n\x1e\n\x04\x04\x0e\x02\x00\x1a\x16 What to "+
+	"answer with.\n\n!\n\x04\x04\x0e\x02\x01\x1a\x19 Messages without rules.\n\n*\n\x04\x04\x0e\x02\x02\x1a\" Messa"+
+	"ges without rules by words.\n\n:\n\x04\x04\x0e\x02\x03\x1a2 Messages without rules by"+
+	" words that are values.\n\n \n\x04\x04\x0e\x02\x04\x1a\x18 A message of any type.\n\n<\n\x04\x04\x0e"+
+	"\x02\x05\x1a4 A message with rules that are not to be looked at.\n\n/\n\x02\x04\x0f\x1a)"+
+	" FreeWord is a word, and words below it.\n\n\x13\n\x04\x04\x0f\x02\x00\x1a\v The word.\n\n\x1d"+
+	"\n\x04\x04\x0f\x02\x01\x1a\x15 The words below it.\n\n*\n\x02\x04\x10\x1a$ FreeResponse is the reply "+
+	"of Free.\n\n \n\x04\x04\x10\x02\x00\x1a\x18 What the request said.\n\nW\n\x02\x04\x11\x1aQ GiveRequest "+
+	"is the request of Give: what may be left out, and what may be ze"+
+	"ro.\n\n\x1b\n\x04\x04\x11\x02\x00\x1a\x13 Without presence.\n\n5\n\x04\x04\x11\x02\x01\x1a- Without presence, an"+
+	"d zero breaks its rule.\n\n\x18\n\x04\x04\x11\x02\x02\x1a\x10 With presence.\n\n+\n\x04\x04\x11\x02\x03\x1a# Wit"+
+	"h presence, and must be given.\n\n%\n\x04\x04\x11\x02\x04\x1a\x1d A number, and nothing "+
+	"else.\n\n*\n\x02\x04\x12\x1a$ GiveResponse is the reply of Give.\n\nR\n\x04\x04\x12\x02\x00\x1aJ The"+
+	" names of the fields that the request had, by presence or by a v"+
+	"alue.\n\n/\n\x02\x04\x13\x1a) FollowRequest is the request of Follow.\n\n@\n\x04\x04\x13\x02\x00\x1a"+
+	"8 What to answer with, one reply each; none may be zero.\n\n7\n\x02\x04\x14\x1a"+
+	"1 FollowResponse is one of the replies of Follow.\n\n\x1f\n\x04\x04\x14\x02\x00\x1a\x17 One"+
+	" of the request's.\n\n7\n\x02\x04\x15\x1a1 GatherRequest is one of the requests"+
+	" of Gather.\n\n-\n\x04\x04\x15\x02\x00\x1a% What to add; may be less than zero.\n\n.\n\x02\x04"+
+	"\x16\x1a( GatherResponse is the reply of Gather.\n\n&\n\x04\x04\x16\x02\x00\x1a\x1e What the r"+
+	"equests add up to.\n\n7\n\x02\x04\x17\x1a1 HaggleRequest is one of the requests"+
+	" of Haggle.\n\n1\n\x04\x04\x17\x02\x00\x1a) What is offered; may be less than zero.\n\n"+
+	"7\n\x02\x04\x18\x1a1 HaggleResponse is one of the replies of Haggle.\n\n \n\x04\x04\x18\x02\x00"+
+	"\x1a\x18 What the request said.\n"+
 	"")
