@@ -118,7 +118,7 @@ func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) 
 
 // take puts a key unless it exists, and reports whether it did. After certain errors
 // etcd's client retries a transaction that may have been applied. The value, which is
-// new for each take, tells a key of its own from that of a copy.
+// new for each take, shows whether the key that exists is its own or that of a copy.
 func take(ctx context.Context, client *clientv3.Client, key string, lease clientv3.LeaseID) (taken bool, err error) {
 	mine := rand.Text()
 	reply, err := client.Txn(ctx).

@@ -24,12 +24,12 @@ const patience = 2 * time.Minute
 func Run(t *testing.T, open func(t *testing.T) (here, elsewhere atmostonce.Ledger)) {
 	t.Helper()
 	tests := map[string]func(t *testing.T, here, elsewhere atmostonce.Ledger){
-		"a call is fresh once, wherever its copies arrive":  freshOnce,
-		"of many copies at one moment exactly one is fresh": freshOnceAtOneMoment,
-		"calls are independent of each other":              callsAreApart,
-		"a context that has ended takes nothing":            endedContextTakesNothing,
-		"a context that ends on the way never makes two fresh":    contextEndsOnTheWay,
-		"malformed keys are refused":                    badKeysAreRefused,
+		"a call is fresh once, wherever its copies arrive":     freshOnce,
+		"of many copies at one moment exactly one is fresh":    freshOnceAtOneMoment,
+		"calls are independent of each other":                  callsAreApart,
+		"a context that has ended takes nothing":               endedContextTakesNothing,
+		"a context that ends on the way never makes two fresh": contextEndsOnTheWay,
+		"malformed keys are refused":                           badKeysAreRefused,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
