@@ -26,7 +26,7 @@ type instances struct {
 
 	// snapshot is the registry's latest; nil before the first.
 	snapshot *discovery.Snapshot
-	// lost are the instances that vanished without having drained, by address.
+	// lost are the instances that vanished and had not drained, by address.
 	lost map[string]*lost
 	// candidates may be in use, sorted by address; used are those that are, and
 	// endpoints are theirs.
@@ -161,7 +161,7 @@ func (i *instances) retain(now time.Time) (next time.Duration) {
 	for address, gone := range i.lost {
 		since := gone.reachability.unreachable()
 		if most {
-			i.renewed = gone.retain(since, now) || i.renewed
+			i.retainIfReachable(gone, since, now)
 		}
 		switch {
 		case !since.IsZero() && until(since.Add(Grace)):
@@ -179,17 +179,15 @@ func (i *instances) retain(now time.Time) (next time.Duration) {
 	return next
 }
 
-// retain keeps the instance in use, unless it has been unreachable for some time, and
-// reports whether it was not retained before. Its connection is replaced: an existing
-// connection proves nothing, since one to a silent host stays for a quarter of an hour.
-func (l *lost) retain(since, now time.Time) (renewed bool) {
-	if l.retained || !since.IsZero() && now.Sub(since) >= Flap {
-		return false
+// retainIfReachable keeps a lost instance in use, unless it has been unreachable for some
+// time. It replaces the connection: the present one proves nothing, since a connection to
+// a silent host stays for a quarter of an hour.
+func (i *instances) retainIfReachable(gone *lost, since, now time.Time) {
+	if gone.retained || !since.IsZero() && now.Sub(since) >= Flap {
+		return
 	}
-	l.retained = true
-	l.renewals++
-	l.connectBy(l.reachability)
-	return true
+	gone.retained = true
+	i.renew(gone.candidate)
 }
 
 // present counts the instances that the registry has and that do not drain.
@@ -210,20 +208,11 @@ func (i *instances) connectivityChanged() {
 	}
 }
 
-func (i *instances) newReachability(instance *discovery.Instance) *reachability {
-	return &reachability{
-		address: instance.Address, changed: i.connectivityChanged, recheck: i.recheck, note: i.notes.add, connection: i.config.Connection,
-		attach: i.config.Attach,
-	}
-}
-
 // renewSilent replaces the connections on which nothing is answered.
 func (i *instances) renewSilent() {
 	for _, c := range i.candidates {
 		if c.reachability.takeSilent() {
-			c.renewals++
-			c.connectBy(c.reachability)
-			i.renewed = true
+			i.renew(c)
 		}
 	}
 }
@@ -251,11 +240,9 @@ func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 		own := *instance // so that the snapshot can be freed
 		candidates[n] = &candidate{instance: &own}
 		if before != nil {
-			candidates[n].renewals = before.renewals
-			candidates[n].connectBy(before.reachability)
-		} else {
-			candidates[n].connectBy(i.newReachability(instance))
+			candidates[n].renewals, candidates[n].reachability = before.renewals, before.reachability
 		}
+		i.setEndpoint(candidates[n])
 	}
 	i.noteGone(candidates)
 	i.candidates = candidates
@@ -293,8 +280,30 @@ func (i *instances) find(instance *discovery.Instance) *candidate {
 	return nil
 }
 
-func (c *candidate) connectBy(reachability *reachability) {
-	c.reachability, c.endpoint = reachability, endpointOf(c.instance, reachability, c.renewals)
+// renew has grpc-go replace the connection of a candidate.
+func (i *instances) renew(c *candidate) {
+	c.renewals++
+	i.setEndpoint(c)
+	i.renewed = true
+}
+
+type (
+	incarnationKey struct{}
+	renewalsKey    struct{}
+)
+
+// setEndpoint sets the endpoint of a candidate, and its reachability if it has none.
+// grpc-go keeps one connection for each address with its attributes. They include the
+// incarnation and the number of renewals, so that another instance at the same address,
+// and a renewed one, have connections of their own. No attribute says what name a caller
+// checks in a certificate.
+func (i *instances) setEndpoint(c *candidate) {
+	if c.reachability == nil {
+		c.reachability = &reachability{address: c.instance.Address, instances: i}
+	}
+	address := i.config.Attach(resolver.Address{Addr: c.instance.Address}, c.instance.Incarnation, Observer{c.reachability})
+	address.Attributes = address.Attributes.WithValue(incarnationKey{}, c.instance.Incarnation).WithValue(renewalsKey{}, c.renewals)
+	c.endpoint = resolver.Endpoint{Addresses: []resolver.Address{address}}
 }
 
 // preferred returns the candidates to use: those of the caller's zone while one of them
@@ -316,7 +325,8 @@ func (i *instances) preferred() []*candidate {
 	}
 	for _, c := range i.candidates {
 		if c.instance.Zone != i.config.Zone && c.reachability.tried() { // while it is unused, its state becomes stale
-			c.connectBy(i.newReachability(c.instance))
+			c.reachability = nil
+			i.setEndpoint(c)
 		}
 	}
 	return near

@@ -29,20 +29,22 @@ func fleet(n int) []discovery.Instance {
 	return instances
 }
 
-// tellOf has the registry report instances.
-func (s *story) tellOf(instances ...discovery.Instance) {
-	s.tell(discovery.Snapshot{API: s.api, Known: true, Instances: instances})
+// registered notifies the resolver that the registry has these instances.
+func (s *recorder) registered(instances ...discovery.Instance) {
+	s.notify(discovery.Snapshot{API: s.api, Known: true, Instances: instances})
 }
 
 // wantUsed compares the instances in use.
-func (s *story) wantUsed(want ...discovery.Instance) {
+func (s *recorder) wantUsed(want ...discovery.Instance) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	used := make([]discovery.Instance, 0, len(want))
-	for _, endpoint := range s.last.Endpoints {
-		instance, _ := onecall.InstanceOf(endpoint)
-		used = append(used, instance)
+	used := onecall.Used(s.built)
+	same := slices.EqualFunc(s.last.Endpoints, want, func(endpoint resolver.Endpoint, instance discovery.Instance) bool {
+		return endpoint.Addresses[0].Addr == instance.Address
+	})
+	if !same {
+		s.t.Errorf("the endpoints are %v, want those of %+v", s.last.Endpoints, want)
 	}
 	if !slices.Equal(used, want) {
 		s.t.Errorf("in use are %d instances, want %d:\n%+v\nwant\n%+v", len(used), len(want), used, want)
@@ -50,7 +52,7 @@ func (s *story) wantUsed(want ...discovery.Instance) {
 }
 
 // reach reports the state of the connection to the endpoint at an index.
-func (s *story) reach(index int, states ...connectivity.State) {
+func (s *recorder) reach(index int, states ...connectivity.State) {
 	s.mu.Lock()
 	observer, _ := s.last.Endpoints[index].Addresses[0].Attributes.Value(observerKey{}).(onecall.Observer)
 	s.mu.Unlock()
@@ -62,11 +64,14 @@ func (s *story) reach(index int, states ...connectivity.State) {
 func TestOneOfSeveralInstancesThatVanishesIsGone(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{2, 3, 10} {
-		s, _ := build(t)
-		all := fleet(size)
-		s.tellOf(all...)
-		s.tellOf(all[1:]...)
-		s.wantUsed(all[1:]...)
+		t.Run(fmt.Sprintf("of %d", size), func(t *testing.T) {
+			t.Parallel()
+			s, _ := build(t)
+			all := fleet(size)
+			s.registered(all...)
+			s.registered(all[1:]...)
+			s.wantUsed(all[1:]...)
+		})
 	}
 }
 
@@ -77,11 +82,11 @@ func TestInstancesThatMostlyVanishAtOnceStay(t *testing.T) {
 			t.Parallel()
 			s, _ := build(t)
 			all := fleet(test.size)
-			s.tellOf(all...)
-			s.tellOf(all[:test.left]...)
+			s.registered(all...)
+			s.registered(all[:test.left]...)
 			s.wantUsed(all...)
-			if s.problem != nil {
-				t.Errorf("the rest is kept, but the error is %v", s.problem)
+			if s.unavailable != nil {
+				t.Errorf("the rest is retained, but observed is %v", s.unavailable)
 			}
 		})
 	}
@@ -94,7 +99,7 @@ func TestEachTimeThatTheRegistryLosesAnInstanceItIsConnectedToAnew(t *testing.T)
 	s, _ := build(t)
 	all := fleet(1)
 	address := func(instances ...discovery.Instance) resolver.Address {
-		s.tellOf(instances...)
+		s.registered(instances...)
 		s.wantUsed(all...)
 		return s.last.Endpoints[0].Addresses[0]
 	}
@@ -117,14 +122,14 @@ func TestInstancesThatVanishOneAfterAnotherWithinTheWindowAreBackWhenMostAreGone
 		s, built := build(t)
 		defer built.Close()
 		all := fleet(4)
-		s.tellOf(all...)
+		s.registered(all...)
 		for i := range 2 {
 			time.Sleep(onecall.VanishWindow / 4)
-			s.tellOf(all[i+1:]...)
+			s.registered(all[i+1:]...)
 			s.wantUsed(all[i+1:]...)
 		}
 		time.Sleep(onecall.VanishWindow / 4)
-		s.tellOf(all[3])
+		s.registered(all[3])
 		s.wantUsed(all...) // three of four within a window
 	})
 }
@@ -135,25 +140,25 @@ func TestInstancesThatVanishSlowlyAreGone(t *testing.T) {
 		s, built := build(t)
 		defer built.Close()
 		all := fleet(5)
-		s.tellOf(all...)
+		s.registered(all...)
 		for i := range 4 {
 			time.Sleep(onecall.VanishWindow + time.Second)
-			s.tellOf(all[i+1:]...)
+			s.registered(all[i+1:]...)
 			s.wantUsed(all[i+1:]...)
 		}
 	})
 }
 
-func TestAKeptInstanceIsGoneOnceItIsUnreachablePastTheGrace(t *testing.T) {
+func TestARetainedInstanceIsDroppedWhenItIsUnreachableForTheGrace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, built := build(t)
 		defer built.Close()
 		all := fleet(2)
-		s.tellOf(all...)
+		s.registered(all...)
 		s.reach(0, connectivity.Connecting, connectivity.Ready)
 		s.reach(1, connectivity.Connecting, connectivity.Ready)
-		s.tellOf()
+		s.registered()
 		s.wantUsed(all...)
 		time.Sleep(time.Hour) // reachable ones stay for as long as it takes
 		synctest.Wait()
@@ -175,8 +180,8 @@ func TestAKeptInstanceIsGoneOnceItIsUnreachablePastTheGrace(t *testing.T) {
 		time.Sleep(onecall.Grace)
 		synctest.Wait()
 		s.wantUsed()
-		if !errors.As(s.problem, new(*discovery.NoInstanceError)) {
-			t.Errorf("with all gone the problem is %v", s.problem)
+		if !errors.As(s.unavailable, new(*discovery.NoInstanceError)) {
+			t.Errorf("with all gone, observed is %v", s.unavailable)
 		}
 	})
 }
@@ -187,49 +192,49 @@ func TestAnInstanceThatCrashedIsGoneWithItsLease(t *testing.T) {
 		s, built := build(t)
 		defer built.Close()
 		only := fleet(1)
-		s.tellOf(only...)
+		s.registered(only...)
 		s.reach(0, connectivity.Ready, connectivity.Idle, connectivity.Connecting, connectivity.TransientFailure)
 		time.Sleep(2 * time.Second) // the shortest TTL
-		s.tellOf()
+		s.registered()
 		s.wantUsed()
 	})
 }
 
-func TestKeptInstancesGiveWayToWhatTheRegistryTells(t *testing.T) {
+func TestRetainedInstancesAreReplacedByRegisteredOnes(t *testing.T) {
 	t.Parallel()
 	s, _ := build(t)
 	all := fleet(3)
-	s.tellOf(all...)
-	s.tellOf()
+	s.registered(all...)
+	s.registered()
 	s.wantUsed(all...)
 
 	next := all[1] // another process at the address of one
 	next.Incarnation = discovery.NewIncarnation()
-	s.tellOf(next)
+	s.registered(next)
 	s.wantUsed(all[0], next, all[2])
 	draining := all[0]
 	draining.State = discovery.Draining
-	s.tellOf(draining, next)
+	s.registered(draining, next)
 	s.wantUsed(next, all[2])
-	s.tellOf(next)
+	s.registered(next)
 	s.wantUsed(next, all[2]) // what drained does not come back
-	s.tellOf(next, all[2])
+	s.registered(next, all[2])
 	s.wantUsed(next, all[2])
-	s.tellOf(next) // one of two, and the others went long ago as far as is known
+	s.registered(next) // one of two, and the others went long ago as far as is known
 	s.wantUsed(next)
 }
 
-func TestADrainedInstanceIsNeverKept(t *testing.T) {
+func TestADrainedInstanceIsNotRetained(t *testing.T) {
 	t.Parallel()
 	s, _ := build(t)
 	all := fleet(2)
-	s.tellOf(all...)
+	s.registered(all...)
 	for i := range all {
 		all[i].State = discovery.Draining
 	}
-	s.tellOf(all...)
+	s.registered(all...)
 	s.wantUsed()
-	s.tellOf()
+	s.registered()
 	s.wantUsed()
 }
 
@@ -242,9 +247,9 @@ func TestInstancesOfTheCallersZoneArePreferred(t *testing.T) {
 		for i := range all {
 			all[i].Zone = []string{"a", "b"}[i%2]
 		}
-		s.tellOf(all[1], all[3])
+		s.registered(all[1], all[3])
 		s.wantUsed(all[1], all[3]) // none in the zone
-		s.tellOf(all...)
+		s.registered(all...)
 		s.wantUsed(all[0], all[2])
 		s.reach(0, connectivity.Ready, connectivity.Idle, connectivity.Connecting)
 		synctest.Wait()
@@ -258,14 +263,14 @@ func TestInstancesOfTheCallersZoneArePreferred(t *testing.T) {
 	})
 }
 
-func TestInstancesOfOtherZonesThatVanishedAreKeptToo(t *testing.T) {
+func TestInstancesOfOtherZonesThatVanishedAreRetainedToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, built := build(t, onecall.Config{Zone: "a"})
 		defer built.Close()
 		all := fleet(3)
 		all[0].Zone, all[1].Zone, all[2].Zone = "a", "b", "b"
-		s.tellOf(all...)
+		s.registered(all...)
 		s.wantUsed(all[0])
 		s.reach(0, connectivity.TransientFailure)
 		synctest.Wait()
@@ -274,7 +279,7 @@ func TestInstancesOfOtherZonesThatVanishedAreKeptToo(t *testing.T) {
 		synctest.Wait()
 		s.wantUsed(all[0])
 		time.Sleep(time.Hour)
-		s.tellOf()
+		s.registered()
 		s.wantUsed(all[0])
 		s.reach(0, connectivity.Idle, connectivity.TransientFailure)
 		synctest.Wait()
@@ -292,17 +297,17 @@ func TestWhetherMostVanishedCountsAllZones(t *testing.T) {
 	s, _ := build(t, onecall.Config{Zone: "a"})
 	all := fleet(3)
 	all[0].Zone, all[1].Zone, all[2].Zone = "a", "b", "b"
-	s.tellOf(all...)
-	s.tellOf(all[1:]...)
+	s.registered(all...)
+	s.registered(all[1:]...)
 	s.wantUsed(all[1:]...)
 }
 
-// TestAnInstanceLostWhileItIsDecidedOnIsNoticed loses the connection just when the
-// instance has been kept for being reachable.
-func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
+// TestAConnectionLostDuringASelectionIsNoticed loses the connection just after the
+// instance was retained because it was reachable.
+func TestAConnectionLostDuringASelectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var s *story
+		var s *recorder
 		asked := 0
 		s, built := build(t, onecall.Config{Accept: func(discovery.Instance, func()) error {
 			asked++
@@ -313,9 +318,9 @@ func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
 		}})
 		defer built.Close()
 		all := fleet(1)
-		s.tellOf(all...)
+		s.registered(all...)
 		s.reach(0, connectivity.Connecting, connectivity.Ready)
-		s.tellOf()
+		s.registered()
 		synctest.Wait()
 		s.wantUsed(all...)
 		time.Sleep(onecall.Grace)
@@ -324,14 +329,14 @@ func TestAnInstanceLostWhileItIsDecidedOnIsNoticed(t *testing.T) {
 	})
 }
 
-// TestToLookAgainIsNotPutOff has an instance be refused a moment after it was
-// accepted, while a kept one is looked at later.
-func TestToLookAgainIsNotPutOff(t *testing.T) {
+// TestARecheckIsNotDelayed has an instance refused just after it was accepted, while a
+// retained one will be checked later.
+func TestARecheckIsNotDelayed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		all := fleet(3)
 		asked := 0
-		s, built := build(t, onecall.Config{Accept: func(instance discovery.Instance, again func()) error {
+		s, built := build(t, onecall.Config{Accept: func(instance discovery.Instance, recheck func()) error {
 			if instance != all[1] {
 				return nil
 			}
@@ -340,14 +345,14 @@ func TestToLookAgainIsNotPutOff(t *testing.T) {
 			case 1:
 				return nil
 			case 2:
-				again()
+				recheck()
 				return nil
 			}
 			return errors.New("refused")
 		}})
 		defer built.Close()
-		s.tellOf(all...)
-		s.tellOf(all[1:]...) // the window within which others may vanish too goes on
+		s.registered(all...)
+		s.registered(all[1:]...) // the window within which others may vanish too goes on
 		synctest.Wait()
 		s.wantUsed(all[2])
 	})
@@ -360,32 +365,32 @@ func TestRefusedInstancesAreNotUsed(t *testing.T) {
 		refusal := errors.New("too old")
 		var mu sync.Mutex
 		refused := map[discovery.Incarnation]bool{all[0].Incarnation: true}
-		var lookAgain func()
+		var recheck func()
 		s, built := build(t, onecall.Config{Accept: func(instance discovery.Instance, again func()) error {
 			mu.Lock()
 			defer mu.Unlock()
-			lookAgain = again
+			recheck = again
 			if refused[instance.Incarnation] {
 				return refusal
 			}
 			return nil
 		}})
 		defer built.Close()
-		s.tellOf(all...)
+		s.registered(all...)
 		s.wantUsed(all[1])
 		mu.Lock()
 		refused[all[1].Incarnation] = true
 		mu.Unlock()
-		lookAgain()
+		recheck()
 		synctest.Wait()
 		s.wantUsed()
-		if !errors.Is(s.problem, refusal) {
-			t.Errorf("the problem is %v, want the refusal", s.problem)
+		if !errors.Is(s.unavailable, refusal) {
+			t.Errorf("observed is %v, want the refusal", s.unavailable)
 		}
 		mu.Lock()
 		clear(refused)
 		mu.Unlock()
-		lookAgain()
+		recheck()
 		synctest.Wait()
 		s.wantUsed(all...)
 	})
@@ -397,7 +402,7 @@ func TestAnEventCostsTheSameHoweverManyInstancesThereAre(t *testing.T) {
 	for _, size := range []int{1, 100, 1000} {
 		s, _ := build(t)
 		all := fleet(size)
-		s.tellOf(all...)
+		s.registered(all...)
 		s.events = make([]string, 0, 1<<16)
 		versions := []discovery.Instance{all[0], all[0]}
 		versions[0].Version, versions[1].Version = "1", "2"
@@ -406,7 +411,7 @@ func TestAnEventCostsTheSameHoweverManyInstancesThereAre(t *testing.T) {
 			turn++
 			next := slices.Clone(all)
 			next[0] = versions[turn%2]
-			s.tellOf(next...)
+			s.registered(next...)
 		})
 		if allocations > most {
 			t.Errorf("an event at %d instances makes %v allocations, want %d at most", size, allocations, most)
@@ -414,14 +419,14 @@ func TestAnEventCostsTheSameHoweverManyInstancesThereAre(t *testing.T) {
 	}
 }
 
-func TestNothingIsToldOfAClosedResolver(t *testing.T) {
+func TestAClosedResolverReportsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, built := build(t)
 		all := fleet(1)
-		s.tellOf(all...)
+		s.registered(all...)
 		s.reach(0, connectivity.TransientFailure)
-		s.tellOf()
+		s.registered()
 		built.Close()
 		s.events = nil
 		time.Sleep(time.Hour)

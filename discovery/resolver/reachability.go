@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,38 +8,31 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
-
-	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
-// reachability is whether an instance can be connected to. Its methods are safe for
-// all goroutines.
+// reachability records whether an instance can be connected to. Its methods are safe for
+// all goroutines, and are called without the resolver's lock by grpc-go, and with it by
+// the resolver.
 type reachability struct {
 	address string
-	// changed is called when that changes, and recheck when the connection has to be
-	// replaced.
-	changed, recheck func()
-	// note logs a line soon, and reports whether it does: see [notes.add].
-	note func(note) bool
-	// connection is called with each state of a connection.
-	connection func(Connection)
-	// attach is [Config].Attach.
-	attach func(resolver.Address, discovery.Incarnation, Observer) resolver.Address
+	// instances is called without its lock: only config, notes, recheck and
+	// connectivityChanged are used.
+	instances *instances
 
-	mu sync.Mutex // guards the fields below
+	// mu guards the fields below. While it is held only the lock of notes is acquired.
+	mu sync.Mutex
 	// connected says that there is a connection, and attempted that grpc-go has tried to
 	// connect.
 	connected, attempted bool
 	// since is when the last connection was lost or the first attempt failed; zero while
 	// there is a connection, and before the first attempt.
 	since time.Time
-	// silent says that nothing is answered on the connection, which has to be replaced.
+	// silent says that the connection has to be replaced, because nothing is answered on
+	// it.
 	silent bool
-	// avoided is whether a line said that the instance is avoided. Another one
-	// follows when the instance is back.
+	// avoided says that a line "an instance is avoided" was logged. A line follows when
+	// the instance is back.
 	avoided bool
 }
 
@@ -55,14 +47,14 @@ func (r *reachability) observe(state connectivity.State, cause error) {
 		r.connected, r.since = true, time.Time{}
 		if r.avoided {
 			r.avoided = false
-			r.note(note{slog.LevelInfo, "an instance is back", r.address, func() []any {
+			r.instances.notes.add(note{slog.LevelInfo, "an instance is back", r.address, func() []any {
 				return []any{"after", now.Sub(was).Round(time.Millisecond)}
 			}})
 		}
 	case connectivity.TransientFailure:
 		r.lost(now)
 		if cause != nil && !r.avoided {
-			r.avoided = r.note(note{slog.LevelWarn, "an instance is avoided", r.address, func() []any { return []any{"error", cause} }})
+			r.avoided = r.instances.notes.add(note{slog.LevelWarn, "an instance is avoided", r.address, func() []any { return []any{"error", cause} }})
 		}
 	case connectivity.Idle, connectivity.Connecting:
 		if r.connected {
@@ -73,10 +65,11 @@ func (r *reachability) observe(state connectivity.State, cause error) {
 	changed := was.IsZero() != r.since.IsZero()
 	r.mu.Unlock()
 	if changed {
-		r.changed()
+		r.instances.connectivityChanged()
 	}
 }
 
+// lost records that there is no connection. r.mu must be held.
 func (r *reachability) lost(now time.Time) {
 	r.connected = false
 	if r.since.IsZero() {
@@ -84,8 +77,8 @@ func (r *reachability) lost(now time.Time) {
 	}
 }
 
-// unreachable returns since when the instance cannot be connected to; zero if it can, or
-// before the first attempt.
+// unreachable returns since when the instance cannot be connected to. It returns zero if
+// it can, and before the first attempt.
 func (r *reachability) unreachable() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,14 +101,14 @@ func (r *reachability) takeSilent() bool {
 	return was
 }
 
-// Connection is one connection to an instance, as it was last seen.
+// Connection is the state of one connection to an instance.
 type Connection struct {
 	// ID distinguishes the connections of a resolver, also those to one address.
 	ID any
-	// Address is the instance's.
+	// Address is the instance's address.
 	Address string
-	// State is its state; READY means that the instance can be called. After
-	// SHUTDOWN there is no other.
+	// State is the state of the connection. READY means that the instance can be called.
+	// SHUTDOWN is the last state.
 	State connectivity.State
 	// Err is why the state is TRANSIENT_FAILURE.
 	Err error
@@ -127,22 +120,22 @@ type Observer struct{ reachability *reachability }
 
 // Observe records a state of a connection, which id distinguishes from others.
 func (o Observer) Observe(id any, state balancer.SubConnState) {
-	o.reachability.connection(Connection{ID: id, Address: o.reachability.address, State: state.ConnectivityState, Err: state.ConnectionError})
+	o.reachability.instances.config.Connection(Connection{ID: id, Address: o.reachability.address, State: state.ConnectivityState, Err: state.ConnectionError})
 	o.reachability.observe(state.ConnectivityState, state.ConnectionError)
 }
 
-// Silent records that nothing is answered on the connection any more. It will be
+// Silent records that nothing is answered on the connection any more, so that it is
 // replaced.
 func (o Observer) Silent() {
 	o.reachability.mu.Lock()
 	o.reachability.silent = true
 	o.reachability.mu.Unlock()
-	o.reachability.recheck()
+	o.reachability.instances.recheck()
 }
 
-// Refused notes that the instance refuses one call after the other.
+// Refused logs that the instance refuses one call after the other.
 func (o Observer) Refused(err error) {
-	o.reachability.note(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reachability.address, func() []any {
+	o.reachability.instances.notes.add(note{slog.LevelWarn, "an instance refuses calls: fewer are sent there", o.reachability.address, func() []any {
 		attributes := []any{"code", status.Code(err)}
 		if reason := reasonOf(err); reason != "" {
 			attributes = append(attributes, "reason", reason)
@@ -151,7 +144,7 @@ func (o Observer) Refused(err error) {
 	}})
 }
 
-// reasonOf returns the reason of an error that has one, as google.rpc.ErrorInfo.
+// reasonOf returns the reason of a google.rpc.ErrorInfo in an error; "" if there is none.
 func reasonOf(err error) string {
 	st := status.Convert(err)
 	if st.Code() == codes.OK {
@@ -164,67 +157,3 @@ func reasonOf(err error) string {
 	}
 	return ""
 }
-
-// note is a line for the log.
-type note struct {
-	level   slog.Level
-	message string
-	address string // of the instance that it is about; "" if it is about none
-	// more returns the other attributes. It is called if the line is logged.
-	more func() []any
-}
-
-// Lines limits what resolvers log. Those that share one, such as the resolvers of several
-// connections to one API, log each line of an instance once a minute together. The zero
-// value is ready to use.
-type Lines struct{ limiter lograte.Limiter }
-
-// notes are lines that wait to be logged. The goroutine that adds one may hold locks of
-// the registry's or of grpc-go's, and a program's logger may call either.
-// Its methods are safe for all goroutines.
-type notes struct {
-	log   *slog.Logger
-	lines *Lines
-	api   string
-	timer *time.Timer // runs flush
-
-	mu      sync.Mutex // guards the field below
-	waiting []func()
-}
-
-func newNotes(config Config, api string) *notes {
-	n := &notes{log: config.Logger, lines: config.Lines, api: api}
-	n.timer = stoppedTimer(n.flush)
-	return n
-}
-
-// add logs a line soon, and reports whether it does. It does not if the same line
-// about the same instance was logged within the last minute.
-func (n *notes) add(line note) bool {
-	if !n.lines.limiter.Allow(line.message+" "+line.address, 1) {
-		return false
-	}
-	attributes := []any{"api", n.api}
-	if line.address != "" {
-		attributes = append(attributes, "address", line.address)
-	}
-	attributes = append(attributes, line.more()...)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.waiting = append(n.waiting, func() { n.log.Log(context.Background(), line.level, line.message, attributes...) })
-	n.timer.Reset(0)
-	return true
-}
-
-// flush logs the lines that wait.
-func (n *notes) flush() {
-	n.mu.Lock()
-	waiting := n.waiting
-	n.waiting = nil
-	n.mu.Unlock()
-	for _, log := range waiting {
-		log()
-	}
-}
-
-func (n *notes) close() { n.timer.Stop() }

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
@@ -149,7 +148,8 @@ type apiResolver struct {
 
 	// mu guards the fields below. It is held while grpc-go is updated, so that the
 	// updates are in order, and while Config's functions are called. The registry's locks
-	// may be held when it is acquired, and not the other way round.
+	// may be held when it is acquired, and not the other way round. While it is held, the
+	// locks of grpc-go, of each reachability and of notes may be acquired, in this order.
 	mu        sync.Mutex
 	closed    bool
 	instances *instances
@@ -237,33 +237,4 @@ func (r *apiResolver) Close() {
 	defer r.mu.Unlock()
 	r.closed = true
 	r.config.Observe(NewNoAnswerError(r.api))
-}
-
-type instanceKey struct{}
-
-// InstanceOf returns the instance of an endpoint of this resolver.
-func InstanceOf(endpoint resolver.Endpoint) (discovery.Instance, bool) {
-	instance, ok := endpoint.Attributes.Value(instanceKey{}).(*discovery.Instance)
-	if !ok {
-		return discovery.Instance{}, false
-	}
-	return *instance, true
-}
-
-type (
-	incarnationKey struct{}
-	renewalsKey    struct{}
-)
-
-// endpointOf returns the endpoint of an instance. grpc-go keeps one connection for each
-// address with its attributes. They include the incarnation and the number of renewals,
-// so that another instance at the same address, and a renewed one, have connections of
-// their own. No attribute says what name a caller checks in a certificate.
-func endpointOf(instance *discovery.Instance, reachability *reachability, renewals int) resolver.Endpoint {
-	address := reachability.attach(resolver.Address{Addr: instance.Address}, instance.Incarnation, Observer{reachability})
-	address.Attributes = address.Attributes.WithValue(incarnationKey{}, instance.Incarnation).WithValue(renewalsKey{}, renewals)
-	return resolver.Endpoint{
-		Addresses:  []resolver.Address{address},
-		Attributes: attributes.New(instanceKey{}, instance),
-	}
 }
