@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// advertised gives the address at which callers reach a listener.
+// advertised returns the address at which callers reach a listener.
 func advertised(listener net.Listener, advertise string) (string, error) {
 	tcp, isTCP := listener.Addr().(*net.TCPAddr)
 	if advertise != "" {
@@ -29,8 +29,8 @@ func advertised(listener net.Listener, advertise string) (string, error) {
 	return net.JoinHostPort(ip.String(), strconv.Itoa(tcp.Port)), nil
 }
 
-// hostIP gives an address of this machine that others may reach: the first
-// that is not of loopback or of a link, IPv4 before IPv6, else loopback.
+// hostIP returns an address of this machine that others may reach: the first that
+// is not of loopback or of a link, IPv4 before IPv6, or else loopback.
 func hostIP() (net.IP, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

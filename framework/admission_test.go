@@ -3,6 +3,7 @@ package framework_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,17 +100,19 @@ func TestAServiceRefusesWhatIsNotForItOrMakesNoSense(t *testing.T) {
 			Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now().Add(-48 * time.Hour)), Seq: 1,
 		}), codes.FailedPrecondition},
 	} {
-		_, err := client.Echo(test.ctx, &testv1.EchoRequest{})
-		if status.Code(err) != test.code || atmostonce.ReasonOf(err) != reason {
-			t.Errorf("a unary call = %v, want %v because of %s", err, test.code, reason)
-		}
-		stream, err := client.Chat(test.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = stream.Recv(); status.Code(err) != test.code || atmostonce.ReasonOf(err) != reason {
-			t.Errorf("a stream = %v, want %v because of %s", err, test.code, reason)
-		}
+		t.Run(string(reason), func(t *testing.T) {
+			_, err := client.Echo(test.ctx, &testv1.EchoRequest{})
+			if status.Code(err) != test.code || atmostonce.ReasonOf(err) != reason {
+				t.Errorf("a unary call = %v, want %v because of %s", err, test.code, reason)
+			}
+			stream, err := client.Chat(test.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = stream.Recv(); status.Code(err) != test.code || atmostonce.ReasonOf(err) != reason {
+				t.Errorf("a stream = %v, want %v because of %s", err, test.code, reason)
+			}
+		})
 	}
 	if runs.Load() != 0 {
 		t.Errorf("%d calls that were refused ran", runs.Load())
@@ -300,9 +303,11 @@ func TestSessionsAreLimited(t *testing.T) {
 		}
 	}
 	for _, bad := range []framework.AdmissionConfig{{MaxSessionsPerPrincipal: -1}, {MaxSessions: -1}, {MaxSessionsPerPrincipal: 2, MaxSessions: 1}} {
-		err := framework.Serve(t.Context(), registry, (&echo{}).register, framework.Admission(bad))
-		if err == nil || !strings.Contains(err.Error(), "option Admission: MaxSessions") {
-			t.Errorf("Serve with %+v = %v", bad, err)
-		}
+		t.Run(fmt.Sprintf("%+v", bad), func(t *testing.T) {
+			err := framework.Serve(t.Context(), registry, (&echo{}).register, framework.Admission(bad))
+			if err == nil || !strings.Contains(err.Error(), "option Admission: MaxSessions") {
+				t.Errorf("Serve with %+v = %v", bad, err)
+			}
+		})
 	}
 }

@@ -37,29 +37,31 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			for _, expose := range []bool{false, true} {
-				registry, lines := memory.New(), new(testlog.Log)
-				options, want := []framework.ServeOption{framework.Logger(lines.Logger())}, test.code
-				if expose {
-					options, want = append(options, framework.ExposeErrors()), test.exposed
-				}
-				serve(t, registry, &echo{
-					echo:  func(context.Context, string) (string, error) { return "", test.err },
-					watch: func(testv1.EchoService_WatchServer) error { return test.err },
-				}, options...)
-				bus := newBus(t, registry)
-				ready(t, bus, "test.echo")
-				for _, shape := range []string{"unary", "server streaming"} {
-					err := everyShape[shape](t.Context(), bus, &testv1.EchoRequest{})
-					if status.Code(err) != want || framework.OutcomeOf(err) != framework.Executed {
-						t.Errorf("%s, exposed %v: %v (%v), want %v", shape, expose, err, framework.OutcomeOf(err), want)
+				t.Run(fmt.Sprintf("exposed %v", expose), func(t *testing.T) {
+					registry, lines := memory.New(), new(testlog.Log)
+					options, want := []framework.ServeOption{framework.Logger(lines.Logger())}, test.code
+					if expose {
+						options, want = append(options, framework.ExposeErrors()), test.exposed
 					}
-					if shows := strings.Contains(err.Error(), secret); shows != (expose && strings.Contains(test.err.Error(), secret)) {
-						t.Errorf("%s, exposed %v: %v", shape, expose, err)
+					serve(t, registry, &echo{
+						echo:  func(context.Context, string) (string, error) { return "", test.err },
+						watch: func(testv1.EchoService_WatchServer) error { return test.err },
+					}, options...)
+					bus := newBus(t, registry)
+					ready(t, bus, "test.echo")
+					for _, shape := range []string{"unary", "server streaming"} {
+						err := everyShape[shape](t.Context(), bus, &testv1.EchoRequest{})
+						if status.Code(err) != want || framework.OutcomeOf(err) != framework.Executed {
+							t.Errorf("%s, exposed %v: %v (%v), want %v", shape, expose, err, framework.OutcomeOf(err), want)
+						}
+						if shows := strings.Contains(err.Error(), secret); shows != (expose && strings.Contains(test.err.Error(), secret)) {
+							t.Errorf("%s, exposed %v: %v", shape, expose, err)
+						}
 					}
-				}
-				if wanted := 2 * test.logged; !expose && lines.Count(secret) != wanted {
-					t.Errorf("the log has the text %d times, want %d", lines.Count(secret), wanted)
-				}
+					if wanted := 2 * test.logged; !expose && lines.Count(secret) != wanted {
+						t.Errorf("the log has the text %d times, want %d", lines.Count(secret), wanted)
+					}
+				})
 			}
 		})
 	}
@@ -120,19 +122,21 @@ func TestAnInnerCallsErrorTellsAnOutsiderNoAddressOrName(t *testing.T) {
 					return err
 				},
 			} {
-				err := call()
-				message := status.Convert(err).Message()
-				if status.Code(err) != test.code {
-					t.Errorf("%s: %v, want %v", way, err, test.code)
-				}
-				for _, secret := range []string{address, "10.0.0.9", "127.0.0.1", "billing_internal", "etcd"} {
-					if strings.Contains(message, secret) {
-						t.Errorf("%s: an outsider learns %q: %s", way, secret, message)
+				t.Run(way, func(t *testing.T) {
+					err := call()
+					message := status.Convert(err).Message()
+					if status.Code(err) != test.code {
+						t.Errorf("%s: %v, want %v", way, err, test.code)
 					}
-				}
-				if way == "wrapped" && !strings.HasPrefix(message, "looking it up: ") {
-					t.Errorf("the handler's own words are gone: %s", message)
-				}
+					for _, secret := range []string{address, "10.0.0.9", "127.0.0.1", "billing_internal", "etcd"} {
+						if strings.Contains(message, secret) {
+							t.Errorf("%s: an outsider learns %q: %s", way, secret, message)
+						}
+					}
+					if way == "wrapped" && !strings.HasPrefix(message, "looking it up: ") {
+						t.Errorf("the handler's own words are gone: %s", message)
+					}
+				})
 			}
 		})
 	}

@@ -14,12 +14,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// apis takes what a program registers, so that faults are errors before
-// anything is served: grpc-go's own server ends the process on them.
+// apis keeps what a program registers, so that mistakes are errors before anything
+// is served: grpc-go's own server ends the process on them.
 type apis struct {
 	log *slog.Logger
 
-	mu       sync.Mutex // guards all below
+	// mu guards the fields below. grpc-go's server takes its own lock while it is held.
+	mu       sync.Mutex
 	services []service
 	server   *grpc.Server // nil while the program registers
 	errs     []error
@@ -57,7 +58,7 @@ func (a *apis) add(desc *grpc.ServiceDesc, impl any) bool {
 	return true
 }
 
-// GetServiceInfo gives what is served, for gRPC's reflection service.
+// GetServiceInfo returns what is served, for gRPC's reflection service.
 func (a *apis) GetServiceInfo() map[string]grpc.ServiceInfo {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,7 +117,7 @@ func streaming(desc *grpc.ServiceDesc) error {
 	return nil
 }
 
-// check gives what the program got wrong.
+// check returns what the program registered wrongly.
 func (a *apis) check() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,7 +132,7 @@ func (a *apis) check() error {
 	return errors.New("no API was registered: call the generated functions, such as authv1.RegisterAuthServiceServer, in the function given to Serve")
 }
 
-// contracts gives the contracts of all APIs.
+// contracts returns the contracts of all APIs.
 func (a *apis) contracts() []*contract.API {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -144,7 +145,7 @@ func (a *apis) contracts() []*contract.API {
 	return all
 }
 
-// has tells whether the program registered a service itself.
+// has reports whether the program registered a service itself.
 func (a *apis) has(name string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -156,8 +157,8 @@ func (a *apis) has(name string) bool {
 	return false
 }
 
-// serveOn hands all services to a server, the APIs among them as wrap makes
-// them; none can be registered afterwards.
+// serveOn registers all services at a server, the APIs as wrap returns them. None
+// can be registered afterwards.
 func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,7 +172,7 @@ func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.S
 	}
 }
 
-// limited gives the unary methods and their declared limits, by gRPC's path.
+// limited returns the unary methods and their declared limits, by gRPC's path.
 func limited(all []*contract.API) map[string]timeout.Method {
 	methods := make(map[string]timeout.Method)
 	for _, api := range all {

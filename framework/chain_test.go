@@ -171,10 +171,12 @@ func TestHandlersAndInterceptorsSeeNoReservedMetadata(t *testing.T) {
 	ready(t, bus, "test.echo")
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-own", "1")
 	for _, shape := range []string{"unary", "server streaming"} {
-		asked.Store(0)
-		if err := everyShape[shape](ctx, bus, &testv1.EchoRequest{}); err != nil || asked.Load() != 3 {
-			t.Errorf("%s: %v after %d looks, want 3", shape, err, asked.Load())
-		}
+		t.Run(shape, func(t *testing.T) {
+			asked.Store(0)
+			if err := everyShape[shape](ctx, bus, &testv1.EchoRequest{}); err != nil || asked.Load() != 3 {
+				t.Errorf("%s: %v after %d looks, want 3", shape, err, asked.Load())
+			}
+		})
 	}
 }
 
@@ -217,11 +219,13 @@ func TestATrailerThatAHandlerPassesOnIsNotBelievedAsItsServers(t *testing.T) {
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
 	for _, shape := range []string{"unary", "server streaming"} {
-		var trailer metadata.MD
-		_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: shape}, grpc.Trailer(&trailer))
-		if got := framework.OutcomeOf(err); got != framework.Executed || status.Code(err) != codes.NotFound || len(trailer.Get("x-cost")) != 1 {
-			t.Errorf("%s: %q of %v, x-cost %q", shape, got, err, trailer.Get("x-cost"))
-		}
+		t.Run(shape, func(t *testing.T) {
+			var trailer metadata.MD
+			_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: shape}, grpc.Trailer(&trailer))
+			if got := framework.OutcomeOf(err); got != framework.Executed || status.Code(err) != codes.NotFound || len(trailer.Get("x-cost")) != 1 {
+				t.Errorf("%s: %q of %v, x-cost %q", shape, got, err, trailer.Get("x-cost"))
+			}
+		})
 	}
 	var header, trailer metadata.MD
 	err := everyShape["server streaming"](t.Context(), bus, &testv1.WatchRequest{}, grpc.Trailer(&trailer), grpc.Header(&header))
@@ -250,9 +254,11 @@ func TestAHandlerMayPassOnWhatItWasCalledWith(t *testing.T) {
 	client, _ := direct(t, registry)
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-retry-attempt", "1", "grpc-previous-rpc-attempts", "1")
 	for shape := range everyShape {
-		if _, err := client.Echo(ctx, &testv1.EchoRequest{Text: shape}); err != nil {
-			t.Errorf("%s with the marks of an outer retry: %v", shape, err)
-		}
+		t.Run(shape, func(t *testing.T) {
+			if _, err := client.Echo(ctx, &testv1.EchoRequest{Text: shape}); err != nil {
+				t.Errorf("%s with the marks of an outer retry: %v", shape, err)
+			}
+		})
 	}
 }
 
@@ -343,11 +349,13 @@ func TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule(t *testing.T) {
 		return identified(t.Context(), atmostonce.Identity{Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1})
 	}
 	for shape, call := range everyShape {
-		for range 3 {
-			if err := call(fresh(), conn, &testv1.EchoRequest{Text: tooLong}); status.Code(err) != codes.Unauthenticated || len(status.Convert(err).Details()) != 0 {
-				t.Errorf("%s without a token: %v", shape, err)
+		t.Run(shape, func(t *testing.T) {
+			for range 3 {
+				if err := call(fresh(), conn, &testv1.EchoRequest{Text: tooLong}); status.Code(err) != codes.Unauthenticated || len(status.Convert(err).Details()) != 0 {
+					t.Errorf("%s without a token: %v", shape, err)
+				}
 			}
-		}
+		})
 	}
 	if err := conn.Invoke(fresh(), "/no.such.Service/Method", &testv1.EchoRequest{}, &testv1.EchoResponse{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("an unknown method without a token: %v", err)

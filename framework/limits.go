@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// What a client may take of a server, unless [ServerOptions] say otherwise.
-// grpc-go's own defaults set no bound to most of it.
+// The limits on a client, unless [ServerOptions] set others. grpc-go's own defaults
+// do not limit most of this.
 const (
 	// maxConcurrentStreams is how many calls one connection may have under way;
 	// its further calls wait at the client. It also bounds the handlers that run
@@ -21,18 +21,18 @@ const (
 	// connectionTimeout is how long a client may take from connecting to the end
 	// of the TLS handshake and HTTP/2's preface.
 	connectionTimeout = 20 * time.Second
-	// pingAfter is how long a connection may be silent before the server asks
-	// whether its client is still there, and pingTimeout how long the answer may
-	// take before the connection is closed.
+	// pingAfter is how long a connection may be silent before the server pings its
+	// client, and pingTimeout how long the answer may take before the connection is
+	// closed.
 	pingAfter   = time.Minute
 	pingTimeout = 20 * time.Second
-	// minPingInterval is how often a client may ask the same of the server, also
-	// while it has no call under way. grpc-go's clients ask every 10 s at most;
-	// pings that wait in the network arrive closer together than they were sent.
+	// minPingInterval is how often a client may ping the server, also while it has
+	// no call under way. grpc-go's clients ping every 10 s at most. Pings that wait
+	// in the network arrive closer together than they were sent.
 	minPingInterval = 5 * time.Second
 )
 
-// protection is the options of a server that bound what a client may take.
+// protection returns the options of a server that limit its clients.
 func protection() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),

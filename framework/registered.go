@@ -67,8 +67,8 @@ func (s *Service) instances() []discovery.Instance {
 	return instances
 }
 
-// published gives what is published of an API's schema: nothing of one that
-// cannot be, which callers with generated code do not need.
+// published returns what is published of an API's schema. That is nothing if the
+// schema cannot be published: callers with generated code do not need it.
 func (s *Service) published(api *contract.API) (digest, descriptors string) {
 	service := serviceNamed(api.Service)
 	if service == nil {
@@ -85,7 +85,7 @@ func (s *Service) published(api *contract.API) (digest, descriptors string) {
 	return digest, descriptors
 }
 
-// programVersion gives the version of the program's main module, "" when it was
+// programVersion returns the version of the program's main module, "" if it was
 // built without one.
 func programVersion() string {
 	info, ok := debug.ReadBuildInfo()
@@ -95,7 +95,7 @@ func programVersion() string {
 	return info.Main.Version
 }
 
-// names gives the bus names of APIs, for the log.
+// names returns the bus names of APIs, for the log.
 func names(apis []*contract.API) []string {
 	out := make([]string, len(apis))
 	for i, api := range apis {

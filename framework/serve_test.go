@@ -1,6 +1,7 @@
 package framework_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -92,10 +93,12 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 			}))),
 		"registering: discovery: instance of": serve(good, framework.AdvertiseAs("0.0.0.0:1")),
 	} {
-		err := serve()
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Serve = %v, want an error that says %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			err := serve()
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Serve = %v, want an error that says %q", err, want)
+			}
+		})
 	}
 	if snapshot := discoverytest.Watch(t, memories, "test.echo").UntilAddresses(t); snapshot.Known {
 		t.Error("a Serve that failed was registered")
@@ -105,20 +108,22 @@ func TestBadParametersOfServeAreErrorsBeforeItServes(t *testing.T) {
 func TestServeTellsWhereItIsFound(t *testing.T) {
 	t.Parallel()
 	for advertise, want := range map[string]string{"": "127.0.0.1:", "10.0.0.7:0": "10.0.0.7:", "service.example:443": "service.example:443"} {
-		registry := memory.New()
-		var options []framework.ServeOption
-		if advertise != "" {
-			options = append(options, framework.AdvertiseAs(advertise))
-		}
-		serve(t, registry, &echo{}, options...)
-		snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
-		instance := snapshot.Instances[0]
-		if !strings.HasPrefix(instance.Address, want) || strings.HasSuffix(instance.Address, ":0") {
-			t.Errorf("with AdvertiseAs(%q) the instance is at %s", advertise, instance.Address)
-		}
-		if instance.Service != "onecall.test.v1.EchoService" || instance.Incarnation.IsZero() || time.Since(instance.Started) > time.Minute {
-			t.Errorf("the instance is %+v", instance)
-		}
+		t.Run(cmp.Or(advertise, "by default"), func(t *testing.T) {
+			registry := memory.New()
+			var options []framework.ServeOption
+			if advertise != "" {
+				options = append(options, framework.AdvertiseAs(advertise))
+			}
+			serve(t, registry, &echo{}, options...)
+			snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
+			instance := snapshot.Instances[0]
+			if !strings.HasPrefix(instance.Address, want) || strings.HasSuffix(instance.Address, ":0") {
+				t.Errorf("with AdvertiseAs(%q) the instance is at %s", advertise, instance.Address)
+			}
+			if instance.Service != "onecall.test.v1.EchoService" || instance.Incarnation.IsZero() || time.Since(instance.Started) > time.Minute {
+				t.Errorf("the instance is %+v", instance)
+			}
+		})
 	}
 	registry := memory.New()
 	serve(t, registry, &echo{}, framework.ListenOn(":0"))
@@ -155,15 +160,19 @@ func TestServeOffersHealthAndReflection(t *testing.T) {
 	}
 	defer conn.Close()
 	for _, name := range []string{"", "onecall.test.v1.EchoService"} {
-		reply, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: name})
-		if err != nil || reply.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-			t.Errorf("the health of %q = %v, %v", name, reply, err)
-		}
+		t.Run(cmp.Or(name, "the server"), func(t *testing.T) {
+			reply, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: name})
+			if err != nil || reply.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+				t.Errorf("the health of %q = %v, %v", name, reply, err)
+			}
+		})
 	}
 	for _, name := range []string{"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} {
-		if s := discoverytest.Watch(t, registry, name).UntilAddresses(t); s.Known {
-			t.Errorf("%s is registered as an API", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			if s := discoverytest.Watch(t, registry, name).UntilAddresses(t); s.Known {
+				t.Errorf("%s is registered as an API", name)
+			}
+		})
 	}
 }
 
@@ -250,25 +259,27 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 		25 * time.Second: nil,
 		time.Minute:      {framework.ShutdownTimeout(time.Minute)},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			bus, service, _ := inMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
-				<-ctx.Done()
-				return "", ctx.Err()
-			}}, options...)
-			call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, framework.Timeout(time.Hour))
-			synctest.Wait()
-			start := time.Now()
-			err := service.stop()
-			// All connections are closed a second before the end at most.
-			if took := time.Since(start); took > budget || took < budget-time.Second {
-				t.Errorf("Serve took %v to end, want %v", took, budget)
-			}
-			if err == nil || !strings.Contains(err.Error(), "calls were still under way after "+(budget-time.Second).String()+" and were cut off: 1 of test.echo.echo") {
-				t.Errorf("Serve = %v, want an error that says what was cut off", err)
-			}
-			if _, err := call.Await(t.Context()); status.Code(err) != codes.Unavailable {
-				t.Errorf("the call that was cut off = %v, want UNAVAILABLE", err)
-			}
+		t.Run(budget.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus, service, _ := inMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
+					<-ctx.Done()
+					return "", ctx.Err()
+				}}, options...)
+				call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, framework.Timeout(time.Hour))
+				synctest.Wait()
+				start := time.Now()
+				err := service.stop()
+				// All connections are closed a second before the end at most.
+				if took := time.Since(start); took > budget || took < budget-time.Second {
+					t.Errorf("Serve took %v to end, want %v", took, budget)
+				}
+				if err == nil || !strings.Contains(err.Error(), "calls were still under way after "+(budget-time.Second).String()+" and were cut off: 1 of test.echo.echo") {
+					t.Errorf("Serve = %v, want an error that says what was cut off", err)
+				}
+				if _, err := call.Await(t.Context()); status.Code(err) != codes.Unavailable {
+					t.Errorf("the call that was cut off = %v, want UNAVAILABLE", err)
+				}
+			})
 		})
 	}
 }

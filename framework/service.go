@@ -92,9 +92,9 @@ func (s *Service) newServer() (err error) {
 	contracts := s.apis.contracts()
 	rules := make(map[string]validate.Method)
 	for _, api := range contracts {
-		compiled, fault := compileRules(api)
-		if fault != nil {
-			return fault
+		compiled, wrong := compileRules(api)
+		if wrong != nil {
+			return wrong
 		}
 		maps.Copy(rules, compiled)
 	}
@@ -182,7 +182,8 @@ func (s *Service) accept(listener net.Listener) <-chan error {
 	return served
 }
 
-// acceptingListener tells when connections are accepted for the first time.
+// acceptingListener closes accepting when connections are accepted for the first
+// time.
 type acceptingListener struct {
 	net.Listener
 

@@ -88,3 +88,29 @@ func ExampleObserve() {
 	// <nil>
 	// map[auth.check_password served OK:1]
 }
+
+func ExampleBus_Stats() {
+	ctx, registry := context.Background(), memory.New()
+	service, err := framework.Start(ctx, registry, registerAuth, quiet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	bus, err := framework.NewBus(registry, quiet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := bus.Ready(ctx, "auth"); err != nil {
+		log.Fatal(err)
+	}
+	_, err = bus.Call(ctx, "auth.check_password", framework.Args{"username": "adam", "password": "?"})
+	fmt.Println(err)
+
+	stats := bus.Stats()
+	fmt.Println("calls:", stats.APIs["auth"].Calls, "failed:", stats.APIs["auth"].Failed, "retries:", stats.APIs["auth"].Retries)
+	fmt.Println(bus.Close(), service.Stop(ctx))
+	// Output:
+	// the handler runs
+	// <nil>
+	// calls: 1 failed: 0 retries: 0
+	// <nil> <nil>
+}

@@ -27,14 +27,14 @@ const (
 
 const (
 	// drainTime is how long callers have to learn that an instance is
-	// draining before its connections are told to go away. A call that meets
-	// a connection just as that goes away ends with an unknown outcome.
+	// draining before its connections get a GOAWAY. A call that is sent just
+	// then ends with an unknown outcome.
 	drainTime = 200 * time.Millisecond
 	// lookEvery is how often a shutdown looks at the calls under way.
 	lookEvery = 10 * time.Millisecond
 )
 
-// shutdown is the end of one Serve.
+// shutdown is the graceful shutdown of a service.
 type shutdown struct {
 	*Service
 
@@ -95,8 +95,8 @@ func (d *shutdown) leave() error {
 	} else {
 		pause(ctx, drainTime)
 	}
-	// Not before callers know that the instance drains: to them one that is
-	// unhealthy is a fault.
+	// Not before callers know that the instance drains: they log an instance that is
+	// unhealthy.
 	d.health.Shutdown()
 	if err := d.registration.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
@@ -153,7 +153,7 @@ func (d *shutdown) cutOff(running counts) error {
 	if len(left) == 0 {
 		return err
 	}
-	d.options.log.Error("handlers run on although their context has ended: they must heed it", "after", d.elapsed(), "calls", left.String())
+	d.options.log.Error("handlers run on although their context has ended: they must end when it does", "after", d.elapsed(), "calls", left.String())
 	return fmt.Errorf("%w; handlers run on although their context has ended: %v", err, left)
 }
 
