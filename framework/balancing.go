@@ -63,7 +63,7 @@ func LoadBalancing(policy, config string) BusOption {
 // all others only while it can't connect to one there. The default is none: a
 // bus without a zone calls all alike.
 func Zone(name string) Option {
-	problem := func() error {
+	check := func() error {
 		if name == "" {
 			return errors.New("option Zone: is empty: leave it out to have none")
 		}
@@ -72,11 +72,11 @@ func Zone(name string) Option {
 	return bothOption{
 		serveOption: func(o *serveOptions) error {
 			o.zone = name
-			return problem()
+			return check()
 		},
 		busOption: func(o *busOptions) error {
 			o.zone = name
-			return problem()
+			return check()
 		},
 	}
 }

@@ -153,8 +153,8 @@ func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*
 	return b.addRoute(ctx, path, opts)
 }
 
-// Close ends the bus and all its connections. Calls that are under way, and who
-// waits for a description, end with CANCELED. A second Close does nothing.
+// Close ends the bus and all its connections. Calls under way, and goroutines that
+// wait for a description, get CANCELED. A second Close does nothing.
 func (b *Bus) Close() error {
 	b.closed.Store(true)
 	b.fetcher.close()

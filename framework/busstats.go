@@ -39,7 +39,7 @@ func (b *Bus) Stats() BusStats {
 	defer b.mu.Unlock()
 	for name, of := range b.apis {
 		if len(of.clients) == 0 {
-			continue // only its schema was asked for
+			continue // only its schema was read
 		}
 		counted := APIStats{Calls: of.calls.Load(), Retries: of.retries.Load()}
 		counted.Failed = min(of.failed.Load(), counted.Calls)

@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 )
 
-// now returns the time if there are observers, who are notified of durations.
+// now returns the time if there are observers, because their events have durations.
 func (n *notifier) now() (now time.Time) {
 	if n != nil {
 		now = time.Now()

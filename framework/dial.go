@@ -34,8 +34,8 @@ func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn,
 }
 
 // Invoke makes a unary call, as [Bus.Invoke] does. A method of another API is
-// an INVALID_ARGUMENT error; services of gRPC's own, such as health, are asked
-// of any instance.
+// an INVALID_ARGUMENT error; services of gRPC's own, such as health, are called
+// at any instance.
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	route, err := c.route(ctx, method, opts)
 	if err != nil {

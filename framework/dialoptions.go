@@ -16,10 +16,10 @@ import (
 // callerKeepalive has Linux end a connection on which what was sent is not
 // acknowledged for Timeout; the policy's own probes send something on each within
 // 16 s. Pings of HTTP/2 are for other systems: grpc-go's servers allow one every
-// 5 minutes unless they were told otherwise, and end the connection after more.
+// 5 minutes unless they are configured otherwise, and end the connection after more.
 var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
 
-// dialOptions gives the options of a connection: the program's own between
+// dialOptions returns the options of a connection: the program's own between
 // defaults, which they may change, and what they may not.
 //
 // What runs around a call at the caller is not an interceptor: see
@@ -40,13 +40,13 @@ func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeou
 		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
 		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
 		grpc.WithDefaultServiceConfig(config),
-		grpc.WithDisableServiceConfig(), // nobody can push a retry policy
+		grpc.WithDisableServiceConfig(), // no resolver can add a retry policy
 		grpc.WithDisableRetry(),
 		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
 	), nil
 }
 
-// serviceConfig gives gRPC's service config of a connection
+// serviceConfig returns gRPC's service config of a connection
 // (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
 // no health check: the policy watches the health of each connection itself.
 func serviceConfig(balancing map[string]json.RawMessage, calls *client.Channel, limits map[string]timeout.Limit) (string, error) {

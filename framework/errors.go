@@ -25,7 +25,7 @@ func closedError(name string, causes ...error) error {
 // people, what is known of the call, and the causes for errors.Is and
 // errors.As.
 //
-// A handler that returns it sends the status to its own caller, who may be an
+// A handler that returns it sends the status to its own caller, which may be an
 // outsider. So a status whose cause is discovery or a connection has a message of
 // its own, by briefly: addresses, endpoints and the names of other APIs are in
 // the text alone.
@@ -39,10 +39,10 @@ type callError struct {
 // Error implements error.
 func (e *callError) Error() string { return e.text }
 
-// Unwrap gives the causes.
+// Unwrap returns the causes.
 func (e *callError) Unwrap() []error { return e.causes }
 
-// GRPCStatus gives what status.Code and status.Convert read; of a server's
+// GRPCStatus returns what status.Code and status.Convert read; of a server's
 // error that is what the server sent.
 func (e *callError) GRPCStatus() *status.Status { return e.status }
 

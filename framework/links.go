@@ -123,7 +123,7 @@ func (l *links) err() *ConnectionError {
 	return found
 }
 
-// explain says why there is no connection: the problem, its cause and what to do.
+// explain says why there is no connection, and what to do.
 func (l *links) explain(err error) string {
 	if err == nil {
 		return "it was not reached yet"

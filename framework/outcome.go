@@ -17,13 +17,13 @@ const (
 	// NotSent: the call never left, so it did not run and never will.
 	NotSent = atmostonce.NotSent
 	// Refused: the instance that the call was bound to says that it did not run
-	// the handler, so nobody ever will.
+	// the handler, so it never will.
 	Refused = atmostonce.Refused
 	// Executed: the handler ran, and this is its error.
 	Executed = atmostonce.Executed
 )
 
-// OutcomeOf gives the outcome of a call from its error: of nil it is
+// OutcomeOf returns the outcome of a call from its error: of nil it is
 // [Executed], of an error that is not from a bus [Unknown]. It is that of the
 // call's last attempt; the attempts before it did not run, unless the RPC declares
 // that it may run more than once.

@@ -36,21 +36,21 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 		all.Go(func() { errs[i] = b.ready(ctx, api) })
 	}
 	all.Wait()
-	var problems []string
+	var texts []string
 	var causes []error
 	for _, err := range errs {
 		if err != nil {
-			problems = append(problems, err.Error())
+			texts = append(texts, err.Error())
 			causes = append(causes, err)
 		}
 	}
-	if len(problems) == 0 {
+	if len(texts) == 0 {
 		return nil
 	}
 	if b.closed.Load() {
 		return closedError(strings.Join(apis, ", "))
 	}
-	return waitError(ctx, "not ready: "+strings.Join(problems, "; "), causes...)
+	return waitError(ctx, "not ready: "+strings.Join(texts, "; "), causes...)
 }
 
 // ready waits until an instance of an API is connected, or says why none is when
