@@ -91,9 +91,6 @@ type Identity struct {
 	Seq uint64
 }
 
-// IsZero reports whether there is no identity.
-func (i Identity) IsZero() bool { return i == Identity{} }
-
 // Value returns the value of [CallKey]:
 // "<incarnation>.<session>.<sequence number>".
 func (i Identity) Value() string {

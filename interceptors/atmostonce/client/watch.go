@@ -39,8 +39,8 @@ const (
 // watchBackoff is how long to wait after a stream ended.
 var watchBackoff = backoff.Policy{Base: time.Second, Max: 30 * time.Second}
 
-// ErrSilent is the error of a connection on which nothing is answered.
-var ErrSilent = errors.New("the connection is open, but nothing is answered on it")
+// errSilent is the error of a connection on which nothing is answered.
+var errSilent = errors.New("the connection is open, but nothing is answered on it")
 
 // watchBuilder builds the watch of a connection.
 type watchBuilder boundSubConn
@@ -157,7 +157,7 @@ func (w *watch) check() {
 	case w.ctx.Err() != nil:
 	case err == nil:
 		w.report(header, healthOf(reply))
-	case errors.Is(err, ErrSilent):
+	case errors.Is(err, errSilent):
 		w.silent()
 	case status.Code(err) == codes.Unimplemented:
 		w.report(header, serves)
@@ -166,7 +166,7 @@ func (w *watch) check() {
 	}
 }
 
-// callCheck calls Check. It returns ErrSilent if there was no answer.
+// callCheck calls Check. It returns errSilent if there was no answer.
 func (w *watch) callCheck() (metadata.MD, *grpc_health_v1.HealthCheckResponse, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, probeTimeout)
 	defer cancel()
@@ -180,7 +180,7 @@ func (w *watch) callCheck() (metadata.MD, *grpc_health_v1.HealthCheckResponse, e
 		err = stream.RecvMsg(reply)
 	}
 	if err != nil && ctx.Err() != nil && w.ctx.Err() == nil {
-		return nil, nil, ErrSilent
+		return nil, nil, errSilent
 	}
 	header, _ := stream.Header()
 	return header, reply, err
@@ -194,10 +194,10 @@ func (w *watch) probe() {
 	}
 	defer w.probing.Store(false)
 	header, reply, err := w.callCheck()
-	w.bound.alive.Store(!errors.Is(err, ErrSilent))
+	w.bound.alive.Store(!errors.Is(err, errSilent))
 	switch {
 	case w.ctx.Err() != nil:
-	case errors.Is(err, ErrSilent):
+	case errors.Is(err, errSilent):
 		w.silent()
 	case !w.lost.Load():
 	case err == nil:
@@ -213,7 +213,7 @@ func (w *watch) silent() {
 	if w.lost.Load() {
 		return
 	}
-	w.report(nil, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: ErrSilent})
+	w.report(nil, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errSilent})
 	w.lost.Store(true)
 	if w.bound.observer != nil {
 		w.bound.observer.Silent()
