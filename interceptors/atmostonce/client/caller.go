@@ -18,7 +18,6 @@ import (
 // incarnation has ended, so lanes are only dropped together, with a new session.
 const maxLanes = 4096
 
-
 // longestValue is the length of the longest value of an identity: two ids of 22
 // characters, two dots and a sequence number.
 const longestValue = 22 + len(".") + 22 + len(".") + len("18446744073709551615")
