@@ -87,9 +87,11 @@ func TestCommentsAreThoseOfTheSource(t *testing.T) {
 		message.Fields().Get(0):                "What to answer with.",
 		testv1.File_onecall_test_v1_echo_proto: "",
 	} {
-		if got := schema.Of(echo).Comment(part); got != want {
-			t.Errorf("the comment of %s is %q, want %q", part.FullName(), got, want)
-		}
+		t.Run(string(part.FullName()), func(t *testing.T) {
+			if got := schema.Of(echo).Comment(part); got != want {
+				t.Errorf("the comment of %s is %q, want %q", part.FullName(), got, want)
+			}
+		})
 	}
 }
 

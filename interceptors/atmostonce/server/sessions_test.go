@@ -230,9 +230,11 @@ func TestOneSessionCannotUseUpAnothersNumbers(t *testing.T) {
 		{"another address, which proves nothing: a copy that came another way", other, duplicate},
 		{"the proven principal again", someone | proven, duplicate},
 	} {
-		if got := w.sessions.admit(test.p, session, 1); got != test.want {
-			t.Errorf("%s: %v, want %v", test.title, got, test.want)
-		}
+		t.Run(test.title, func(t *testing.T) { //nolint:paralleltest // each step follows from the one before
+			if got := w.sessions.admit(test.p, session, 1); got != test.want {
+				t.Errorf("%s: %v, want %v", test.title, got, test.want)
+			}
+		})
 	}
 	w.wantCount(3, 0)
 }
