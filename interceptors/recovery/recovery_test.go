@@ -43,7 +43,7 @@ func (s *server) Watch(req *testv1.WatchRequest, stream grpc.ServerStreamingServ
 	return actInAFunctionWithANameToFind(s.act)
 }
 
-// actInAFunctionWithANameToFind stands in the stack of a panic.
+// actInAFunctionWithANameToFind is a function to find in the stack of a panic.
 func actInAFunctionWithANameToFind(act func() error) error { return act() }
 
 // line is what the log holds of a panic.
@@ -55,7 +55,7 @@ type line struct {
 	Stack    string `json:"stack"`
 }
 
-// serve serves act in memory and gives a client and the log's lines. It is
+// serve serves act in memory and returns a client and the log's lines. It is
 // called inside a synctest bubble.
 func serve(t *testing.T, act func() error) (testv1.EchoServiceClient, func() []line) {
 	t.Helper()

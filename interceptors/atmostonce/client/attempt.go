@@ -308,8 +308,8 @@ func (a *Attempt) done(info balancer.DoneInfo) {
 // learn records what was received for an attempt that was sent. a.mu is held.
 //
 // If an error reply arrives while the request is still written, grpc-go calls done
-// without the error and returns it later, to failed. Trailers tell the two cases
-// apart: an OK reply has none of ours.
+// without the error and returns it later, to failed. The trailers distinguish the two
+// cases: an OK reply has none of ours.
 func (a *Attempt) learn(info balancer.DoneInfo) {
 	a.outcome, a.trusted = parseTrailer(info.Trailer, a.identity.Incarnation)
 	answered := answered(info)

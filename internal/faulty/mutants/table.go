@@ -40,7 +40,7 @@ func binding() []mutant {
 		},
 		{
 			name:   "counters reset when a balancer is rebuilt",
-			breaks: "counters outlive balancers, so that no identity is given twice",
+			breaks: "counters outlive balancers, so that no identity is used twice",
 			edits: []edit{
 				{pkg: client, in: "policyBuilder.Build", old: "p := &policy{", new: "rebuilt.Add(1)\n\tp := &policy{"},
 				{pkg: client, in: "callerSession", old: "struct {", new: "struct {\n\tbuilt atomic.Uint64\n", declares: "var rebuilt atomic.Uint64"},
@@ -87,13 +87,13 @@ func reported() []mutant {
 		},
 		{
 			name:   "the outcome is read as refused",
-			breaks: "a handler's error is told as one of a call that ran",
+			breaks: "the outcome of a handler's error is that the call ran",
 			edits:  []edit{{pkg: client, in: "parseTrailer", old: "return atmostonce.Executed, true", new: "return atmostonce.Refused, true"}},
 			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
 		{
 			name:   "the outcome of another instance is believed",
-			breaks: "an outcome counts only when the instance says it that the call was bound to",
+			breaks: "an outcome counts only if it comes from the instance that the call was bound to",
 			edits:  []edit{{pkg: client, in: "parseTrailer", old: " || from[0] != bound.String()", new: ""}},
 			suites: of(client, "TestTheOutcomeIsWhatTheBoundInstanceSays"),
 		},
@@ -178,7 +178,7 @@ func layers() []mutant {
 		},
 		{
 			name:   "the retry buffer on, pick guard off",
-			breaks: "grpc-go does not send again by itself what a peer says it refused",
+			breaks: "grpc-go itself does not send a request again that a peer says it refused",
 			edits:  slices.Concat(bufferOn(), guardOff()),
 			suites: of(facade, sentOnce),
 		},
@@ -196,7 +196,7 @@ func retries() []mutant {
 	return []mutant{
 		{
 			name:   "issued again after unknown, whatever the RPC declares",
-			breaks: "a call that may have run is issued again only if its RPC declares that it may run again",
+			breaks: "a call that may have run is retried only if its RPC declares that it is idempotent",
 			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "if !r.route.idempotent || ", new: "if "}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
 		},
@@ -214,13 +214,13 @@ func retries() []mutant {
 		},
 		{
 			name:   "issued again without end",
-			breaks: "what was not sent or was refused is issued again three times at most",
+			breaks: "a call that was not sent or was refused is retried three times at most",
 			edits:  []edit{{pkg: facade, in: "notRunRetries", old: "3", new: "30"}},
 			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again for an expired session, however old the call is",
-			breaks: "a call that may be what the server forgot is not issued again",
+			breaks: "a call that the server may have run and forgotten is not retried",
 			edits:  []edit{{pkg: client, in: "Attempt.Renew", old: "return a.age() < forgottenAfter", new: "return true"}},
 			suites: of(client, "TestACallOfADayAgoIsNotRetriedForAnExpiredSession"),
 		},
@@ -232,13 +232,13 @@ func retries() []mutant {
 		},
 		{
 			name:   "no budget of repeats",
-			breaks: "calls that may have run are repeated within a budget",
+			breaks: "the throttle limits retries of calls that may have run",
 			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
 			suites: of(facade, "TestRetriesAreBoundedByRecentReplies"),
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
-			breaks: "once an issue of a call may have run, its outcome is never told as not sent or refused",
+			breaks: "once an attempt of a call may have run, the call's outcome is never not sent or refused",
 			edits:  []edit{{pkg: facade, in: "retry.outcome", old: "if r.repeats > 0 && last != Executed {", new: "if false {"}},
 			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
 		},
@@ -256,7 +256,7 @@ func server() []mutant {
 		},
 		{
 			name:   "the outcome trailer always says refused",
-			breaks: "the trailer says whether the handler ran",
+			breaks: "the trailer reports whether the handler ran",
 			edits:  []edit{{pkg: admission, in: "serverCall.end", old: "return atmostonce.OutcomeExecuted", new: "return atmostonce.OutcomeRefused"}},
 			suites: of(admission, "TestAnErrorReplySaysWhetherTheHandlerRan"),
 		},
@@ -268,7 +268,7 @@ func server() []mutant {
 		},
 		{
 			name:   "a handler starts after its call was told as refused",
-			breaks: "once a call was told as refused, its handler never starts",
+			breaks: "once the caller received that a call was refused, its handler never starts",
 			edits: []edit{{
 				pkg: admission, in: "serverCall.end", old: "c.state.CompareAndSwap(pending, ended), c.state.Load() == ended:",
 				new: "c.state.Load() != started:",
@@ -355,7 +355,7 @@ func sessions() []mutant {
 		},
 		{
 			name:   "an outdated session does not raise the bound",
-			breaks: "a call that was told as refused for its age is refused for good",
+			breaks: "a call that was refused for its age is always refused",
 			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
 			suites: of(admission, "TestAnOutdatedSessionNeverBegins"),
 		},
