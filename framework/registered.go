@@ -26,12 +26,12 @@ func (s *Service) follow() (stop func()) {
 	following.Go(func() {
 		for {
 			status := s.registration.Status()
-			s.options.notify.notify(context.Background(), RegistrationChanged{Registered: status.Registered, Err: status.Err})
 			state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
 			if status.Registered {
 				state = grpc_health_v1.HealthCheckResponse_SERVING
 			}
 			s.health.SetServingStatus(RegistrationHealth, state)
+			s.options.notify.notify(context.Background(), RegistrationChanged{Registered: status.Registered, Err: status.Err})
 			select {
 			case <-status.Changed:
 			case <-ended:

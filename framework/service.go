@@ -112,6 +112,7 @@ func (s *Service) newServer() (err error) {
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)
 	}
+	s.health.SetServingStatus(RegistrationHealth, grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until follow sets it
 	for _, api := range contracts {
 		s.health.SetServingStatus(api.Name, grpc_health_v1.HealthCheckResponse_SERVING)
 		s.health.SetServingStatus(api.Service, grpc_health_v1.HealthCheckResponse_SERVING)
