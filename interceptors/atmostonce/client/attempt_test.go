@@ -55,7 +55,7 @@ func TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone(t *testing.T) {
 			}
 			again := test.expired && test.age == 0
 			if got := attempt.Renew(); got != again || (caller.session.Load().id != before) != test.expired {
-				t.Errorf("it may be issued again: %t, want %t; a new session: %t, want %t", got, again, caller.session.Load().id != before, test.expired)
+				t.Errorf("it may be retried: %t, want %t; a new session: %t, want %t", got, again, caller.session.Load().id != before, test.expired)
 			}
 		})
 	}
