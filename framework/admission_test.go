@@ -46,7 +46,7 @@ func counting(runs *atomic.Int64) func(context.Context, string) (string, error) 
 	}
 }
 
-// identified gives the context of a call with an identity.
+// identified returns the context of a call with an identity.
 func identified(ctx context.Context, identity atmostonce.Identity) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, atmostonce.CallKey, identity.Value())
 }

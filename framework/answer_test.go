@@ -72,11 +72,11 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 func TestAnInnerCallsErrorTellsAnOutsiderNoAddressOrName(t *testing.T) {
 	t.Parallel()
 	address := fixedport.Address(t) // where nothing listens
-	gone := told{discovery.Snapshot{Known: true, Instances: []discovery.Instance{
+	gone := fixed{discovery.Snapshot{Known: true, Instances: []discovery.Instance{
 		{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation(), Service: "onecall.test.v1.EchoService"},
 	}}}
-	elsewhere := told{discovery.Snapshot{KnownAPIs: []string{"billing_internal"}}}
-	unreachable := told{discovery.Snapshot{Unreachable: &discovery.UnreachableError{
+	elsewhere := fixed{discovery.Snapshot{KnownAPIs: []string{"billing_internal"}}}
+	unreachable := fixed{discovery.Snapshot{Unreachable: &discovery.UnreachableError{
 		Registry: "etcd at http://10.0.0.9:2379", Since: time.Now(), Cause: errors.New("connection refused"),
 	}}}
 	for title, test := range map[string]struct {

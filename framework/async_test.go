@@ -38,7 +38,7 @@ func TestAnAsynchronousCallIsAwaited(t *testing.T) {
 			}
 		}
 		<-call.Done()
-		// What has ended is told even to those who have no time left.
+		// The result of a call that has ended is returned even if ctx has ended too.
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := call.Await(ended); err != nil {

@@ -39,7 +39,7 @@ func LoadBalancing(policy, config string) BusOption {
 	return busOption(func(o *busOptions) error {
 		builder := balancer.Get(policy)
 		if builder == nil {
-			return fmt.Errorf("option LoadBalancing: no policy has the name %q: give one of %q", policy, policies)
+			return fmt.Errorf("option LoadBalancing: no policy has the name %q: use one of %q", policy, policies)
 		}
 		if config == "" {
 			config = "{}"

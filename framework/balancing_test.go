@@ -62,7 +62,7 @@ func TestABadPolicyIsAnErrorAtConstruction(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ policy, config, want string }{
 		{"", "", `no policy has the name ""`},
-		{"roundrobin", "", `no policy has the name "roundrobin": give one of ["least_request_experimental"`},
+		{"roundrobin", "", `no policy has the name "roundrobin": use one of ["least_request_experimental"`},
 		{"least_request_experimental", `{"choiceCount": 1}`, "choiceCount"},
 		{"round_robin", "{", `policy "round_robin" takes no configuration`},
 		{"pick_first", "{", `configuration { of "pick_first"`},

@@ -128,24 +128,24 @@ func TestABusKeepsOneSetOfConnectionsAnAPI(t *testing.T) {
 	}
 }
 
-// told is a registry that tells every watch the same.
-type told struct{ snapshot discovery.Snapshot }
+// fixed is a registry that notifies each watch of one snapshot, always the same.
+type fixed struct{ snapshot discovery.Snapshot }
 
-func (told) Register(...discovery.Instance) (discovery.Registration, error) {
+func (fixed) Register(...discovery.Instance) (discovery.Registration, error) {
 	return nil, errors.New("nothing can be registered here")
 }
 
-func (told) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
+func (fixed) Descriptors(context.Context, discovery.Instance) (string, error) { return "", nil }
 
-func (r told) Watch(api string, observer func(discovery.Snapshot)) func() {
+func (r fixed) Watch(api string, observer func(discovery.Snapshot)) func() {
 	snapshot := r.snapshot
 	snapshot.API = api
 	observer(snapshot)
 	return func() {}
 }
 
-// silent is a registry that never tells anything.
-type silent struct{ told }
+// silent is a registry that never notifies its watches.
+type silent struct{ fixed }
 
 func (silent) Watch(string, func(discovery.Snapshot)) func() { return func() {} }
 
@@ -160,25 +160,25 @@ func TestACallThatFindsNoInstanceSaysWhy(t *testing.T) {
 	}
 	for name, test := range map[string]test{
 		"it was never served": {
-			told{discovery.Snapshot{KnownAPIs: []string{"auth"}}},
+			fixed{discovery.Snapshot{KnownAPIs: []string{"auth"}}},
 			codes.Unimplemented,
 			func(err error) bool { return errors.As(err, new(*discovery.UnknownAPIError)) },
 			`: unknown API "test.echo"`,
 		},
 		"it is not served now": {
-			told{discovery.Snapshot{Known: true}},
+			fixed{discovery.Snapshot{Known: true}},
 			codes.Unavailable,
 			func(err error) bool { return errors.As(err, new(*discovery.NoInstanceError)) },
 			`: API "test.echo" has no instance`,
 		},
 		"all instances are draining": {
-			told{discovery.Snapshot{Known: true, Instances: []discovery.Instance{{Address: "10.0.0.1:1", State: discovery.Draining}}}},
+			fixed{discovery.Snapshot{Known: true, Instances: []discovery.Instance{{Address: "10.0.0.1:1", State: discovery.Draining}}}},
 			codes.Unavailable,
 			func(err error) bool { return errors.As(err, new(*discovery.NoInstanceError)) },
 			"its one registered instance is draining",
 		},
 		"the registry is away": {
-			told{discovery.Snapshot{Unreachable: unreachable}},
+			fixed{discovery.Snapshot{Unreachable: unreachable}},
 			codes.Unavailable,
 			func(err error) bool { return errors.Is(err, error(unreachable)) },
 			"the registry can't be reached: etcd at http://10.0.0.9:2379, since 1970",

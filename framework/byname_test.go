@@ -81,7 +81,7 @@ func TestACallByNameIsTheTypedCall(t *testing.T) {
 // TestMisuseIsRefusedBeforeAnythingIsAsked uses a registry that must not be asked.
 func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	t.Parallel()
-	bus := newBus(t, untouched{told{}, t})
+	bus := newBus(t, untouched{fixed{}, t})
 	right := framework.Args{"username": "adam", "password": "secr3t"}
 	const usage = `bus.Call(ctx, "test.kinds.sign_in", framework.Args{"username": "…", "password": "…"})`
 	for title, test := range map[string]struct {
@@ -150,7 +150,7 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 // registry that must not be asked.
 func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 	t.Parallel()
-	bus := newBus(t, untouched{told{}, t})
+	bus := newBus(t, untouched{fixed{}, t})
 	right := framework.Args{"username": "adam", "password": "secr3t"}
 	const signIn = ` Write bus.Call(ctx, "test.kinds.sign_in", framework.Args{"username": "…", "password": "…"})`
 	for title, test := range map[string]struct {
@@ -369,7 +369,7 @@ func TestDescribeTellsRulesThatAreZeroOrPredefined(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	t.Parallel()
-	bus := newBus(t, untouched{told{}, t})
+	bus := newBus(t, untouched{fixed{}, t})
 	description, err := bus.Describe(t.Context(), "test.echo")
 	if err != nil {
 		t.Fatal(err)

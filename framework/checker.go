@@ -193,8 +193,8 @@ func (c *schemaChecker) hasRoom() bool {
 }
 
 // check compares a schema with the program's own, once an instance publishes it. It
-// gives up after a few failures for which no channel waited, as without StrictSchema
-// none does. The next instance with that schema begins another check.
+// stops after a few failures for which no channel waited, as without StrictSchema none
+// does. The next instance with that schema begins another check.
 func (c *schemaChecker) check(key checkKey, own protoreflect.ServiceDescriptor) {
 	const few = 5
 	for failures, unwanted := 1, 0; ; failures++ {

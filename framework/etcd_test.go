@@ -171,8 +171,8 @@ func TestACallOnASilentEtcdEndsByItsDeadline(t *testing.T) {
 	})
 }
 
-// TestNothingInTheRegistryChoosesTheNameThatACallerChecks has somebody who may
-// write to the registry point an API at a server of their own.
+// TestNothingInTheRegistryChoosesTheNameThatACallerChecks lets an attacker who may
+// write to the registry register another server for an API.
 func TestNothingInTheRegistryChoosesTheNameThatACallerChecks(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, embed.Config{})

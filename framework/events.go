@@ -50,7 +50,7 @@ type AttemptEnded struct {
 	Outcome Outcome
 	// Code is that of the attempt's error, codes.OK if it succeeded.
 	Code codes.Code
-	// Reason is why the instance refused it, "" if it did not, or gave no reason.
+	// Reason is why the instance refused it, "" if it did not, or sent no reason.
 	Reason atmostonce.Reason
 	// Duration is that of the attempt.
 	Duration time.Duration

@@ -185,7 +185,7 @@ func ExampleCall_Done() {
 	bus, stop := called()
 	defer stop()
 
-	call := framework.CallAsync(context.Background(), authv1.NewAuthServiceClient(bus).GetUser, &authv1.GetUserRequest{Username: "nobody"})
+	call := framework.CallAsync(context.Background(), authv1.NewAuthServiceClient(bus).GetUser, &authv1.GetUserRequest{Username: "unknown"})
 	select {
 	case <-call.Done():
 		_, err := call.Await(context.Background())
@@ -193,7 +193,7 @@ func ExampleCall_Done() {
 	case <-time.After(time.Minute):
 		fmt.Println("no reply for a minute")
 	}
-	// Output: NotFound no such account: username "nobody"
+	// Output: NotFound no such account: username "unknown"
 }
 
 func ExampleBus_Ready() {
@@ -312,7 +312,7 @@ func ExampleOutcomeOf() {
 	defer stop()
 	client := authv1.NewAuthServiceClient(bus)
 
-	_, err := client.GetUser(context.Background(), &authv1.GetUserRequest{Username: "nobody"})
+	_, err := client.GetUser(context.Background(), &authv1.GetUserRequest{Username: "unknown"})
 	fmt.Println(framework.OutcomeOf(err) == framework.Executed)
 
 	ended, cancel := context.WithCancel(context.Background())
@@ -399,7 +399,7 @@ func ExampleAuthenticate() {
 func ExampleExposeErrors() {
 	registry := memory.New()
 	ctx, stop := context.WithCancel(context.Background())
-	stop() // as when the program is told to end
+	stop() // as at a signal that ends the program
 	fmt.Println(framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(nil))
 	}, quiet, framework.ExposeErrors()))
@@ -417,7 +417,7 @@ func ExampleLoadBalancing() {
 	// Output:
 	// <nil>
 	// <nil>
-	// onecall: bus: option LoadBalancing: no policy has the name "fastest": give one of ["least_request_experimental" "round_robin" "weighted_round_robin" "ring_hash_experimental" "random_subsetting_experimental" "pick_first"]
+	// onecall: bus: option LoadBalancing: no policy has the name "fastest": use one of ["least_request_experimental" "round_robin" "weighted_round_robin" "ring_hash_experimental" "random_subsetting_experimental" "pick_first"]
 }
 
 func ExampleZone() {

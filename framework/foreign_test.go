@@ -56,7 +56,7 @@ func shopFile() *descriptorpb.FileDescriptorProto {
 	}
 }
 
-// publish gives what an instance publishes of the first service of a file.
+// publish returns what an instance publishes of the first service of a file.
 func publish(t *testing.T, described *descriptorpb.FileDescriptorProto) (service protoreflect.ServiceDescriptor, digest, packed string) {
 	t.Helper()
 	file, err := protodesc.NewFile(described, protoregistry.GlobalFiles)
@@ -73,7 +73,7 @@ func publish(t *testing.T, described *descriptorpb.FileDescriptorProto) (service
 	return service, digest, packed
 }
 
-// serveForeign serves shop.items, whose generated code nobody has here.
+// serveForeign serves shop.items, whose generated code is not linked here.
 func serveForeign(t *testing.T, registry *memory.Registry) {
 	t.Helper()
 	comments, err := proto.Marshal(&descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{
@@ -111,7 +111,7 @@ func serveForeign(t *testing.T, registry *memory.Registry) {
 	}
 }
 
-// changed gives what an instance publishes of test.echo when its .proto has been
+// changed returns what an instance publishes of test.echo when its .proto has been
 // changed.
 func changed(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) (digest, packed string) {
 	t.Helper()

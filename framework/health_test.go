@@ -21,7 +21,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// scriptedHealth is a health service that does as it is told.
+// scriptedHealth is a health service that follows a script.
 type scriptedHealth struct {
 	grpc_health_v1.UnimplementedHealthServer
 

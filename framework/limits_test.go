@@ -122,7 +122,7 @@ func TestACallWithTooMuchMetadataIsRefused(t *testing.T) {
 	})
 }
 
-// closedAfter waits until the server closes a connection and gives how long that
+// closedAfter waits until the server closes a connection and returns how long that
 // took.
 func closedAfter(conn net.Conn) time.Duration {
 	begun := time.Now()

@@ -37,7 +37,7 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 		return framework.DialOptions(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13})))
 	}
 	for name, test := range map[string]struct {
-		serve []framework.ServeOption // nil when nobody serves
+		serve []framework.ServeOption // nil when the API is not served
 		bus   []framework.BusOption
 		want  []string
 	}{

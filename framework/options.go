@@ -228,7 +228,7 @@ type AdmissionConfig struct {
 	// kept for a day, some 80 bytes.
 	MaxSessionsPerPrincipal, MaxSessions int
 	// Ledger is asked before each identified call, which waits for it, and is
-	// shared by the instances of a service, so that they can stand behind a proxy
+	// shared by the instances of a service, so that a proxy can be in front of them
 	// that picks the instance of each call: package etcdledger has one on etcd.
 	// Without it such calls are refused.
 	Ledger atmostonce.Ledger
@@ -284,7 +284,7 @@ func bothGiven(option string, unary grpc.UnaryServerInterceptor, stream grpc.Str
 // Authenticate sets the function that says who calls, for unary calls and
 // streams. It is an interceptor of [BeforeAdmission], in the form of
 // go-grpc-middleware's auth.AuthFunc: called once for each call, before the request
-// is read and before the call is admitted. Its error is the call's, so give it a
+// is read and before the call is admitted. Its error is the call's, so it needs a
 // code, such as codes.Unauthenticated.
 //
 // The context that it returns is the handler's, and must derive from the one that
@@ -340,7 +340,7 @@ func ExposeErrors() ServeOption {
 // grpc.WithKeepaliveParams is a ping every 6 minutes, which all servers bear, and
 // a timeout of 20 s; silent connections are found sooner without it. A bus uses no
 // proxy of the environment, such as HTTPS_PROXY names: a program that wants one
-// gives a grpc.WithContextDialer that connects through it.
+// passes a grpc.WithContextDialer that connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
 	return busOption(func(o *busOptions) error {
 		o.dial = append(o.dial, options...)
@@ -384,9 +384,9 @@ func Logger(log *slog.Logger) Option {
 	}
 }
 
-// Timeout gives the call option that sets how long one unary call through a bus
+// Timeout returns the call option that sets how long one unary call through a bus
 // may take, instead of what its .proto declares; more than zero. The caller's
-// own deadline stands if it is earlier.
+// own deadline applies if it is earlier.
 func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
 
 func newServeOptions(options []ServeOption) (serveOptions, error) {

@@ -24,7 +24,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// certificate gives a self-signed certificate for names, and a pool that
+// certificate returns a self-signed certificate for names, and a pool that
 // trusts it.
 func certificate(t *testing.T, names ...string) (tls.Certificate, *x509.CertPool) {
 	t.Helper()

@@ -359,7 +359,7 @@ func TestABadRuleIsAnErrorAtTheStart(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "shop.broken.v1.FindItemRequest.name: a validation rule does not compile") {
 		t.Errorf("Serve = %v", err)
 	}
-	bus := newBus(t, untouched{told{}, t})
+	bus := newBus(t, untouched{fixed{}, t})
 	err = bus.Invoke(t.Context(), "/"+name+"/FindItem", &testv1.EchoRequest{}, &testv1.EchoResponse{})
 	if status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "does not compile") {
 		t.Errorf("the first call = %v", err)

@@ -12,7 +12,7 @@ import (
 )
 
 // raw is a client that writes HTTP/2 frames itself, and so can do what grpc-go's
-// never does: go silent, or begin a call after it was told to go away.
+// never does: go silent, or begin a call after a GOAWAY.
 type raw struct {
 	t       *testing.T
 	framer  *http2.Framer
@@ -42,7 +42,7 @@ func (r *raw) check(err error) {
 	}
 }
 
-// begin begins a call and gives its stream.
+// begin begins a call and returns its stream.
 func (r *raw) begin(path string, headers ...string) uint32 {
 	r.t.Helper()
 	r.headers.Reset()
@@ -85,7 +85,7 @@ func (r *raw) send(stream uint32, message proto.Message) {
 	r.check(r.framer.WriteData(stream, true, append(frame, encoded...)))
 }
 
-// until reads frames until one is as wanted, and gives that one. It answers none.
+// until reads frames until one is as wanted, and returns that one. It answers none.
 func (r *raw) until(wanted func(http2.Frame) bool) http2.Frame {
 	r.t.Helper()
 	for {
@@ -97,7 +97,7 @@ func (r *raw) until(wanted func(http2.Frame) bool) http2.Frame {
 	}
 }
 
-// trailers reads until a stream has ended and gives its trailers.
+// trailers reads until a stream has ended and returns its trailers.
 func (r *raw) trailers(stream uint32) map[string]string {
 	r.t.Helper()
 	frame := r.until(func(frame http2.Frame) bool {

@@ -45,13 +45,13 @@ func TestARequestThatBreaksRulesIsNotSent(t *testing.T) {
 	if !strings.HasPrefix(err.Error(), "test.echo.echo: ") || !strings.HasSuffix(err.Error(), "(the call was not sent)") {
 		t.Errorf("the error is %q", err)
 	}
-	// Nobody is asked, found or dialled for it.
-	_, err = testv1.NewEchoServiceClient(newBus(t, untouched{told{}, t})).Echo(t.Context(), &testv1.EchoRequest{Text: tooLong})
+	// The bus neither uses the registry nor connects for it.
+	_, err = testv1.NewEchoServiceClient(newBus(t, untouched{fixed{}, t})).Echo(t.Context(), &testv1.EchoRequest{Text: tooLong})
 	if status.Code(err) != codes.InvalidArgument {
 		t.Errorf("the same on a registry that must not be asked = %v", err)
 	}
 
-	// A caller without the rules is told by the server, which goes on.
+	// A caller without the rules gets the error from the server, which continues.
 	client, _ := direct(t, registry)
 	_, err = client.Echo(t.Context(), &testv1.EchoRequest{Text: tooLong})
 	found := false
@@ -73,7 +73,7 @@ func TestARequestThatBreaksRulesIsNotSent(t *testing.T) {
 
 // untouched is a registry that must not be asked.
 type untouched struct {
-	told
+	fixed
 
 	t *testing.T
 }
@@ -170,7 +170,7 @@ func TestAServiceOutlivesEveryBadReplyAndHandler(t *testing.T) {
 	}
 }
 
-// haggling serves test.rules and gives a plain gRPC client of it, which checks
+// haggling serves test.rules and returns a plain gRPC client of it, which checks
 // nothing, and a bus.
 func haggling(t *testing.T, lines *testlog.Log) (plain, onBus testv1.RulesServiceClient) {
 	t.Helper()
@@ -189,7 +189,7 @@ func haggling(t *testing.T, lines *testlog.Log) (plain, onBus testv1.RulesServic
 	return testv1.NewRulesServiceClient(conn), testv1.NewRulesServiceClient(bus)
 }
 
-// haggle sends prices, one after the other, and gives how many replies came
+// haggle sends prices, one after the other, and returns how many replies came
 // before the stream ended, and how it did.
 func haggle(t *testing.T, client testv1.RulesServiceClient, prices ...int64) (replies int, err error) {
 	t.Helper()
@@ -248,7 +248,7 @@ func TestEachMessageOfAStreamIsHeldToItsRulesAtAllFourPoints(t *testing.T) {
 	}
 }
 
-// unchecked gives a client, on a bus, of test.rules on a plain gRPC server, which
+// unchecked returns a client, on a bus, of test.rules on a plain gRPC server, which
 // checks nothing.
 func unchecked(t *testing.T) testv1.RulesServiceClient {
 	t.Helper()

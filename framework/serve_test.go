@@ -285,7 +285,7 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 }
 
 // stuck is a registry that takes registrations and then does not answer.
-type stuck struct{ told }
+type stuck struct{ fixed }
 
 func (stuck) Status() discovery.Status { return discovery.Status{} }
 

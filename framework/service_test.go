@@ -187,7 +187,7 @@ func ready(tb testing.TB, bus *framework.Bus, apis ...string) {
 	}
 }
 
-// inMemory serves e without a network and gives a bus that reaches it, for
+// inMemory serves e without a network and returns a bus that reaches it, for
 // tests in which time is fake.
 func inMemory(t *testing.T, e *echo, options ...framework.ServeOption) (*framework.Bus, service, *bufconn.Listener) {
 	t.Helper()

@@ -32,7 +32,7 @@ import (
 // default of ShutdownTimeout.
 const soon = 3 * time.Second
 
-// plainClient gives grpc-go's client of a service that is in memory.
+// plainClient returns grpc-go's client of a service that is in memory.
 func plainClient(t *testing.T, listener *bufconn.Listener) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -44,7 +44,7 @@ func plainClient(t *testing.T, listener *bufconn.Listener) *grpc.ClientConn {
 	return conn
 }
 
-// stopTimed ends a service and gives how long that took.
+// stopTimed ends a service and returns how long that took.
 func stopTimed(running service) (time.Duration, error) {
 	begun := time.Now()
 	err := running.stop()
@@ -280,8 +280,8 @@ func TestAHandlerThatPaysNoHeedHoldsUpNothing(t *testing.T) {
 	}
 }
 
-// TestALateCallIsRefusedAsDraining begins a call over a connection that was told
-// to go away already: the caller had not heard of it.
+// TestALateCallIsRefusedAsDraining begins a call over a connection after its
+// GOAWAY, which the caller has not received.
 func TestALateCallIsRefusedAsDraining(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,7 @@ type ServiceStats struct {
 	// bus; IdleSessions is how many of these made no call for a minute.
 	Sessions, IdleSessions int
 	// Principals is how many callers have these sessions: TLS identities, hosts, or
-	// names that [WithPrincipal] gave.
+	// names that [WithPrincipal] set.
 	Principals int
 	// Registered reports whether all APIs are registered, and RegistrationError is what
 	// keeps the registry from being written, nil if nothing does.

@@ -100,7 +100,7 @@ func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 
 func TestACallWhoseTimeoutOptionIsRefusedWasNotSent(t *testing.T) {
 	t.Parallel()
-	bus := newBus(t, untouched{told{}, t})
+	bus := newBus(t, untouched{fixed{}, t})
 	client, wrong := testv1.NewEchoServiceClient(bus), framework.Timeout(-1)
 	for rpc, call := range map[string]func() error{
 		"test.echo.echo": func() error {

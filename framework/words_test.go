@@ -225,7 +225,7 @@ func TestAnErrorIsThatOfTheCallersOwnContext(t *testing.T) {
 	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); status.Code(err) != codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after the declared timeout the call = %v", err)
 	}
-	// Nobody is there to be called.
+	// No instance is there to be called.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	silently := newBus(t, silent{})
