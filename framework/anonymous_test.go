@@ -29,7 +29,7 @@ func plainInstance(t *testing.T, registry *memory.Registry) {
 	}
 }
 
-func TestABusCallsNoneWithoutAnIdentityIfItIsToldSo(t *testing.T) {
+func TestRequireIdentityCallsNoInstanceWithoutAnIncarnation(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
 	plainInstance(t, registry)

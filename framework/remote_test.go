@@ -240,9 +240,9 @@ func TestAnInstanceThatIsGoneIsNotAskedForItsSchema(t *testing.T) {
 	}
 }
 
-// TestASchemaThatCanBeReadAfterAllIsJudgedSoon has a call wait for an instance
+// TestASchemaThatCanBeReadAfterAllIsCheckedSoon has a call wait for an instance
 // whose schema can't be read, and another come when the bus was idle.
-func TestASchemaThatCanBeReadAfterAllIsJudgedSoon(t *testing.T) {
+func TestASchemaThatCanBeReadAfterAllIsCheckedSoon(t *testing.T) {
 	t.Parallel()
 	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) {
 		file.Service[0].Method[0].Options = nil // which is compatible
@@ -279,7 +279,7 @@ func TestASchemaThatCanBeReadAfterAllIsJudgedSoon(t *testing.T) {
 					t.Errorf("a call of a schema that can be read after %v = %v", pause, err)
 				}
 				if took := time.Since(began) - pause; took > 25*time.Second { // two pauses of 10 s at most, and what grpc-go takes
-					t.Errorf("it was judged %v after it could be read", took)
+					t.Errorf("it was checked %v after it could be read", took)
 				}
 			})
 		})
