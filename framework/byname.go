@@ -61,8 +61,8 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	return &Reply{rpc: name, message: reply, types: rpc.types}, nil
 }
 
-// sortArgs parts what a call was given. positional are the values, when they are
-// not parameters at the head alone.
+// sortArgs splits the arguments of a call. positional are the values if they are not
+// one set of parameters that comes first.
 func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positional []any) {
 	rest := args
 	if len(rest) > 0 {
@@ -83,7 +83,7 @@ func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positiona
 	return parameters, options, nil
 }
 
-// notSentBecause gives the error of a call that misuse kept from being sent.
+// notSentBecause returns the error of a call that misuse kept from being sent.
 func notSentBecause(err error) error {
 	if st, ok := status.FromError(err); ok { // which has details
 		return &callError{status: st, text: err.Error(), outcome: NotSent, causes: []error{err}}
@@ -113,8 +113,8 @@ func (r *namedRPC) newReply() proto.Message {
 }
 
 // named finds the RPC of a bus name. positional are values that a call must not
-// have: it ends here then, with what is known without asking anybody. The
-// options are the call's, with the time that it took to ask.
+// have: then it returns an error without any I/O. It returns the options of the call
+// too, with the time that reading the schema took.
 func (b *Bus) named(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*namedRPC, []grpc.CallOption, error) {
 	known, ok := b.knownByName(name)
 	if ok && positional == nil && known.isCurrent() {
@@ -165,14 +165,14 @@ func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.S
 	return found, digest, append(slices.Clip(options), timeout.Since(start)), nil
 }
 
-// knownByName gives an RPC that was called by name before.
+// knownByName returns an RPC that was called by name before.
 func (b *Bus) knownByName(name string) (*namedRPC, bool) {
 	known, _ := b.byName.Load(name)
 	rpc, ok := known.(*namedRPC)
 	return rpc, ok
 }
 
-// ownSchema gives the schema of an API as it is linked into the program, nil
+// ownSchema returns the schema of an API as it is linked into the program, nil
 // when it is not: of several services of that name the one that has the RPC.
 func (b *Bus) ownSchema(api, rpc string) *schema.Schema {
 	if method := b.contracts.RPC(api + "." + rpc); method != nil {
@@ -187,7 +187,7 @@ func (b *Bus) ownSchema(api, rpc string) *schema.Schema {
 	return nil
 }
 
-// methodNamed gives the method of an RPC's own name, nil when there is none.
+// methodNamed returns the method of an RPC's own name, nil when there is none.
 func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protoreflect.MethodDescriptor {
 	for i := range service.Methods().Len() {
 		if method := service.Methods().Get(i); contract.RPCName(api, string(method.Name())) == api+"."+rpc {
@@ -197,7 +197,7 @@ func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protor
 	return nil
 }
 
-// unaryNamed gives the method of an RPC that can be called by name.
+// unaryNamed returns the method of an RPC that can be called by name.
 func unaryNamed(service protoreflect.ServiceDescriptor, api, name, rpc string) (protoreflect.MethodDescriptor, error) {
 	method := methodNamed(service, api, rpc)
 	if method == nil {
@@ -272,11 +272,11 @@ type Reply struct {
 	types   schema.Types
 }
 
-// Message gives the reply itself: of the generated type where that is linked
+// Message returns the reply itself: of the generated type where that is linked
 // in, else a dynamic one. It must not be changed.
 func (r *Reply) Message() proto.Message { return r.message }
 
-// Map gives the reply as plain Go values, by the names of its fields:
+// Map returns the reply as plain Go values, by the names of its fields:
 // docs/named-parameters.md has the table.
 func (r *Reply) Map() map[string]any { return named.ToMap(r.message, r.types) }
 

@@ -38,7 +38,7 @@ type RPCDescription struct {
 	// Idempotency is protobuf's: IDEMPOTENCY_UNKNOWN, NO_SIDE_EFFECTS or
 	// IDEMPOTENT.
 	Idempotency string
-	// ClientStream and ServerStream tell whether requests and replies are
+	// ClientStream and ServerStream say whether requests and replies are
 	// streams.
 	ClientStream, ServerStream bool
 	// Parameters are the fields of the request, Reply those of the reply.
@@ -57,7 +57,7 @@ type FieldDescription struct {
 	Type string
 	// Number is the field's on the wire.
 	Number int32
-	// Required is whether a call by name must give it.
+	// Required is whether a call by name must set it.
 	Required bool
 	// Oneof is the oneof that it is a member of, "" when it is in none.
 	Oneof string
@@ -74,7 +74,7 @@ type FieldDescription struct {
 	Values []string
 }
 
-// Describe tells what an API's .proto says: of the program's own where its
+// Describe returns what an API's .proto says: of the program's own where its
 // generated code is linked in, else of what an instance published in the
 // registry. Errors are those of [Bus.Call] for an API that is not known.
 func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {

@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// withoutOptions gives the values among a call's arguments that are no options.
+// withoutOptions returns the values among a call's arguments that are no options.
 func withoutOptions(args []any) []any {
 	return slices.DeleteFunc(slices.Clone(args), func(arg any) bool {
 		_, ok := arg.(grpc.CallOption)
@@ -18,9 +18,8 @@ func withoutOptions(args []any) []any {
 	})
 }
 
-// misused gives the error of a call with values where none may be, as far as it
-// is known without asking anybody. It spells out the right call, so it first
-// looks whether there is one.
+// misused returns the error of a call with values without names. It does no I/O. As
+// the error spells out the right call, misused first checks that the RPC exists.
 func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) error {
 	known := own
 	if known == nil {
@@ -44,7 +43,7 @@ func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) e
 	return notSentBecause(named.Positional(name, usage, values))
 }
 
-// isParameters tells whether a value is what parameters are given as.
+// isParameters reports whether a value has a type for parameters.
 func isParameters(value any) bool {
 	switch value.(type) {
 	case Args, map[string]any:

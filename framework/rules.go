@@ -28,7 +28,7 @@ func compileRules(api *contract.API) (map[string]validate.Method, error) {
 	return rules, nil
 }
 
-// serviceNamed gives the descriptor of a service that is linked into the
+// serviceNamed returns the descriptor of a service that is linked into the
 // program, nil when it is not.
 func serviceNamed(name string) protoreflect.ServiceDescriptor {
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))

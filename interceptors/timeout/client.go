@@ -21,10 +21,10 @@ type option struct {
 	start time.Time // when not zero
 }
 
-// Option gives the call option that sets a unary call's limit; more than zero.
+// Option returns the call option that sets a unary call's limit; more than zero.
 func Option(limit time.Duration) grpc.CallOption { return option{limit: limit, set: true} }
 
-// Since gives the call option that counts a call's time from start instead of
+// Since returns the call option that counts a call's time from start instead of
 // from when the call reaches its connection.
 func Since(start time.Time) grpc.CallOption { return option{start: start} }
 
@@ -63,7 +63,7 @@ func Begin(declared Limit, opts []grpc.CallOption) (Call, error) {
 	return call, nil
 }
 
-// HasOption tells whether opts hold an [Option], which streams do not take.
+// HasOption reports whether opts hold an [Option], which streams do not take.
 func HasOption(opts []grpc.CallOption) bool {
 	for _, opt := range opts {
 		if read, ok := opt.(option); ok && read.set {
@@ -73,16 +73,16 @@ func HasOption(opts []grpc.CallOption) bool {
 	return false
 }
 
-// Exact tells whether the call needs a context of its own: see [Call.Context].
+// Exact reports whether the call needs a context of its own: see [Call.Context].
 // Otherwise a connection with the declared limit in its [MethodConfigs] holds
 // it.
 func (c Call) Exact() bool { return c.exact }
 
-// Longer tells whether the call may take longer than declared allows, so that
+// Longer reports whether the call may take longer than declared allows, so that
 // a connection with that in its [MethodConfigs] would end it too soon.
 func (c Call) Longer(declared Limit) bool { return c.limit.Duration > declared.Duration }
 
-// Context gives the call's context with its limit.
+// Context returns the call's context with its limit.
 func (c Call) Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, c.start.Add(c.limit.Duration))
 }
@@ -117,7 +117,7 @@ type MethodName struct {
 	Method  string `json:"method"`
 }
 
-// MethodConfigs gives what makes grpc-go hold each method, such as
+// MethodConfigs returns what makes grpc-go hold each method, such as
 // "/auth.v1.AuthService/CheckPassword", to a limit.
 func MethodConfigs(limits map[string]Limit) []MethodConfig {
 	configs := make([]MethodConfig, 0, len(limits))

@@ -11,13 +11,13 @@ type Error struct {
 	RPC string
 	// Limit is the one that passed.
 	Limit Limit
-	// Handler tells whether the server says it, of its handler; else the
+	// Handler reports whether the server says it, of its handler; else the
 	// caller says it, of the whole call.
 	Handler bool
 	// Instance is the address of the instance that did not reply; "" when the
 	// call was not sent to one, or is not known.
 	Instance string
-	// Unconnected tells whether that was because there was no connection to any.
+	// Unconnected reports whether that was because there was no connection to any.
 	Unconnected bool
 	// Cause is the error as it came from grpc-go or the handler.
 	Cause error
@@ -44,10 +44,10 @@ func (e *Error) Error() string {
 	return e.RPC + ": " + what + " within " + e.Limit.describe()
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// GRPCStatus gives the status that a server sends and status.Code reads. It does not
+// GRPCStatus returns the status that a server sends and status.Code reads. It does not
 // name the instance, whose address is nothing for the callers of a handler that
 // passes the error on.
 func (e *Error) GRPCStatus() *status.Status {

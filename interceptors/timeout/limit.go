@@ -9,7 +9,7 @@ import (
 // Default is the limit of a call for which nothing else is said.
 const Default = 5 * time.Second
 
-// Source is who set a limit.
+// Source says where a limit is set.
 type Source int
 
 // The sources, from the weakest to the strongest.
@@ -44,13 +44,13 @@ func (s Source) String() string {
 	}
 }
 
-// Limit is how long a call may take, and who says so.
+// Limit is how long a call may take, and where that is set.
 type Limit struct {
 	Duration time.Duration
 	Source   Source
 }
 
-// Declared gives the limit of a unary RPC that declares rpc, of an API that
+// Declared returns the limit of a unary RPC that declares rpc, of an API that
 // declares api; 0 is nothing declared.
 func Declared(rpc, api time.Duration) Limit {
 	switch {
@@ -63,7 +63,7 @@ func Declared(rpc, api time.Duration) Limit {
 	}
 }
 
-// describe is the limit as errors give it.
+// describe returns the limit as errors show it.
 func (l Limit) describe() string {
 	if l.Source == FromCaller && l.Duration <= 0 {
 		return l.Source.String() + ", which was over when the call began,"

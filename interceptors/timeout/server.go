@@ -52,7 +52,7 @@ func declared(ctx context.Context, req any, method Method, handler grpc.UnaryHan
 	return reply, err
 }
 
-// passed tells whether a handler failed because its own deadline passed.
+// passed reports whether a handler failed because its own deadline passed.
 func passed(ctx context.Context, err error) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && !time.Now().Before(deadline) &&

@@ -155,7 +155,7 @@ func TestEveryMethodHasItsOwnConfiguration(t *testing.T) {
 	}
 }
 
-// takes tells whether grpc takes a service config with the methods.
+// takes reports whether grpc takes a service config with the methods.
 func takes(methods []timeout.MethodConfig) error {
 	config, err := json.Marshal(map[string]any{"methodConfig": methods})
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// fine gives an order that keeps to all rules.
+// fine returns an order that keeps to all rules.
 func fine() *testv1.OrderRequest {
 	return &testv1.OrderRequest{
 		Customer: "adam",
@@ -32,14 +32,14 @@ func fine() *testv1.OrderRequest {
 	}
 }
 
-// order gives a fine order with a change.
+// order returns a fine order with a change.
 func order(change func(*testv1.OrderRequest)) *testv1.OrderRequest {
 	req := fine()
 	change(req)
 	return req
 }
 
-// broken gives the fields and rules of an error, in order of the fields.
+// broken returns the fields and rules of an error, in order of the fields.
 func broken(err error) []string {
 	var found *validate.Error
 	if !errors.As(err, &found) {
@@ -143,7 +143,7 @@ func TestEachViolationIsToldWithItsPath(t *testing.T) {
 	}
 }
 
-// detail gives the one detail of a type.
+// detail returns the one detail of a type.
 func detail[M proto.Message](tb testing.TB, sent *status.Status) M {
 	tb.Helper()
 	var found M
@@ -301,7 +301,7 @@ func TestOneMessageCanBreakMoreRulesThanAnyoneWantsToRead(t *testing.T) {
 	}
 }
 
-// headerSize gives what a status takes of a list of headers as HTTP/2 counts it.
+// headerSize returns what a status takes of a list of headers as HTTP/2 counts it.
 func headerSize(tb testing.TB, sent *status.Status) int {
 	tb.Helper()
 	const overhead = 32

@@ -12,12 +12,12 @@ import (
 // it is sent, a reply when it is received. At the first that breaks rules the
 // stream is over, as it is for grpc-go after any error of SendMsg or RecvMsg: a
 // bad request is not sent, cancel is called, and each further call of SendMsg
-// and RecvMsg gives the same error. A method without rules gives the stream as
+// and RecvMsg returns the same error. For a method without rules the stream is returned as
 // it is.
 //
 // cancel must end the context that the stream was opened with, since there is no
 // other way to end a stream early: callers of generated code drop a stream that
-// gave an error, and one that nobody ended would stay open. It is not called when
+// returned an error, and one that is not ended would stay open. It is not called when
 // the stream ends by itself: [grpc.OnFinish] can release the context then.
 func (m Method) ClientStream(stream grpc.ClientStream, cancel context.CancelFunc) grpc.ClientStream {
 	if !m.Checks() {
@@ -63,7 +63,7 @@ func (s *clientStream) RecvMsg(msg any) error {
 	return nil
 }
 
-// end ends the stream with an error, or gives the one that it ended with before.
+// end ends the stream with an error, or returns the one that it ended with before.
 func (s *clientStream) end(err error) error {
 	first := s.fault.set(err)
 	s.cancel()

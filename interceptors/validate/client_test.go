@@ -15,7 +15,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// clientStream tells what passes it, and answers from a list.
+// clientStream reports what passes it, and answers from a list.
 type clientStream struct {
 	grpc.ClientStream
 

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// RuleError is a rule that does not compile: an expression with a fault, a rule
-// for another type than its field's, a predefined rule that nobody knows.
+// RuleError is a rule that does not compile: an expression with an error, a rule
+// for another type than its field's, a predefined rule that is not known.
 type RuleError struct {
 	// Subject is the full proto name of the message, field or oneof that has the
 	// rule.
@@ -27,7 +27,7 @@ func (e *RuleError) Error() string {
 	return e.Subject + ": " + e.Problem + ": mend the rule in the .proto file"
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *RuleError) Unwrap() error { return e.Cause }
 
 // Compile compiles the rules of a method's request and reply and of all that
@@ -86,7 +86,7 @@ func (c *Compiler) Compile(rpc string, method protoreflect.MethodDescriptor) (Me
 	return Method{RPC: rpc, Request: request, Reply: reply}, nil
 }
 
-// checker gives the checker of a type; nil for one without rules.
+// checker returns the checker of a type; nil for one without rules.
 func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker, error) {
 	ruled, err := reach(descriptor)
 	if err != nil || len(ruled.messages) == 0 || c.most > 0 && ruled.rules > c.most {
@@ -108,9 +108,9 @@ func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker,
 
 // compile has the rules of messages compiled, and finds those that do not.
 //
-// protovalidate compiles at the first use of a type, and keeps a fault until a
+// protovalidate compiles at the first use of a type, and keeps an error until a
 // message is checked that the rule applies to. So each rule is applied to an
-// empty message here, and what it says of that does not matter. Faults of
+// empty message here, and its result does not matter. Errors of
 // messages as a whole come first, since they are also reported of each field
 // that holds one.
 func compile(validator protovalidate.Validator, messages []protoreflect.MessageDescriptor) error {
@@ -129,7 +129,7 @@ func compile(validator protovalidate.Validator, messages []protoreflect.MessageD
 	return nil
 }
 
-// apply gives the fault of the rules of one part of a message.
+// apply returns the error of the rules of one part of a message.
 func apply(validator protovalidate.Validator, descriptor protoreflect.MessageDescriptor, part protoreflect.Descriptor) error {
 	empty := dynamicpb.NewMessage(descriptor)
 	err := validator.Validate(empty, only(empty, part))
@@ -144,7 +144,7 @@ func apply(validator protovalidate.Validator, descriptor protoreflect.MessageDes
 	return &RuleError{Subject: string(part.FullName()), Problem: "a validation rule does not compile: " + problem, Cause: err}
 }
 
-// partsBelow gives the parts of a message that have rules of their own, but for
+// partsBelow returns the parts of a message that have rules of their own, but for
 // the message as a whole.
 func partsBelow(descriptor protoreflect.MessageDescriptor) func(yield func(protoreflect.Descriptor) bool) {
 	return func(yield func(protoreflect.Descriptor) bool) {

@@ -83,7 +83,7 @@ func repeated(made *descriptorpb.FieldDescriptorProto) *descriptorpb.FieldDescri
 	return made
 }
 
-// mapping gives a message with a map from strings to messages.
+// mapping returns a message with a map from strings to messages.
 func mapping(name, value string, rules *pb.FieldRules) *descriptorpb.DescriptorProto {
 	made := message(name, nil, repeated(holding("by_word", name+".ByWordEntry", rules)))
 	entry := message("ByWordEntry", nil, text("key", nil), holding("value", value, nil))
@@ -266,7 +266,7 @@ func TestRulesThatCannotBeReadAreAnError(t *testing.T) {
 // loud is the number of the extension that is a predefined rule.
 const loud = 1161
 
-// predefined gives rules with the predefined rule alone, which is unknown to who
+// predefined returns rules with the predefined rule alone, which is unknown to who
 // reads them without the extension.
 func predefined() *pb.FieldRules {
 	rules := &pb.StringRules{}
@@ -274,7 +274,7 @@ func predefined() *pb.FieldRules {
 	return pb.FieldRules_builder{String: rules}.Build()
 }
 
-// extension gives the extension with its rule.
+// extension returns the extension with its rule.
 func extension(expression string) []*descriptorpb.FieldDescriptorProto {
 	made := field("loud", descriptorpb.FieldDescriptorProto_TYPE_BOOL, nil)
 	made.Number = new(int32(loud))

@@ -4,7 +4,7 @@
 // Rules are compiled once, when an API is registered or first called, and a rule
 // that does not compile is a *[RuleError] there and then. A message is checked
 // wherever it passes: a request when the caller sends it and when the server
-// receives it, a reply when the handler gives it and when the caller receives
+// receives it, a reply when the handler returns it and when the caller receives
 // it; each message of a stream likewise. A type of message that has no rule,
 // neither itself nor in anything that its fields hold, costs nothing.
 //

@@ -20,7 +20,7 @@ type Violation struct {
 	// Message says what is wrong; of what may not be shown, only which rule is
 	// broken.
 	Message string
-	// Hidden tells that the field, or one that it is in, is marked
+	// Hidden reports that the field, or one that it is in, is marked
 	// debug_redact.
 	Hidden bool
 }
@@ -30,15 +30,15 @@ type Violation struct {
 type Error struct {
 	// RPC is the call's bus name, such as "auth.check_password".
 	RPC string
-	// Reply tells that it is a reply; else it is a request.
+	// Reply reports that it is a reply; else it is a request.
 	Reply bool
 	// Violations are all that were found, of a very large message the first.
 	Violations []Violation
 
-	// own are the violations as protovalidate tells them; nil when it did not
+	// own are the violations as protovalidate returned them; nil when it did not
 	// find them.
 	own []*validate.Violation
-	// more is how many there are besides Violations; partial tells that there
+	// more is how many there are besides Violations; partial says that there
 	// may be any number.
 	more    int
 	partial bool
@@ -57,7 +57,7 @@ func newError(rpc string, reply bool, root protoreflect.MessageDescriptor, found
 	return e
 }
 
-// Error implements error. It tells the first 10 violations, and how many more
+// Error implements error. It has the first 10 violations, and how many more
 // there are; of a reply, which the peer has no part in, their fields and rules
 // alone, and nothing of hidden fields but their number.
 func (e *Error) Error() string {
@@ -65,7 +65,7 @@ func (e *Error) Error() string {
 	return e.text(shown, hidden)
 }
 
-// GRPCStatus gives the status that a server sends and status.Code reads. Its
+// GRPCStatus returns the status that a server sends and status.Code reads. Its
 // details are a buf.validate.Violations and, of a request, a
 // google.rpc.BadRequest. A status travels in headers, of which some peers take
 // no more than 8 KiB, so the details hold as many violations as fit, and the
@@ -84,7 +84,7 @@ func (e *Error) GRPCStatus() *status.Status {
 	return detailed
 }
 
-// told is a violation as a status tells it.
+// told is a violation as a status has it.
 type told struct {
 	Violation
 
@@ -92,7 +92,7 @@ type told struct {
 	own *validate.Violation
 }
 
-// shown gives the violations that others may see, and how many there are
+// shown returns the violations that others may see, and how many there are
 // besides: those of hidden fields in a reply.
 func (e *Error) shown() (shown []told, hidden int) {
 	shown = make([]told, 0, len(e.Violations))

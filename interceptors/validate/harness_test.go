@@ -18,12 +18,12 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// service gives the methods of test.rules, by their proto names.
+// service returns the methods of test.rules, by their proto names.
 func service() protoreflect.MethodDescriptors {
 	return testv1.File_onecall_test_v1_rules_proto.Services().ByName("RulesService").Methods()
 }
 
-// compiled gives one method of test.rules.
+// compiled returns one method of test.rules.
 func compiled(tb testing.TB, name string) validate.Method {
 	tb.Helper()
 	method, err := validate.Compile("test.rules."+strings.ToLower(name), service().ByName(protoreflect.Name(name)))
@@ -33,7 +33,7 @@ func compiled(tb testing.TB, name string) validate.Method {
 	return method
 }
 
-// methods gives all methods of test.rules by gRPC's path.
+// methods returns all methods of test.rules by gRPC's path.
 func methods(tb testing.TB) map[string]validate.Method {
 	tb.Helper()
 	all := make(map[string]validate.Method)

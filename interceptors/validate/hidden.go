@@ -14,10 +14,10 @@ import (
 // anyName is the type that may hold any message.
 const anyName = "google.protobuf.Any"
 
-// viewer tells what may be shown of the violations of one message.
+// viewer reports what may be shown of the violations of one message.
 type viewer struct {
 	root protoreflect.MessageDescriptor
-	// holds tells of types whether a hidden field may be below them.
+	// holds reports types whether a hidden field may be below them.
 	holds map[protoreflect.MessageDescriptor]bool
 }
 
@@ -25,7 +25,7 @@ func newViewer(root protoreflect.MessageDescriptor) *viewer {
 	return &viewer{root: root, holds: make(map[protoreflect.MessageDescriptor]bool)}
 }
 
-// view gives a violation without what may not be shown: as protovalidate's own
+// view returns a violation without what may not be shown: as protovalidate's own
 // message, and in words.
 func (v *viewer) view(violation *protovalidate.Violation) (*validate.Violation, Violation) {
 	told := violation.Proto
@@ -48,7 +48,7 @@ func (v *viewer) view(violation *protovalidate.Violation) (*validate.Violation, 
 	return built.Build(), shown
 }
 
-// follow goes along a path from the root. It gives the path without the keys of
+// follow goes along a path from the root. It returns the path without the keys of
 // hidden maps; whether it goes through a hidden field or ends at one; and the
 // type of the message, or of those in the list or map, that it ends at, nil when
 // it ends at anything else.
@@ -76,7 +76,7 @@ func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.Fi
 	return shown, hidden, judged
 }
 
-// mayHold tells whether a hidden field may be in a message of a type, at any
+// mayHold reports whether a hidden field may be in a message of a type, at any
 // depth. In an Any, and in extensions, may be anything.
 func (v *viewer) mayHold(descriptor protoreflect.MessageDescriptor) bool {
 	if descriptor == nil {
@@ -108,7 +108,7 @@ func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.Me
 }
 
 // sizes are protovalidate's rules about how much there is of a value: what they
-// demand can be told without telling the value, as that of not_in could not.
+// demand shows nothing of the value, as that of not_in could.
 var sizes = map[protoreflect.Name]bool{
 	"len": true, "min_len": true, "max_len": true,
 	"len_bytes": true, "min_bytes": true, "max_bytes": true,
@@ -116,7 +116,7 @@ var sizes = map[protoreflect.Name]bool{
 	"min_pairs": true, "max_pairs": true,
 }
 
-// outline tells a violation by its rule alone.
+// outline reports a violation by its rule alone.
 func outline(violation *protovalidate.Violation) string {
 	rule := violation.Proto.GetRuleId()
 	standard := violation.RuleDescriptor != nil && !violation.RuleDescriptor.IsExtension()

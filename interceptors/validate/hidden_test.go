@@ -96,7 +96,7 @@ func everywhere(tb testing.TB) *testv1.KeepRequest {
 	return all
 }
 
-// shows tells whether a text holds a secret.
+// shows reports whether a text holds a secret.
 func shows(text string) bool {
 	return strings.Contains(text, secret) || strings.Contains(text, strconv.FormatInt(code, 10))
 }

@@ -17,10 +17,10 @@ type Method struct {
 	Request, Reply *Checker
 }
 
-// Checks tells whether there is anything to check.
+// Checks reports whether there is anything to check.
 func (m Method) Checks() bool { return m.Request != nil || m.Reply != nil }
 
-// CheckRequest gives an *[Error] with the code INVALID_ARGUMENT when a request
+// CheckRequest returns an *[Error] with the code INVALID_ARGUMENT when a request
 // breaks rules, else nil. A nil message counts as an empty one, as which grpc-go
 // sends it. The message must not change meanwhile.
 func (m Method) CheckRequest(msg any) error {
@@ -33,7 +33,7 @@ func (m Method) CheckRequest(msg any) error {
 	return nil
 }
 
-// CheckReply gives an *[Error] with the code INTERNAL when a reply breaks rules,
+// CheckReply returns an *[Error] with the code INTERNAL when a reply breaks rules,
 // else nil; otherwise it is like [Method.CheckRequest].
 func (m Method) CheckReply(msg any) error {
 	if fault := m.checkReply(msg); fault != nil {
@@ -59,7 +59,7 @@ type Checker struct {
 	options []protovalidate.ValidationOption
 }
 
-// check gives the fault of a message; nil when there is none.
+// check returns the error of a message; nil when there is none.
 func (c *Checker) check(rpc string, msg any, reply bool) *Error {
 	message := c.messageOf(msg)
 	if message == nil {
@@ -73,7 +73,7 @@ func (c *Checker) check(rpc string, msg any, reply bool) *Error {
 	return newError(rpc, reply, message.ProtoReflect().Descriptor(), found, partial)
 }
 
-// messageOf gives what there is to check of a message: nil when it is none of
+// messageOf returns what there is to check of a message: nil when it is none of
 // protobuf's.
 func (c *Checker) messageOf(msg any) proto.Message {
 	message := protoOf(msg)
@@ -88,7 +88,7 @@ func (c *Checker) messageOf(msg any) proto.Message {
 	return message
 }
 
-// protoOf gives a message as grpc-go's own codec takes it; nil when it does not.
+// protoOf returns a message as grpc-go's own codec takes it; nil when it does not.
 func protoOf(msg any) proto.Message {
 	switch msg := msg.(type) {
 	case proto.Message:

@@ -22,8 +22,8 @@ type reached struct {
 	seen map[protoreflect.MessageDescriptor]bool
 }
 
-// reach finds what can be reached from a type. Fields that protovalidate is told
-// to ignore lead nowhere.
+// reach finds what can be reached from a type. It does not look into fields
+// that protovalidate ignores.
 func reach(descriptor protoreflect.MessageDescriptor) (reached, error) {
 	r := reached{seen: make(map[protoreflect.MessageDescriptor]bool)}
 	err := r.add(descriptor)
@@ -70,7 +70,7 @@ func (r *reached) add(descriptor protoreflect.MessageDescriptor) error {
 	return nil
 }
 
-// addField adds what a field holds, and tells whether it has rules itself.
+// addField adds what a field holds, and reports whether it has rules itself.
 func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err error) {
 	rules, err := protovalidate.ResolveFieldRules(field)
 	if err != nil {

@@ -22,13 +22,13 @@ func (e *NoReplyError) Error() string {
 	return e.RPC + ": the handler returned neither a reply nor an error: it must return one of them"
 }
 
-// GRPCStatus gives the status that a server sends and status.Code reads.
+// GRPCStatus returns the status that a server sends and status.Code reads.
 func (e *NoReplyError) GRPCStatus() *status.Status {
 	return status.New(codes.Internal, e.Error())
 }
 
 // UnaryServerInterceptor checks the requests and replies of methods, by gRPC's
-// path. A handler sees no request that breaks rules, and nobody a reply that
+// path. A handler sees no request that breaks rules, and no caller a reply that
 // does, or that is nil: the log has it. With refuseUnknown a request with
 // unknown fields is refused as [UnknownFields] says; without, they are accepted.
 // Other methods are left alone.
@@ -52,7 +52,7 @@ func UnaryServerInterceptor(log *slog.Logger, methods map[string]Method, refuseU
 	}
 }
 
-// admit gives what is wrong with a request.
+// admit returns what is wrong with a request.
 func (m Method) admit(req any, refuseUnknown bool) error {
 	if refuseUnknown {
 		if message := protoOf(req); message != nil {
@@ -64,7 +64,7 @@ func (m Method) admit(req any, refuseUnknown bool) error {
 	return m.CheckRequest(req)
 }
 
-// release gives what is wrong with a reply, and logs it.
+// release returns what is wrong with a reply, and logs it.
 func (m Method) release(ctx context.Context, log *slog.Logger, reply any) error {
 	if absent(reply) {
 		err := &NoReplyError{RPC: m.RPC}
@@ -94,7 +94,7 @@ func (e *Error) named() (fields, rules []string) {
 	return fields, rules
 }
 
-// absent tells whether a reply is nil, or a nil pointer to a message.
+// absent reports whether a reply is nil, or a nil pointer to a message.
 func absent(reply any) bool {
 	if reply == nil {
 		return true
@@ -106,7 +106,7 @@ func absent(reply any) bool {
 // StreamServerInterceptor checks each message of the streams of methods, by
 // gRPC's path, like [UnaryServerInterceptor]. At the first that breaks rules the
 // stream is over, whatever the handler returns: the message is neither handed to
-// the handler nor sent, and each further call of SendMsg and RecvMsg gives the
+// the handler nor sent, and each further call of SendMsg and RecvMsg returns the
 // same error. A stream of a method without rules is left alone, unless
 // refuseUnknown is set, and then its nil replies travel as empty ones, which is
 // what grpc-go makes of them.
@@ -128,7 +128,7 @@ func StreamServerInterceptor(log *slog.Logger, methods map[string]Method, refuse
 // fault is the error that ended a stream. It is safe for all goroutines.
 type fault struct{ first atomic.Pointer[error] }
 
-// get gives the error; nil when there is none.
+// get returns the error; nil when there is none.
 func (f *fault) get() error {
 	if err := f.first.Load(); err != nil {
 		return *err
@@ -136,7 +136,7 @@ func (f *fault) get() error {
 	return nil
 }
 
-// set sets the error, if there is none yet, and gives the one there is.
+// set sets the error, if there is none yet, and returns the one there is.
 func (f *fault) set(err error) error {
 	f.first.CompareAndSwap(nil, &err)
 	return f.get()

@@ -16,10 +16,10 @@ import (
 // holds the text in percent-encoding; grpc-status-details-bin holds it again,
 // and the details, in base64. All together stay below 7.5 KiB.
 const (
-	// maxTold is how many violations a text tells.
+	// maxTold is how many violations a text has.
 	maxTold = 10
 	// maxTextBytes bounds the violations in the text, as encoded; the first is
-	// always told.
+	// always there.
 	maxTextBytes = 1024
 	// maxDetailBytes bounds the violations in the details.
 	maxDetailBytes = 3 * 1024
@@ -29,7 +29,7 @@ const (
 	maxWordBytes = 200
 )
 
-// text tells the violations in words.
+// text returns the violations in words.
 func (e *Error) text(shown []told, hidden int) string {
 	words := make([]string, 0, maxTold)
 	size := 0
@@ -60,7 +60,7 @@ func (e *Error) text(shown []told, hidden int) string {
 	return text
 }
 
-// word tells one violation in words.
+// word returns one violation in words.
 func (e *Error) word(violation Violation) string {
 	var word strings.Builder
 	word.WriteString(line(violation.Field))
@@ -82,7 +82,7 @@ func (e *Error) word(violation Violation) string {
 // line returns text of any origin, short and on one line.
 func line(text string) string { return quote.Line(text, maxWordBytes) }
 
-// encodedSize gives the size of a text in percent-encoding.
+// encodedSize returns the size of a text in percent-encoding.
 func encodedSize(text string) int {
 	size := len(text)
 	for i := range len(text) {
@@ -99,7 +99,7 @@ type detail struct {
 	own   *validate.Violation                   // nil when there is none
 }
 
-// fitting gives as many of the first violations as there is room for.
+// fitting returns as many of the first violations as there is room for.
 func (e *Error) fitting(shown []told) []detail {
 	var details []detail
 	size := 0
@@ -125,7 +125,7 @@ func (e *Error) fitting(shown []told) []detail {
 	return details
 }
 
-// details gives the messages that go along with a status.
+// details returns the messages that go along with a status.
 func (e *Error) details(shown []told) []protoadapt.MessageV1 {
 	var request errdetails.BadRequest
 	var own validate.Violations_builder

@@ -19,7 +19,7 @@ const unknownRule = "unknown_field"
 // how many there are.
 const maxUnknown = 100
 
-// UnknownFields gives an *[Error] with the code INVALID_ARGUMENT when a request
+// UnknownFields returns an *[Error] with the code INVALID_ARGUMENT when a request
 // has fields that its type does not have, at any depth but in what a
 // google.protobuf.Any wraps; else nil. A violation's Field is the path of the
 // message followed by the field's number, such as `items[2].99`, once for each
@@ -76,7 +76,7 @@ func unknownField(descriptor protoreflect.MessageDescriptor, number protowire.Nu
 	return field, string(descriptor.FullName()) + " has no field " + field
 }
 
-// numbersIn gives the numbers of unknown fields, each once.
+// numbersIn returns the numbers of unknown fields, each once.
 func numbersIn(unknown []byte) []protowire.Number {
 	var numbers []protowire.Number
 	for len(unknown) > 0 {

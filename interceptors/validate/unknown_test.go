@@ -20,7 +20,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// with gives a message with unknown fields, each with the secret as its value.
+// with returns a message with unknown fields, each with the secret as its value.
 func with[M proto.Message](msg M, numbers ...protowire.Number) M {
 	var raw []byte
 	for _, number := range numbers {

@@ -14,13 +14,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// maxWeight bounds the parts of a message of which all violations are told,
+// maxWeight bounds the parts of a message of which all violations are returned,
 // each counted as often as it is deep. protovalidate makes some 700 bytes of a
 // violation and a pointer of each step of its path, so that a list of zeros
 // could otherwise be answered with a thousand times its size.
 const maxWeight = 1 << 14
 
-// violations gives all that is wrong with a message, of which a validator has
+// violations returns all that is wrong with a message, of which a validator has
 // said err; and whether it is only the first, since there may be too much to
 // tell.
 //
@@ -64,7 +64,7 @@ func light(message protoreflect.Message) bool {
 // notEvaluated says that nothing is known of a rule.
 const notEvaluated = "the rule cannot be evaluated on these values"
 
-// violationsOf gives the violations that an error of a validator holds. A rule
+// violationsOf returns the violations that an error of a validator holds. A rule
 // of part, when not nil, that could not be evaluated is one too.
 func violationsOf(err error, part protoreflect.Descriptor) []*protovalidate.Violation {
 	if err == nil {
@@ -83,8 +83,8 @@ func violationsOf(err error, part protoreflect.Descriptor) []*protovalidate.Viol
 	return []*protovalidate.Violation{{Proto: violation.Build()}}
 }
 
-// ruleOf gives the id of the rule that could not be evaluated; "" when it is not
-// known. The id stands in protovalidate's text alone, before the text of the
+// ruleOf returns the id of the rule that could not be evaluated; "" when it is not
+// known. The id is in protovalidate's text alone, before the text of the
 // cause, which may hold values.
 func ruleOf(err error) string {
 	var unevaluated *protovalidate.RuntimeError
@@ -104,7 +104,7 @@ func ruleOf(err error) string {
 	return rule
 }
 
-// elementOf gives a field or oneof as the element of a path.
+// elementOf returns a field or oneof as the element of a path.
 func elementOf(part protoreflect.Descriptor) *validate.FieldPathElement {
 	element := validate.FieldPathElement_builder{FieldName: new(string(part.Name()))}
 	if field, ok := part.(protoreflect.FieldDescriptor); ok {

@@ -1,8 +1,8 @@
 // Package contract reads what a .proto file says of an API into plain values.
 //
-// Reading is done once, when a service is registered or first called; the
-// values never change afterwards, so that calls read them without a lock. A
-// fault in a .proto is an *Error that names the service or method.
+// A contract is read once, when a service is registered or first called. It never
+// changes afterwards, so calls read it without a lock. An error in a .proto is an
+// *Error that names the service or method.
 package contract
 
 import (
@@ -50,9 +50,9 @@ type RPC struct {
 	Idempotency Idempotency
 }
 
-// Error is a fault in what a .proto file says.
+// Error is an error in a .proto file.
 type Error struct {
-	// Subject is the full proto name of the service or method at fault.
+	// Subject is the full proto name of the service or method with the error.
 	Subject string
 	// Problem says what is wrong and what to write instead.
 	Problem string
@@ -86,7 +86,7 @@ func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
 	return api, nil
 }
 
-// FromServiceDesc gives the contract of a service whose descriptor is not
+// FromServiceDesc returns the contract of a service whose descriptor is not
 // linked into the program: no options, so it goes by its full proto name. Its
 // errors are *Error.
 func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
@@ -141,7 +141,7 @@ func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {
 	return rpc, err
 }
 
-// RPCName gives the bus name of a method: the API's name, a dot and the
+// RPCName returns the bus name of a method: the API's name, a dot and the
 // method's name in snake_case.
 func RPCName(api, method string) string { return api + "." + SnakeCase(method) }
 

@@ -40,7 +40,7 @@ func IsBuiltin(service string) bool {
 	}
 }
 
-// CheckName tells why name cannot be an API's: an *Error whose subject is the
+// CheckName reports why name cannot be an API's: an *Error whose subject is the
 // name, or nil. Full proto names are names of APIs too.
 func CheckName(name string) error {
 	switch {
@@ -113,7 +113,7 @@ func rpcTimeout(method protoreflect.MethodDescriptor, stream bool) (time.Duratio
 	return positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
 }
 
-// positive gives a duration that is more than zero, or 0 when none is set.
+// positive returns a duration that is more than zero, or 0 when none is set.
 func positive(value *durationpb.Duration, subject, option string) (time.Duration, error) {
 	if value == nil {
 		return 0, nil

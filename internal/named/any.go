@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// typeKey is the key of a type URL in the map that stands for an Any, as in
+	// typeKey is the key of a type URL in the map of an Any, as in
 	// protobuf's JSON.
 	typeKey = "@type"
 	// valueKey is the key of what has no fields with names in that map.
@@ -27,8 +27,8 @@ const (
 	anyValueField = 2
 )
 
-// anything fills an Any from a map with "@type".
-func (e *encoder) anything(t *valueType, v any, into protoreflect.Message) bool {
+// anyField fills an Any from a map with "@type".
+func (e *encoder) anyField(t *valueType, v any, into protoreflect.Message) bool {
 	if reflect.ValueOf(v).Kind() != reflect.Map {
 		return e.wrongType(t, v)
 	}
@@ -62,7 +62,7 @@ func (e *encoder) anything(t *valueType, v any, into protoreflect.Message) bool 
 	return ok && e.pack(packed.Interface(), url, into)
 }
 
-// holdsNothing tells whether a map is that of an Any that holds nothing.
+// holdsNothing reports whether a map is that of an Any that holds nothing.
 func holdsNothing(given map[string]any) bool {
 	data, ok := given[valueKey].([]byte)
 	return len(given) == 2 && ok && len(data) == 0
@@ -88,15 +88,15 @@ func (e *encoder) onlyValue(t *valueType, rest map[string]any, packed protorefle
 	defer e.leave()
 	e.push(fieldpath.Step{Field: valueKey})
 	defer e.pop()
-	v, ok = e.follow(t, v)
-	return ok && e.inner(t, v, packed)
+	v, ok = e.deref(t, v)
+	return ok && e.messageField(t, v, packed)
 }
 
 // unknownType fills an Any of a type that is not known here.
 func (e *encoder) unknownType(url string, rest map[string]any, into protoreflect.Message) bool {
 	data, ok := rest[valueKey].([]byte)
 	if !ok || len(rest) != 1 {
-		return e.failAt(typeKey, NoSuchValue, "is a type%s that is not known here: give %q as its bytes, or a proto.Message", e.shown(" ", url), valueKey)
+		return e.failAt(typeKey, NoSuchValue, "is a type%s that is not known here: give %q as its bytes, or a proto.Message", e.echo(" ", url), valueKey)
 	}
 	if !e.charge(len(data)) {
 		return false

@@ -13,7 +13,7 @@ import (
 
 // list fills a repeated field from a slice or an array.
 func (e *encoder) list(f *field, into protoreflect.Message, v any) bool {
-	v, ok := e.follow(&valueType{}, v)
+	v, ok := e.deref(&valueType{}, v)
 	if !ok {
 		return false
 	}
@@ -72,9 +72,9 @@ type entry struct {
 	value any
 }
 
-// dict fills a map field from a map.
-func (e *encoder) dict(f *field, into protoreflect.Message, v any) bool {
-	v, ok := e.follow(&valueType{}, v)
+// mapField fills a map field from a map.
+func (e *encoder) mapField(f *field, into protoreflect.Message, v any) bool {
+	v, ok := e.deref(&valueType{}, v)
 	if !ok {
 		return false
 	}
@@ -89,7 +89,7 @@ func (e *encoder) dict(f *field, into protoreflect.Message, v any) bool {
 	out := into.Mutable(f.desc).Map()
 	for _, each := range entries {
 		if out.Has(each.key) {
-			ok = e.fail(Doubled, "has a key%s twice", e.shown(" ", each.key.Interface()))
+			ok = e.fail(Doubled, "has a key%s twice", e.echo(" ", each.key.Interface()))
 		}
 		ok = e.entry(f, out, each) && ok
 		if !ok && e.halt() {
@@ -116,7 +116,7 @@ func (e *encoder) entry(f *field, out protoreflect.Map, each entry) bool {
 	return ok
 }
 
-// entries reads a map, in the order of its keys when problems are told.
+// entries reads a map, in the order of its keys if the errors are wanted.
 func (e *encoder) entries(f *field, at reflect.Value) ([]entry, bool) {
 	keys := at.MapKeys()
 	if e.explain {
@@ -137,7 +137,7 @@ func (e *encoder) entries(f *field, at reflect.Value) ([]entry, bool) {
 	return out, ok
 }
 
-// compareKeys orders a map's keys: numbers as such, all else as it is told.
+// compareKeys orders a map's keys: numbers as such, all else by its text.
 func compareKeys(a, b reflect.Value) int {
 	switch {
 	case a.CanInt() && b.CanInt():
@@ -160,7 +160,7 @@ func keyOrder(v any) string {
 // since JSON has no other keys.
 func (e *encoder) key(f *field, v any) (protoreflect.MapKey, bool) {
 	given := v
-	v, ok := e.follow(f.key, v)
+	v, ok := e.deref(f.key, v)
 	if !ok {
 		return protoreflect.MapKey{}, false
 	}
@@ -174,7 +174,7 @@ func (e *encoder) key(f *field, v any) (protoreflect.MapKey, bool) {
 		ok = f.key.kind == protoreflect.StringKind
 	}
 	if !ok {
-		return protoreflect.MapKey{}, e.fail(WrongType, "has keys of %s, and a key is %s%s", f.key.text(), goType(given), e.shown(" ", basic(v)))
+		return protoreflect.MapKey{}, e.fail(WrongType, "has keys of %s, and a key is %s%s", f.key.text(), goType(given), e.echo(" ", basic(v)))
 	}
 	key, ok := e.value(f.key, v, protoreflect.Value{})
 	if !ok {

@@ -33,10 +33,10 @@ func (e *DecodeError) Error() string {
 	return "reply: " + e.Path + " " + e.Problem
 }
 
-// Decode puts a message into dest. Types finds what is inside an Any; nil stands
-// for the types that are linked into the program. Dest is
+// Decode puts a message into dest. Types finds what is inside an Any; nil means
+// the types that are linked into the program. Dest is
 //
-//   - a *map[string]any or *any, which gets what [ToMap] gives, or a map with
+//   - a *map[string]any or *any, which gets what [ToMap] returns, or a map with
 //     string keys that is not nil, which is emptied before; a map of narrower
 //     values takes those that fit;
 //   - a message of the same full name, which is reset before;
@@ -86,8 +86,8 @@ func (d *decoder) fail(format string, args ...any) error {
 	return &DecodeError{Path: d.path.Text(maxPath), Problem: fmt.Sprintf(format, args...)}
 }
 
-// shown gives a value after a text; nothing when no error may tell it.
-func (d *decoder) shown(before string, v any) string {
+// echo returns a value after a text, and "" if no error may show the value.
+func (d *decoder) echo(before string, v any) string {
 	if d.hidden > 0 {
 		return ""
 	}
@@ -124,7 +124,7 @@ func (d *decoder) top(m protoreflect.Message, dest reflect.Value) error {
 	return d.field(field, m, dest)
 }
 
-// takesAll tells whether a type is for a message as a whole.
+// takesAll reports whether a type is for a message as a whole.
 func takesAll(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Interface:
@@ -138,7 +138,7 @@ func takesAll(t reflect.Type) bool {
 	}
 }
 
-// onlyField gives the field of a message that has one.
+// onlyField returns the field of a message that has one.
 func (d *decoder) onlyField(m protoreflect.Message, dest string) (protoreflect.FieldDescriptor, error) {
 	fields := m.Descriptor().Fields()
 	switch names := fieldNames(m.Descriptor()); len(names) {
@@ -187,7 +187,7 @@ func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error 
 func (d *decoder) fields(m protoreflect.Message, dest reflect.Value) error {
 	switch dest.Kind() {
 	case reflect.Interface:
-		return d.plain(d.reader.fields(m), dest)
+		return d.intoInterface(d.reader.fields(m), dest)
 	case reflect.Map:
 		made := reflect.MakeMap(dest.Type())
 		if err := d.intoMap(m, made); err != nil {
@@ -265,7 +265,7 @@ func sameLetters(fields protoreflect.FieldDescriptors, name string) string {
 	return ""
 }
 
-// reach gives the field of a struct at index, making embedded structs on its way.
+// reach returns the field of a struct at index, making embedded structs on its way.
 func reach(at reflect.Value, index []int) (reflect.Value, bool) {
 	for i, step := range index {
 		if i > 0 && at.Kind() == reflect.Pointer {
@@ -282,7 +282,7 @@ func reach(at reflect.Value, index []int) (reflect.Value, bool) {
 	return at, at.CanSet()
 }
 
-// newMessage gives an empty message for a pointer of the type; nil when the type
+// newMessage returns an empty message for a pointer of the type; nil when the type
 // is none of a message.
 func newMessage(t reflect.Type, desc protoreflect.MessageDescriptor) proto.Message {
 	if t == dynamicType {

@@ -1,4 +1,4 @@
-// Package named turns parameters that are given by name into protobuf messages,
+// Package named turns parameters with names into protobuf messages,
 // and messages into plain Go values, by descriptor: no generated code is
 // needed, and where it is linked in, it is what comes out.
 //
@@ -8,7 +8,7 @@
 // of JSON is no name. A field must be given unless the .proto says that it may
 // be left out: see [contract.Required].
 //
-// # What it may be given as
+// # What values it takes
 //
 // A value is converted exactly or refused; see [Plan.Encode] for the table.
 //

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// MaxDepth is how many values may lie around a value that is given: messages
+	// MaxDepth is how many values may be around a value: messages
 	// in messages, lists and objects in JSON.
 	MaxDepth = 64
 	// DefaultLimit is how large a request may be on the wire, in bytes, unless
@@ -28,7 +28,7 @@ const (
 const maxCounted = 1000
 
 // Encode makes a request of args, whose names are the fields'. Args are neither
-// changed nor kept. Its errors are *ArgumentError and tell every problem, not
+// changed nor kept. Its errors are *ArgumentError and have every problem, not
 // only the first.
 //
 // Values are converted exactly or refused:
@@ -59,7 +59,7 @@ const maxCounted = 1000
 //     own, or the type is not known and the value bytes).
 //
 // Types that are named, such as type UserID int64, and pointers are looked
-// through. A nil is refused wherever it stands, but for a Value, whose null it
+// through. A nil is refused everywhere, but for a Value, whose null it
 // is; a nil slice or map that has a type is an empty one.
 func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
 	e := encoder{plan: p}
@@ -73,9 +73,9 @@ func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
 	return request.Interface(), nil
 }
 
-// explain encodes args once more, in the order of the .proto, to tell all that
-// is wrong with them: the first time stops at once and formats nothing. Of
-// arguments that are too large only that is told.
+// explain encodes args once more to find all that is wrong with them: the first time
+// stops at once and formats nothing. If the arguments are too large, that is the only
+// problem.
 func (p *Plan) explain(args map[string]any, large bool) error {
 	e := encoder{plan: p, explain: true, large: large}
 	if !large {
@@ -85,7 +85,7 @@ func (p *Plan) explain(args map[string]any, large bool) error {
 		return p.tooLarge()
 	}
 	if len(e.problems) == 0 {
-		// Somebody changed the arguments in the meantime.
+		// Another goroutine changed the arguments in the meantime.
 		e.fail(WrongType, "was changed by another goroutine while it was read")
 	}
 	return &ArgumentError{RPC: p.rpc, Problems: e.problems, More: e.more, Usage: p.Usage()}
@@ -119,7 +119,7 @@ type encoder struct {
 	versions versions
 }
 
-// fail notes a problem of the value at hand. It always gives false.
+// fail notes a problem of the value at hand. It always returns false.
 func (e *encoder) fail(kind Kind, format string, args ...any) bool {
 	switch {
 	case !e.explain:
@@ -132,13 +132,13 @@ func (e *encoder) fail(kind Kind, format string, args ...any) bool {
 	return false
 }
 
-// full tells whether the next problem is only counted.
+// full reports whether the next problem is only counted.
 func (e *encoder) full() bool { return !e.explain || len(e.problems) >= maxProblems }
 
-// halt tells, after a problem, whether to look no further.
+// halt reports whether to end after a problem.
 func (e *encoder) halt() bool { return !e.explain || e.stop }
 
-// push takes a step down; the path is only for those who will tell it.
+// push takes a step down. The path is kept only if errors are wanted, which show it.
 func (e *encoder) push(at fieldpath.Step) {
 	if e.explain {
 		e.path = append(e.path, at)
@@ -242,7 +242,7 @@ func (e *encoder) unknownNames(m *message, args map[string]any) {
 	}
 }
 
-// unknown tells of a name that no field has.
+// unknown reports a name that no field has.
 func (e *encoder) unknown(m *message, name string) {
 	shown := plainName(name)
 	switch {
@@ -250,7 +250,7 @@ func (e *encoder) unknown(m *message, name string) {
 		e.fail(Unknown, "")
 		return
 	case e.hidden > 0:
-		// What stands inside a redacted field is told by nothing, names included.
+		// Nothing inside a redacted field is shown, names included.
 		e.fail(Unknown, "has a member that %s has not", m.desc.Name())
 		return
 	case len(m.fields) == 0:
@@ -294,8 +294,8 @@ func (e *encoder) set(f *field, into protoreflect.Message, value any) bool {
 	switch f.shape {
 	case list:
 		return e.list(f, into, value)
-	case dict:
-		return e.dict(f, into, value)
+	case mapped:
+		return e.mapField(f, into, value)
 	case single:
 	}
 	var slot protoreflect.Value

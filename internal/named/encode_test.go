@@ -170,7 +170,7 @@ var titledGood = good{titled{"x"}, 7}
 
 type anyKeys map[uint64]any
 
-// TestEncodeWellKnown gives each of protobuf's own messages as the Go value that
+// TestEncodeWellKnown returns each of protobuf's own messages as the Go value that
 // stands for it, and as itself.
 func TestEncodeWellKnown(t *testing.T) {
 	t.Parallel()
@@ -355,7 +355,7 @@ func encode(rpc string, desc protoreflect.MessageDescriptor, types named.Resolve
 	return named.NewPlan(rpc, desc, types).Encode(args)
 }
 
-// changed gives the tests' schema as another version of it has it.
+// changed returns the tests' schema as another version of it has it.
 func changed(tb testing.TB, change func(message func(name string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto)) (protoreflect.FileDescriptor, *dynamicpb.Types) {
 	tb.Helper()
 	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_kinds_proto)
@@ -503,7 +503,7 @@ func swapMoods(_ func(string) *descriptorpb.DescriptorProto, file *descriptorpb.
 	moods[1].Number, moods[2].Number = moods[2].Number, moods[1].Number
 }
 
-// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused gives a generated message
+// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused returns a generated message
 // where the schema has its name and other fields.
 func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
@@ -529,7 +529,7 @@ func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	}
 }
 
-// holderOf gives a message with one optional field, held, of a type of a file.
+// holderOf returns a message with one optional field, held, of a type of a file.
 func holderOf(tb testing.TB, held protoreflect.Descriptor, file protoreflect.FileDescriptor) protoreflect.MessageDescriptor {
 	tb.Helper()
 	resolver := new(protoregistry.Files)
@@ -549,7 +549,7 @@ func holderOf(tb testing.TB, held protoreflect.Descriptor, file protoreflect.Fil
 	return made.Messages().Get(0)
 }
 
-// TestEachDifferenceOfTwoVersionsIsReported gives two that are in one message.
+// TestEachDifferenceOfTwoVersionsIsReported returns two that are in one message.
 func TestEachDifferenceOfTwoVersionsIsReported(t *testing.T) {
 	t.Parallel()
 	other, types := changed(t, func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
@@ -565,7 +565,7 @@ func TestEachDifferenceOfTwoVersionsIsReported(t *testing.T) {
 	}
 }
 
-// TestFieldsThatAnotherSchemaHasInOneOneofAreRefused gives both, of which one
+// TestFieldsThatAnotherSchemaHasInOneOneofAreRefused returns both, of which one
 // would be lost.
 func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
 	t.Parallel()
@@ -581,7 +581,7 @@ func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
 	}
 }
 
-// TestAGeneratedEnumIsNoOtherValue gives a value that the schema has for another.
+// TestAGeneratedEnumIsNoOtherValue returns a value that the schema has for another.
 func TestAGeneratedEnumIsNoOtherValue(t *testing.T) {
 	t.Parallel()
 	other, types := changed(t, swapMoods)
@@ -600,7 +600,7 @@ func TestAGeneratedEnumIsNoOtherValue(t *testing.T) {
 	}
 }
 
-// TestAnEmptyAnyThatCameOutCanBeGivenAgain gives what a reply is decoded into.
+// TestAnEmptyAnyThatCameOutCanBeGivenAgain returns what a reply is decoded into.
 func TestAnEmptyAnyThatCameOutCanBeGivenAgain(t *testing.T) {
 	t.Parallel()
 	reply := &testv1.Choice{Kind: &testv1.Choice_Anything{Anything: &anypb.Any{}}}

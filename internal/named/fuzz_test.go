@@ -12,7 +12,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// FuzzEncode gives whatever JSON can say as arguments: nothing panics, and what
+// FuzzEncode returns whatever JSON can say as arguments: nothing panics, and what
 // is taken comes back equal through ToMap.
 func FuzzEncode(f *testing.F) {
 	for _, text := range []string{

@@ -43,7 +43,7 @@ func (e *encoder) jsonValue(t *valueType, v any) (*structpb.Value, bool) {
 	if v == nil {
 		return structpb.NewNullValue(), true
 	}
-	v, ok := e.follow(t, v)
+	v, ok := e.deref(t, v)
 	if !ok {
 		return nil, false
 	}

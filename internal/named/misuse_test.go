@@ -25,7 +25,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// refusal gives the error of arguments that must be refused, and checks what
+// refusal returns the error of arguments that must be refused, and checks what
 // holds for all such errors.
 func refusal(tb testing.TB, request proto.Message, given map[string]any) *named.ArgumentError {
 	tb.Helper()
@@ -473,7 +473,7 @@ func TestErrorsTellNoSecret(t *testing.T) {
 	}
 }
 
-// TestErrorsTellTheRest tells what stands behind a redacted field.
+// TestErrorsTellTheRest reports what stands behind a redacted field.
 func TestErrorsTellTheRest(t *testing.T) {
 	t.Parallel()
 	bad := refusal(t, &testv1.Kinds{}, anyArgs{
@@ -492,7 +492,7 @@ func TestErrorsTellTheRest(t *testing.T) {
 	}
 }
 
-// TestProblemsAreInOrder tells those in maps by their keys.
+// TestProblemsAreInOrder reports those in maps by their keys.
 func TestProblemsAreInOrder(t *testing.T) {
 	t.Parallel()
 	labels, numbers, wrong, mixed := map[string]any{}, map[int]any{}, map[string]any{}, map[any]any{}
@@ -531,7 +531,7 @@ func TestProblemsAreInOrder(t *testing.T) {
 	}
 }
 
-// inAny gives what stands for an Any with a Secrets in it.
+// inAny returns what stands for an Any with a Secrets in it.
 func inAny(given any) any {
 	fields, ok := given.(anyArgs)
 	if !ok {
@@ -542,7 +542,7 @@ func inAny(given any) any {
 	return out
 }
 
-// TestPositional tells the types and the right call, and no value.
+// TestPositional reports the types and the right call, and no value.
 func TestPositional(t *testing.T) {
 	t.Parallel()
 	request := (&testv1.SignInRequest{}).ProtoReflect().Descriptor()

@@ -30,7 +30,7 @@ type NameError struct {
 // Error implements error.
 func (e *NameError) Error() string { return e.Name + ": no RPC has such a name: " + e.Problem }
 
-// GRPCStatus gives the status that status.Code reads.
+// GRPCStatus returns the status that status.Code reads.
 func (e *NameError) GRPCStatus() *status.Status {
 	return status.New(codes.InvalidArgument, e.Error())
 }
@@ -100,7 +100,7 @@ func checkParts(name string, dot int) string {
 	return ""
 }
 
-// fromPath gives the bus name that gRPC's path "/service/method" stands for, or
+// fromPath returns the bus name that gRPC's path "/service/method" stands for, or
 // what a name looks like.
 func fromPath(path string) string {
 	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")

@@ -18,7 +18,7 @@ type integer struct {
 	abs      uint64
 }
 
-// signed gives the integer if it fits into so many bits.
+// signed returns the integer if it fits into so many bits.
 func (n integer) signed(width int) (int64, bool) {
 	limit := uint64(1) << (width - 1)
 	if n.negative {
@@ -27,17 +27,17 @@ func (n integer) signed(width int) (int64, bool) {
 	return int64(n.abs), n.abs < limit //nolint:gosec // checked in the same line
 }
 
-// unsigned gives the integer if it fits into so many bits.
+// unsigned returns the integer if it fits into so many bits.
 func (n integer) unsigned(width int) (uint64, bool) {
 	return n.abs, (!n.negative || n.abs == 0) && bits.Len64(n.abs) <= width
 }
 
-// exactly tells whether a float with so many bits of mantissa holds the integer.
+// exactly reports whether a float with so many bits of mantissa holds the integer.
 func (n integer) exactly(mantissa int) bool {
 	return n.abs == 0 || bits.Len64(n.abs)-bits.TrailingZeros64(n.abs) <= mantissa
 }
 
-// float gives the integer as the nearest double.
+// float returns the integer as the nearest double.
 func (n integer) float() float64 {
 	if n.negative {
 		return -float64(n.abs)
@@ -77,7 +77,7 @@ func magnitude(v int64) uint64 {
 }
 
 // integerOfFloat takes a float without fraction, below the bound from which on
-// a float may stand for a neighbour.
+// a float may be the nearest of several integers.
 func integerOfFloat(v float64, mantissa int) (integer, Kind) {
 	switch {
 	case v != math.Trunc(v) || math.IsInf(v, 0): // NaN is unlike itself
@@ -185,7 +185,7 @@ func notFinite(text string) (f float64, ok bool) {
 	}
 }
 
-// rounded gives the nearest float of the width, unless it is infinite or zero
+// rounded returns the nearest float of the width, unless it is infinite or zero
 // when v is not.
 func rounded(v float64, width int) (float64, Kind) {
 	if width == 64 {
@@ -275,10 +275,10 @@ func (e *encoder) float(t *valueType, v any) (protoreflect.Value, bool) {
 func (e *encoder) badNumber(t *valueType, v any, problem Kind) bool {
 	switch problem {
 	case OutOfRange:
-		return e.fail(OutOfRange, "is %s, and the number%s does not fit", t.text(), e.shown(" ", basic(v)))
+		return e.fail(OutOfRange, "is %s, and the number%s does not fit", t.text(), e.echo(" ", basic(v)))
 	case Inexact:
 		return e.fail(Inexact, "is %s, which does not hold the number%s exactly: give one that it does, integers as a Go integer or json.Number",
-			t.text(), e.shown(" ", basic(v)))
+			t.text(), e.echo(" ", basic(v)))
 	default:
 		return e.wrongType(t, v)
 	}

@@ -31,7 +31,7 @@ type Plan struct {
 }
 
 // NewPlan reads the request desc of the RPC with the bus name rpc. Types finds
-// the Go types of messages; nil stands for those that are linked into the
+// the Go types of messages; nil means those that are linked into the
 // program. A request is of the generated Go type when types has it for this very
 // descriptor, else a *dynamicpb.Message.
 func NewPlan(rpc string, desc protoreflect.MessageDescriptor, types Resolver) *Plan {
@@ -85,7 +85,7 @@ type shapeOf int
 const (
 	single shapeOf = iota
 	list
-	dict
+	mapped
 )
 
 // valueType is the type of one value.
@@ -123,7 +123,7 @@ func compileField(desc protoreflect.FieldDescriptor, seen map[protoreflect.Messa
 	}
 	switch {
 	case desc.IsMap():
-		out.shape = dict
+		out.shape = mapped
 		out.key = compileValue(desc.MapKey(), seen)
 		out.value = compileValue(desc.MapValue(), seen)
 	case desc.IsList():
@@ -143,7 +143,7 @@ func compileValue(desc protoreflect.FieldDescriptor, seen map[protoreflect.Messa
 	return out
 }
 
-// names gives the names of the message's fields.
+// names returns the names of the message's fields.
 func (m *message) names() []string {
 	names := make([]string, 0, len(m.fields))
 	for _, f := range m.fields {

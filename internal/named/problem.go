@@ -11,7 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxProblems bounds the problems that one error tells in full.
+// maxProblems bounds the problems that one error has in full.
 const maxProblems = 20
 
 // Kind sorts problems.
@@ -98,7 +98,7 @@ func (e *ArgumentError) Error() string {
 	return out.String() + " Write " + e.Usage
 }
 
-// GRPCStatus gives the status that status.Code and status.Convert read.
+// GRPCStatus returns the status that status.Code and status.Convert read.
 func (e *ArgumentError) GRPCStatus() *status.Status {
 	bad := &errdetails.BadRequest{}
 	for _, problem := range e.Problems {
@@ -116,8 +116,8 @@ func (e *ArgumentError) GRPCStatus() *status.Status {
 	return detailed
 }
 
-// Positional gives the error of a call with values that have no names: an
-// *ArgumentError that tells their number and Go types, never the values, and
+// Positional returns the error of a call with values that have no names: an
+// *ArgumentError with their number and Go types, never the values, and
 // usage, the call as it should be.
 func Positional(rpc, usage string, values []any) error {
 	types := make([]string, 0, min(len(values), maxProblems)+1)

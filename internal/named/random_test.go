@@ -19,7 +19,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// foreign gives the schema of the test API as one that came from elsewhere: none
+// foreign returns the schema of the test API as one that came from elsewhere: none
 // of its descriptors, protobuf's own included, is one that is linked in.
 func foreign(tb testing.TB) (find func(name protoreflect.FullName) protoreflect.MessageDescriptor, types *dynamicpb.Types) {
 	tb.Helper()

@@ -125,7 +125,7 @@ func TestRequired(t *testing.T) {
 	}
 }
 
-// TestAGivenMessageWithoutARequiredFieldIsRefused gives messages that nobody could
+// TestAGivenMessageWithoutARequiredFieldIsRefused returns messages that nobody could
 // send, of the schema itself and of another version of it.
 func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 	t.Parallel()
@@ -206,7 +206,7 @@ func TestBogusWellKnown(t *testing.T) {
 	})
 }
 
-// bogus gives a file with a message of protobuf's that has one field alone, and
+// bogus returns a file with a message of protobuf's that has one field alone, and
 // a request that holds it.
 func bogus(name, field string, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FileDescriptorProto {
 	return &descriptorpb.FileDescriptorProto{

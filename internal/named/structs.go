@@ -9,7 +9,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// structField is a field of a Go struct that stands for one of a message.
+// structField is a field of a Go struct for one of a message.
 type structField struct {
 	name  string
 	index []int
@@ -21,7 +21,7 @@ type structField struct {
 // so many.
 var knownStructs sync.Map // reflect.Type to []structField
 
-// fieldsOf gives the fields of a struct by name: the json tag's, else the Go
+// fieldsOf returns the fields of a struct by name: the json tag's, else the Go
 // name in snake_case. Those of embedded structs are the struct's own, as in
 // encoding/json; of two with one name the outer counts, and the first.
 func fieldsOf(t reflect.Type) []structField {
@@ -58,7 +58,7 @@ type embedded struct {
 	index  []int
 }
 
-// fields gives a struct's own fields and the structs that it embeds.
+// fields returns a struct's own fields and the structs that it embeds.
 func (at embedded) fields(seen map[reflect.Type]bool) (own []structField, deeper []embedded) {
 	for i := range at.goType.NumField() {
 		f := at.goType.Field(i)
@@ -91,7 +91,7 @@ func (at embedded) fields(seen map[reflect.Type]bool) (own []structField, deeper
 	return own, deeper
 }
 
-// flattened gives the struct whose fields are those of the one that embeds it.
+// flattened returns the struct whose fields are those of the one that embeds it.
 func flattened(f reflect.StructField, tag string) (reflect.Type, bool) {
 	inner := f.Type
 	if inner.Kind() == reflect.Pointer {
@@ -101,7 +101,7 @@ func flattened(f reflect.StructField, tag string) (reflect.Type, bool) {
 	return inner, ok
 }
 
-// structArgs gives the values of a struct's fields by name, without those that
+// structArgs returns the values of a struct's fields by name, without those that
 // are left out: nil ones, and what the tag says.
 func structArgs(m *message, at reflect.Value) map[string]any {
 	fields := fieldsOf(at.Type())

@@ -16,7 +16,7 @@ const (
 	maxUsage     = 700
 )
 
-// plainName gives a name as it is when it is one, and quoted otherwise.
+// plainName returns a name as it is when it is one, and quoted otherwise.
 func plainName(name string) string {
 	if name == "" || len(name) > maxNameEcho || strings.ContainsFunc(name, func(char rune) bool { return !isWord(char) }) {
 		return quote.Quoted(name, maxNameEcho)
@@ -24,7 +24,7 @@ func plainName(name string) string {
 	return name
 }
 
-// goType names the Go type of a value; it never tells the value.
+// goType names the Go type of a value. It never shows the value.
 func goType(v any) string {
 	if v == nil {
 		return "nil"
@@ -32,7 +32,7 @@ func goType(v any) string {
 	return quoteless(fmt.Sprintf("%T", v))
 }
 
-// quoteless gives the name of a Go type, which may hold a struct's tags.
+// quoteless returns the name of a Go type, which may hold a struct's tags.
 func quoteless(name string) string {
 	return quote.Clip(strings.ToValidUTF8(strings.ReplaceAll(name, "interface {}", "any"), "?"), maxTypeEcho)
 }

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// ToMap gives a message as plain Go values, by field name. Types finds what is
-// inside an Any; nil stands for the types that are linked into the program.
+// ToMap returns a message as plain Go values, by field name. Types finds what is
+// inside an Any; nil means the types that are linked into the program.
 //
 //   - Scalars without presence, repeated fields and maps are always there; a
 //     field with presence, such as a message or a member of a oneof, is there
@@ -73,7 +73,7 @@ func (r *reader) fields(m protoreflect.Message) map[string]any {
 func (r *reader) field(field protoreflect.FieldDescriptor, v protoreflect.Value) any {
 	switch {
 	case field.IsMap():
-		return r.dict(field, v.Map())
+		return r.mapField(field, v.Map())
 	case field.IsList():
 		values := v.List()
 		out := make([]any, 0, values.Len())
@@ -104,7 +104,7 @@ func (r *reader) value(field protoreflect.FieldDescriptor, v protoreflect.Value)
 	}
 }
 
-// enumValue gives the name of a value, or its number when it has none.
+// enumValue returns the name of a value, or its number when it has none.
 func enumValue(enum protoreflect.EnumDescriptor, number protoreflect.EnumNumber) any {
 	if value := enum.Values().ByNumber(number); value != nil {
 		return string(value.Name())
@@ -112,10 +112,10 @@ func enumValue(enum protoreflect.EnumDescriptor, number protoreflect.EnumNumber)
 	return int32(number)
 }
 
-func (r *reader) dict(field protoreflect.FieldDescriptor, values protoreflect.Map) any {
+func (r *reader) mapField(field protoreflect.FieldDescriptor, values protoreflect.Map) any {
 	switch keyType(field.MapKey().Kind()) {
 	case "string":
-		return dictOf[string](r, field, values)
+		return mapOf[string](r, field, values)
 	case "bool":
 		out := make(map[string]any, values.Len())
 		values.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
@@ -124,17 +124,17 @@ func (r *reader) dict(field protoreflect.FieldDescriptor, values protoreflect.Ma
 		})
 		return out
 	case "int32":
-		return dictOf[int32](r, field, values)
+		return mapOf[int32](r, field, values)
 	case "int64":
-		return dictOf[int64](r, field, values)
+		return mapOf[int64](r, field, values)
 	case "uint32":
-		return dictOf[uint32](r, field, values)
+		return mapOf[uint32](r, field, values)
 	default:
-		return dictOf[uint64](r, field, values)
+		return mapOf[uint64](r, field, values)
 	}
 }
 
-func dictOf[K comparable](r *reader, field protoreflect.FieldDescriptor, values protoreflect.Map) map[K]any {
+func mapOf[K comparable](r *reader, field protoreflect.FieldDescriptor, values protoreflect.Map) map[K]any {
 	out := make(map[K]any, values.Len())
 	values.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
 		if key, ok := key.Interface().(K); ok {
@@ -145,7 +145,7 @@ func dictOf[K comparable](r *reader, field protoreflect.FieldDescriptor, values 
 	return out
 }
 
-// message gives the plain value of a message that is a field's.
+// message returns the plain value of a message that is a field's.
 func (r *reader) message(m protoreflect.Message) any {
 	switch specialOf(m.Descriptor()) {
 	case timestamp:
@@ -172,20 +172,20 @@ func (r *reader) message(m protoreflect.Message) any {
 	case wrapper:
 		field := m.Descriptor().Fields().Get(0)
 		return r.value(field, m.Get(field))
-	case anything:
-		return r.anything(m)
+	case anyMessage:
+		return r.anyField(m)
 	case ordinary:
 	}
 	return r.fields(m)
 }
 
-// holds tells whether a time.Duration is long enough for d.
+// holds reports whether a time.Duration is long enough for d.
 func holds(d *durationpb.Duration) bool {
 	near := d.AsDuration()
 	return int64(near/time.Second) == d.GetSeconds() && int64(near%time.Second) == int64(d.GetNanos())
 }
 
-// jsonOf gives what a Struct, Value or ListValue says.
+// jsonOf returns the JSON value of a Struct, Value or ListValue.
 func jsonOf(m protoreflect.Message) (any, bool) {
 	switch message := m.Interface().(type) {
 	case *structpb.Struct:
@@ -212,8 +212,8 @@ func jsonOf(m protoreflect.Message) (any, bool) {
 	return jsonOf(copied.ProtoReflect())
 }
 
-// anything gives the map of what an Any holds.
-func (r *reader) anything(m protoreflect.Message) any {
+// anyField returns the map of what an Any holds.
+func (r *reader) anyField(m protoreflect.Message) any {
 	url, data := anyParts(m)
 	out := map[string]any{typeKey: url}
 	inside := r.unpack(url, data)

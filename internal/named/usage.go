@@ -14,9 +14,9 @@ import (
 // maxSpelled is how many messages deep fields are spelled out.
 const maxSpelled = 3
 
-// Usage spells the right call of an RPC: with all that must be given, then as a
-// comment what may be. Placeholders stand for values: they pass the API's rules,
-// or say what the rules demand. Desc is the request's; nil
+// Usage spells the right call of an RPC: with all parameters that it must have, then as
+// a comment those that it may have. The values are placeholders, which pass the API's
+// rules or say what the rules demand. Desc is the request's; nil
 // when the schema is not known. It has some 700 bytes at most.
 func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 	if desc == nil {
@@ -103,7 +103,7 @@ func (s speller) field(f *field) string {
 	case list:
 		value = "[]any{" + s.value(f.value, rules.GetRepeated().GetItems()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetRepeated().GetMinItems(), "items"))
-	case dict:
+	case mapped:
 		value = "map[" + keyType(f.key.kind) + "]any{" + s.value(f.key, rules.GetMap().GetKeys()) + ": " + s.value(f.value, rules.GetMap().GetValues()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetMap().GetMinPairs(), "pairs"))
 	case single:
@@ -159,7 +159,7 @@ func (s speller) message(m *message) string {
 		return "[]any{…}"
 	case fieldMask:
 		return `[]string{"…"}`
-	case anything:
+	case anyMessage:
 		return "message"
 	case wrapper:
 		return s.value(m.fields[0].value, nil)
@@ -204,7 +204,7 @@ func ruled(m *message, within speller) bool {
 	return false
 }
 
-// keyType gives the Go type of a map's key.
+// keyType returns the Go type of a map's key.
 func keyType(kind protoreflect.Kind) string {
 	switch kind {
 	case protoreflect.StringKind, protoreflect.BoolKind:

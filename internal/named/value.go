@@ -23,13 +23,13 @@ func (e *encoder) value(t *valueType, v any, slot protoreflect.Value) (protorefl
 	if text, ok := v.(string); ok && t.kind == protoreflect.StringKind {
 		return e.text(text)
 	}
-	v, ok := e.follow(t, v)
+	v, ok := e.deref(t, v)
 	if !ok {
 		return protoreflect.Value{}, false
 	}
 	switch t.kind {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return slot, e.inner(t, v, slot.Message())
+		return slot, e.messageField(t, v, slot.Message())
 	case protoreflect.EnumKind:
 		return e.enum(t, v)
 	case protoreflect.BytesKind:
@@ -50,9 +50,9 @@ func (e *encoder) value(t *valueType, v any, slot protoreflect.Value) (protorefl
 	return protoreflect.Value{}, e.wrongType(t, v)
 }
 
-// follow gives what pointers lead to; a message is not looked into. Only a
+// deref returns what pointers lead to. It does not look into a message. Only a
 // Value takes nil.
-func (e *encoder) follow(t *valueType, v any) (any, bool) {
+func (e *encoder) deref(t *valueType, v any) (any, bool) {
 	for range maxPointers {
 		if v == nil {
 			if t.message != nil && t.message.special == jsonValue {
@@ -81,7 +81,7 @@ func (e *encoder) isNil() bool {
 	return e.fail(Nil, "is nil: leave it out, or give a value")
 }
 
-// basic gives a value of a named type, such as type UserID int64, as int64,
+// basic returns a value of a named type, such as type UserID int64, as int64,
 // uint64, float32, float64, string or bool. All else stays as it is.
 func basic(v any) any {
 	switch v := v.(type) {
@@ -125,7 +125,7 @@ func (e *encoder) validText(text string) bool {
 		return false
 	}
 	if !utf8.ValidString(text) {
-		return e.fail(BadText, "is not valid UTF-8%s: a string is text, bytes are for all else", e.shown(": ", text))
+		return e.fail(BadText, "is not valid UTF-8%s: a string is text, bytes are for all else", e.echo(": ", text))
 	}
 	return true
 }
@@ -177,7 +177,7 @@ func (e *encoder) enum(t *valueType, v any) (protoreflect.Value, bool) {
 		}
 	}
 	return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s does not declare: write the name of a value, such as %q",
-		e.shown(" ", read), t.text(), anyName(t.enum))
+		e.echo(" ", read), t.text(), anyName(t.enum))
 }
 
 // sameEnum takes a value of a Go type of an enum: any number that the enum may
@@ -189,11 +189,11 @@ func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protor
 	}
 	if t.enum.IsClosed() && t.enum.Values().ByNumber(number) == nil {
 		return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s does not declare, and the enum is closed",
-			e.shown(" ", int64(number)), t.text())
+			e.echo(" ", int64(number)), t.text())
 	}
 	if !sameValue(desc, t.enum, number) {
 		return protoreflect.Value{}, e.fail(NoSuchValue, "has a number%s that %s has for another value: build both from one .proto",
-			e.shown(" ", int64(number)), t.text())
+			e.echo(" ", int64(number)), t.text())
 	}
 	return protoreflect.ValueOfEnum(number), true
 }
@@ -216,8 +216,8 @@ func sameValue(here, there protoreflect.EnumDescriptor, number protoreflect.Enum
 	return same != nil && same.Number() == number
 }
 
-// enumOf reads an enum. Its methods may be anybody's: a struct that embeds an
-// enum which is nil is an enum to Go, and cannot be told from one but by asking.
+// enumOf reads an enum. A struct that embeds a nil enum is an enum to Go, and its
+// methods panic.
 func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, ok bool) {
 	defer func() {
 		if recover() != nil {
@@ -228,9 +228,9 @@ func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number p
 	return desc, given.Number(), desc != nil
 }
 
-// shown gives a value, cut and printable, after a text; nothing when no error
-// may tell it.
-func (e *encoder) shown(before string, v any) string {
+// echo returns a value, short and printable, after a text, and "" if no error may
+// show the value.
+func (e *encoder) echo(before string, v any) string {
 	if e.hidden > 0 {
 		return ""
 	}

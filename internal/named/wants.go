@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// wrongType tells of a value that is nothing the type takes.
+// wrongType reports a value that is nothing the type takes.
 func (e *encoder) wrongType(t *valueType, v any) bool {
 	switch {
 	case isDuration(v) && t.message == nil && t.enum == nil:
@@ -32,7 +32,7 @@ func (f *field) wants() string {
 	switch f.shape {
 	case list:
 		return "a slice, of which each element is " + f.value.wants()
-	case dict:
+	case mapped:
 		return fmt.Sprintf("a map with keys of %s, of which each value is %s", f.key.text(), f.value.wants())
 	default:
 		return f.value.wants()
@@ -78,7 +78,7 @@ func (m *message) wants() string {
 		return "a []any of what JSON can say"
 	case fieldMask:
 		return "a []string of paths"
-	case anything:
+	case anyMessage:
 		return `a proto.Message, or a map with its fields and "@type"`
 	case wrapper:
 		return m.fields[0].wants()
@@ -87,7 +87,7 @@ func (m *message) wants() string {
 	}
 }
 
-// noSuchName tells of a name that no value of an enum has.
+// noSuchName reports a name that no value of an enum has.
 func (e *encoder) noSuchName(t *valueType, name string) bool {
 	if e.hidden > 0 || e.full() {
 		return e.fail(NoSuchValue, "is no name of a value of %s", t.text())
@@ -103,7 +103,7 @@ func (e *encoder) noSuchName(t *valueType, name string) bool {
 	return e.fail(NoSuchValue, "is %s, which is no value of %s: it has %s", quote.Quoted(name, maxValueEcho), t.text(), quote.Clip(listed(names, "and"), maxPath))
 }
 
-// anyName gives a name of the enum's to show: the first but for zero's.
+// anyName returns a name of the enum's to show: the first but for zero's.
 func anyName(enum protoreflect.EnumDescriptor) string {
 	values := enum.Values()
 	for i := range values.Len() {

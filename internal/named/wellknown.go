@@ -17,7 +17,7 @@ const (
 	ordinary special = iota
 	timestamp
 	duration
-	anything
+	anyMessage
 	object    // google.protobuf.Struct
 	jsonValue // google.protobuf.Value
 	jsonList  // google.protobuf.ListValue
@@ -32,7 +32,7 @@ var wellKnown = map[protoreflect.FullName]struct {
 }{
 	"google.protobuf.Timestamp":   {timestamp, (*timestamppb.Timestamp)(nil).ProtoReflect().Descriptor()},
 	"google.protobuf.Duration":    {duration, (*durationpb.Duration)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Any":         {anything, (*anypb.Any)(nil).ProtoReflect().Descriptor()},
+	"google.protobuf.Any":         {anyMessage, (*anypb.Any)(nil).ProtoReflect().Descriptor()},
 	"google.protobuf.Struct":      {object, (*structpb.Struct)(nil).ProtoReflect().Descriptor()},
 	"google.protobuf.Value":       {jsonValue, (*structpb.Value)(nil).ProtoReflect().Descriptor()},
 	"google.protobuf.ListValue":   {jsonList, (*structpb.ListValue)(nil).ProtoReflect().Descriptor()},
@@ -48,7 +48,7 @@ var wellKnown = map[protoreflect.FullName]struct {
 	"google.protobuf.BytesValue":  {wrapper, (*wrapperspb.BytesValue)(nil).ProtoReflect().Descriptor()},
 }
 
-// specialOf tells which of the well-known messages desc is. One that has only
+// specialOf reports which of the well-known messages desc is. One that has only
 // the name of such a message and other fields, as a schema from elsewhere may
 // say, is an ordinary message.
 func specialOf(desc protoreflect.MessageDescriptor) special {
@@ -59,7 +59,7 @@ func specialOf(desc protoreflect.MessageDescriptor) special {
 	return known.special
 }
 
-// sameFields tells whether two messages have the same fields.
+// sameFields reports whether two messages have the same fields.
 func sameFields(a, b protoreflect.MessageDescriptor) bool {
 	if a.Fields().Len() != b.Fields().Len() {
 		return false

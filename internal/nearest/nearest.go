@@ -1,4 +1,4 @@
-// Package nearest finds the name that somebody who misspelt it meant.
+// Package nearest finds the name that a misspelt name was meant to be.
 package nearest
 
 import (
@@ -11,7 +11,7 @@ import (
 // of their lengths.
 const maxLength = 128
 
-// Names gives, of the known names, those that name may have been meant for, the
+// Names returns those known names that a misspelt name may have been meant to be, the
 // nearest first, at most limit. A name may be off by a third of its letters:
 // one that was added, left out or replaced counts one, and so do two
 // neighbours that changed places (the Damerau-Levenshtein distance, optimal
@@ -42,7 +42,7 @@ func Names(name string, known []string, limit int) []string {
 	return names
 }
 
-// fold gives the bytes of a name in lower case; names are ASCII, and in any
+// fold returns the bytes of a name in lower case; names are ASCII, and in any
 // other text only the bytes that are letters change.
 func fold(name string) []byte {
 	out := []byte(name)

@@ -35,7 +35,7 @@ const (
 )
 
 // digestOf returns the digest of descriptors as they were packed. It takes their
-// bytes as they are: who reads them may know other options than who packed them,
+// bytes as they are: the reader may know other options than the writer,
 // and would write them in another order.
 func digestOf(set []byte, service string) string {
 	digest := newDigest()

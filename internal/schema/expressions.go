@@ -61,7 +61,7 @@ func dropFromOptions(options proto.Message) {
 }
 
 // dropFromRules removes the expressions among rules, and in the rules of elements,
-// keys and values. Predefined rules are extensions, which nobody may know here.
+// keys and values. Predefined rules are extensions, which may be unknown here.
 func dropFromRules(rules protoreflect.Message) {
 	rules.SetUnknown(nil)
 	var dropped []protoreflect.FieldDescriptor

@@ -116,7 +116,7 @@ func enumNames(scope int, enums []*descriptorpb.EnumDescriptorProto) (total int)
 
 // countParts takes from left what a message, as bytes, has of messages and of texts
 // of lists. It reports false when that is more than is left. Bytes that are no
-// message are left to who reads them.
+// message are left to the reader.
 func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left *int) bool {
 	if depth == 0 {
 		return false
@@ -148,7 +148,7 @@ func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left 
 	return true
 }
 
-// fieldOf gives a field, which may be an option that the program knows; nil when
+// fieldOf returns a field, which may be an option that the program knows; nil when
 // there is none.
 func fieldOf(of protoreflect.MessageDescriptor, number protoreflect.FieldNumber) protoreflect.FieldDescriptor {
 	if field := of.Fields().ByNumber(number); field != nil {

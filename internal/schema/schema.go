@@ -1,5 +1,5 @@
 // Package schema handles descriptors of APIs as values: it packs them for a
-// registry, reads them back, and tells how two of them differ.
+// registry, reads them back, and compares two of them.
 package schema
 
 import (
@@ -61,12 +61,12 @@ type Types interface {
 	protoregistry.ExtensionTypeResolver
 }
 
-// Of gives the schema of a service that is linked into the program.
+// Of returns the schema of a service that is linked into the program.
 func Of(service protoreflect.ServiceDescriptor) *Schema {
 	return &Schema{Service: service, Types: protoregistry.GlobalTypes, comments: sourceinfo.Find}
 }
 
-// Comment gives the comment of a part of the schema, "" when there is none.
+// Comment returns the comment of a part of the schema, "" when there is none.
 func (s *Schema) Comment(part protoreflect.Descriptor) string {
 	file := part.ParentFile()
 	info := s.comments(file.Path())
@@ -102,7 +102,7 @@ const (
 	serviceMethods, enumValues                   = 2, 2
 )
 
-// pathOf gives the address of a part in its file.
+// pathOf returns the address of a part in its file.
 func pathOf(part protoreflect.Descriptor) []int32 {
 	parent := part.Parent()
 	if parent == nil {
@@ -135,7 +135,7 @@ func pathOf(part protoreflect.Descriptor) []int32 {
 	return append(pathOf(parent), kind, int32(part.Index())) //nolint:gosec // an index in a file
 }
 
-// closure gives a file and all that it imports, in the order in which they can
+// closure returns a file and all that it imports, in the order in which they can
 // be read, but for those that every program of this module links.
 func closure(file protoreflect.FileDescriptor) []protoreflect.FileDescriptor {
 	var files []protoreflect.FileDescriptor
@@ -171,10 +171,10 @@ var always = func() map[string]protoreflect.FileDescriptor {
 	return files
 }()
 
-// linked tells whether every program of this module links a file.
+// linked reports whether every program of this module links a file.
 func linked(path string) bool { return always[path] != nil }
 
-// Digest gives a text that is equal for equal definitions, whatever their
+// Digest returns a text that is equal for equal definitions, whatever their
 // comments: 22 characters of base64url.
 func Digest(service protoreflect.ServiceDescriptor) (string, error) {
 	digest := newDigest()
@@ -188,7 +188,7 @@ func Digest(service protoreflect.ServiceDescriptor) (string, error) {
 	return digest.sum(string(service.FullName())), nil
 }
 
-// Pack gives the descriptors, with their comments, compressed; without comments
+// Pack returns the descriptors, with their comments, compressed; without comments
 // when they would be too many with them.
 func (s *Schema) Pack() (string, error) {
 	var tooLarge error
@@ -211,7 +211,7 @@ func (s *Schema) Pack() (string, error) {
 	return "", fmt.Errorf("the descriptors of %s %w; part its .proto files", s.Service.FullName(), tooLarge)
 }
 
-// encode gives the descriptors as bytes, and whether readers take that many.
+// encode returns the descriptors as bytes, and whether readers take that many.
 func (s *Schema) encode(comments bool) (data []byte, tooLarge, err error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, file := range closure(s.Service.ParentFile()) {
@@ -245,7 +245,7 @@ func compress(data []byte) (string, error) {
 	return out.String(), err
 }
 
-// Unpack reads what Pack gave of a service. What it is given may be anything: it
+// Unpack reads what Pack returned of a service. Its input may be anything: it
 // takes some 50 MB of memory and 0.15 s of CPU time: see BenchmarkUnpackTheLargest.
 func Unpack(packed, service string) (*Schema, error) {
 	if len(packed) > MaxBytes {
@@ -253,7 +253,7 @@ func Unpack(packed, service string) (*Schema, error) {
 	}
 	unpacked, err := unpack(packed, service)
 	if err != nil {
-		// The text is that of who published it.
+		// The text is the publisher's.
 		return nil, fmt.Errorf("descriptors of %s: %s", quote.Line(service, quote.TextLimit), quote.Line(err.Error(), maxErrorBytes))
 	}
 	return unpacked, nil
@@ -309,7 +309,7 @@ func read(data []byte, service string, change func(*descriptorpb.FileDescriptorS
 // have any edition, which it then may end the process for.
 const testFiles = "cmd/protoc-gen-go/testdata/"
 
-// build makes the files of a set, and gives their comments by path.
+// build makes the files of a set, and returns their comments by path.
 func build(set *descriptorpb.FileDescriptorSet) (files *protoregistry.Files, comments map[string]*descriptorpb.SourceCodeInfo, err error) {
 	defer func() {
 		// What comes from a registry must not end a process, whatever protodesc

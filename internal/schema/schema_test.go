@@ -114,7 +114,7 @@ func TestADigestIsThatOfTheDefinition(t *testing.T) {
 	}
 }
 
-// edited gives EchoService with its .proto changed.
+// edited returns EchoService with its .proto changed.
 func edited(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) protoreflect.ServiceDescriptor {
 	t.Helper()
 	described := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_echo_proto)
@@ -160,7 +160,7 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		file.Syntax, file.Edition = new("editions"), descriptorpb.Edition(number).Enum()
 		return set(file)
 	}
-	// parts gives a file that holds so many bytes of one part after the other.
+	// parts returns a file that holds so many bytes of one part after the other.
 	parts := func(size int, part string) string {
 		inner := strings.Repeat(part, size/len(part))
 		return compress(t, append(protowire.AppendTag(nil, 1, protowire.BytesType), protowire.AppendString(nil, inner)...))

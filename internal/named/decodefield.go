@@ -21,7 +21,7 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 	if hide {
 		d.hidden++
 	}
-	err := d.shaped(field, m.Get(field), dest)
+	err := d.fieldValue(field, m.Get(field), dest)
 	if hide {
 		d.hidden--
 	}
@@ -29,26 +29,26 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 	return err
 }
 
-// shaped puts a field's value, list or map into dest.
-func (d *decoder) shaped(field protoreflect.FieldDescriptor, v protoreflect.Value, dest reflect.Value) error {
+// fieldValue puts a field's value, list or map into dest.
+func (d *decoder) fieldValue(field protoreflect.FieldDescriptor, v protoreflect.Value, dest reflect.Value) error {
 	if !field.IsList() && !field.IsMap() {
 		return d.value(field, v, dest)
 	}
-	dest, err := d.behind(dest)
+	dest, err := d.deref(dest)
 	switch {
 	case err != nil:
 		return err
 	case dest.Kind() == reflect.Interface:
-		return d.plain(d.reader.field(field, v), dest)
+		return d.intoInterface(d.reader.field(field, v), dest)
 	case field.IsMap():
-		return d.dict(field, v.Map(), dest)
+		return d.mapField(field, v.Map(), dest)
 	default:
 		return d.list(field, v.List(), dest)
 	}
 }
 
-// behind makes what pointers lead to.
-func (d *decoder) behind(dest reflect.Value) (reflect.Value, error) {
+// deref makes what pointers lead to.
+func (d *decoder) deref(dest reflect.Value) (reflect.Value, error) {
 	for range maxPointers {
 		if dest.Kind() != reflect.Pointer {
 			return dest, nil
@@ -59,8 +59,8 @@ func (d *decoder) behind(dest reflect.Value) (reflect.Value, error) {
 	return dest, d.fail("goes into more than %d pointers: give the type itself", maxPointers)
 }
 
-// plain puts a value into an interface that takes it.
-func (d *decoder) plain(v any, dest reflect.Value) error {
+// intoInterface puts a value into an interface that takes it.
+func (d *decoder) intoInterface(v any, dest reflect.Value) error {
 	if v == nil {
 		dest.SetZero()
 		return nil
@@ -73,7 +73,7 @@ func (d *decoder) plain(v any, dest reflect.Value) error {
 	return nil
 }
 
-// mismatch tells of a destination that does not take what the field holds.
+// mismatch reports a destination that does not take what the field holds.
 func (d *decoder) mismatch(what string, dest reflect.Value) error {
 	return d.fail("is %s and does not go into %s", what, goTypeName(dest.Type()))
 }
@@ -103,7 +103,7 @@ func (d *decoder) list(field protoreflect.FieldDescriptor, values protoreflect.L
 	return nil
 }
 
-func (d *decoder) dict(field protoreflect.FieldDescriptor, values protoreflect.Map, dest reflect.Value) error {
+func (d *decoder) mapField(field protoreflect.FieldDescriptor, values protoreflect.Map, dest reflect.Value) error {
 	if dest.Kind() != reflect.Map {
 		return d.mismatch("a map", dest)
 	}
@@ -136,12 +136,12 @@ func (d *decoder) value(field protoreflect.FieldDescriptor, v protoreflect.Value
 	if field.Message() != nil {
 		return d.message(v.Message(), dest)
 	}
-	dest, err := d.behind(dest)
+	dest, err := d.deref(dest)
 	if err != nil {
 		return err
 	}
 	if dest.Kind() == reflect.Interface {
-		return d.plain(d.reader.value(field, v), dest)
+		return d.intoInterface(d.reader.value(field, v), dest)
 	}
 	switch field.Kind() {
 	case protoreflect.EnumKind:
@@ -161,7 +161,7 @@ func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
 	}
 	for range maxPointers {
 		if made := newMessage(dest.Type(), m.Descriptor()); made != nil {
-			if err := d.copied(m, made); err != nil {
+			if err := d.intoGiven(m, made); err != nil {
 				return err
 			}
 			dest.Set(reflect.ValueOf(made))
@@ -174,20 +174,20 @@ func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
 		dest = dest.Elem()
 	}
 	if into, ok := reflect.TypeAssert[proto.Message](dest.Addr()); ok {
-		return d.copied(m, into)
+		return d.intoGiven(m, into)
 	}
 	switch dest.Kind() {
 	case reflect.Pointer:
-		_, err := d.behind(dest)
+		_, err := d.deref(dest)
 		return err
 	case reflect.Interface:
-		return d.plain(d.reader.message(m), dest)
+		return d.intoInterface(d.reader.message(m), dest)
 	default:
-		return d.opened(m, dest)
+		return d.unwrapped(m, dest)
 	}
 }
 
-// isNull tells whether a message is the null of JSON.
+// isNull reports whether a message is the null of JSON.
 func isNull(m protoreflect.Message) bool {
 	if specialOf(m.Descriptor()) != jsonValue {
 		return false
@@ -196,14 +196,14 @@ func isNull(m protoreflect.Message) bool {
 	return ok && value == nil
 }
 
-// opened puts what is in a message into dest.
-func (d *decoder) opened(m protoreflect.Message, dest reflect.Value) error {
+// unwrapped puts what is in a message into dest.
+func (d *decoder) unwrapped(m protoreflect.Message, dest reflect.Value) error {
 	switch kind := specialOf(m.Descriptor()); {
 	case kind == wrapper:
 		field := m.Descriptor().Fields().Get(0)
 		return d.value(field, m.Get(field), dest)
-	case kind == anything:
-		return d.anything(m, dest)
+	case kind == anyMessage:
+		return d.anyField(m, dest)
 	case kind == fieldMask && dest.Kind() == reflect.Slice:
 		field := m.Descriptor().Fields().Get(0)
 		return d.list(field, m.Get(field).List(), dest)
@@ -216,14 +216,14 @@ func (d *decoder) opened(m protoreflect.Message, dest reflect.Value) error {
 	}
 }
 
-// copied fills a message that the destination has for one.
-func (d *decoder) copied(m protoreflect.Message, dest proto.Message) error {
+// intoGiven fills a message that the destination has for one.
+func (d *decoder) intoGiven(m protoreflect.Message, dest proto.Message) error {
 	into := reflectOf(dest)
 	if into == nil || !into.IsValid() {
 		return d.fail("does not go into a %s that is nil: give a message", goType(dest))
 	}
 	if m.Descriptor().FullName() != into.Descriptor().FullName() {
-		if specialOf(m.Descriptor()) == anything {
+		if specialOf(m.Descriptor()) == anyMessage {
 			if inside := d.unpack(anyParts(m)); inside != nil && inside.Descriptor().FullName() == into.Descriptor().FullName() {
 				return d.copyMessage(inside, into)
 			}
@@ -234,10 +234,10 @@ func (d *decoder) copied(m protoreflect.Message, dest proto.Message) error {
 	return d.copyMessage(m, into)
 }
 
-// anything puts what an Any holds into a map, or into a struct.
-func (d *decoder) anything(m protoreflect.Message, dest reflect.Value) error {
+// anyField puts what an Any holds into a map, or into a struct.
+func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
 	if dest.Kind() == reflect.Map {
-		return d.fit(d.reader.anything(m), dest)
+		return d.fit(d.reader.anyField(m), dest)
 	}
 	inside := d.unpack(anyParts(m))
 	if inside == nil || d.anys >= MaxDepth {

@@ -59,7 +59,7 @@ func (d *decoder) integer(v any, dest reflect.Value) error {
 		dest.SetUint(u)
 		return nil
 	}
-	return d.fail("is a number%s that %s does not hold", d.shown(" ", read), goTypeName(dest.Type()))
+	return d.fail("is a number%s that %s does not hold", d.echo(" ", read), goTypeName(dest.Type()))
 }
 
 // float takes an integer or a float that dest holds without rounding.
@@ -76,7 +76,7 @@ func (d *decoder) float(v any, dest reflect.Value) error {
 	case WrongType:
 		return d.mismatch(goType(v), dest)
 	default:
-		return d.fail("is a number%s that %s does not hold exactly", d.shown(" ", read), goTypeName(dest.Type()))
+		return d.fail("is a number%s that %s does not hold exactly", d.echo(" ", read), goTypeName(dest.Type()))
 	}
 }
 
@@ -118,7 +118,7 @@ func (d *decoder) enum(desc protoreflect.EnumDescriptor, number protoreflect.Enu
 	}
 	name, ok := enumValue(desc, number).(string)
 	if !ok {
-		return d.fail("is a number%s that %s has no name for: decode it into an int32", d.shown(" ", int64(number)), quote.Clip(string(desc.FullName()), maxTypeEcho))
+		return d.fail("is a number%s that %s has no name for: decode it into an int32", d.echo(" ", int64(number)), quote.Clip(string(desc.FullName()), maxTypeEcho))
 	}
 	return d.scalar(name, dest)
 }

@@ -10,13 +10,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// inner fills a message that is the value of a field.
-func (e *encoder) inner(t *valueType, v any, into protoreflect.Message) bool {
+// messageField fills a message that is the value of a field.
+func (e *encoder) messageField(t *valueType, v any, into protoreflect.Message) bool {
 	if !e.charge(2) {
 		return false
 	}
 	if given, ok := v.(proto.Message); ok {
-		return e.given(t, given, into)
+		return e.fromMessage(t, given, into)
 	}
 	m := t.message
 	switch m.special {
@@ -24,8 +24,8 @@ func (e *encoder) inner(t *valueType, v any, into protoreflect.Message) bool {
 		return e.time(t, v, into)
 	case object, jsonValue, jsonList:
 		return e.json(t, v, into)
-	case anything:
-		return e.anything(t, v, into)
+	case anyMessage:
+		return e.anyField(t, v, into)
 	case wrapper:
 		set, ok := e.value(m.fields[0].value, v, protoreflect.Value{})
 		if ok {
@@ -40,7 +40,7 @@ func (e *encoder) inner(t *valueType, v any, into protoreflect.Message) bool {
 	}
 }
 
-// args gives the named values that a map or a struct holds.
+// args returns the named values that a map or a struct holds.
 func (e *encoder) args(t *valueType, v any) (map[string]any, bool) {
 	if args, ok := v.(map[string]any); ok {
 		return args, true
@@ -65,7 +65,7 @@ func isTime(v any) bool {
 	return ok
 }
 
-// isMessageStruct tells whether v is a generated message by value.
+// isMessageStruct reports whether v is a generated message by value.
 func isMessageStruct(v any) bool {
 	at := reflect.TypeOf(v)
 	return at != nil && at.Kind() == reflect.Struct && reflect.PointerTo(at).Implements(messageType)

@@ -12,14 +12,14 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// given copies a message that stands for itself, or packs it into an Any.
-func (e *encoder) given(t *valueType, message proto.Message, into protoreflect.Message) bool {
+// fromMessage copies a message into one of its type, or packs it into an Any.
+func (e *encoder) fromMessage(t *valueType, message proto.Message, into protoreflect.Message) bool {
 	m := reflectOf(message)
 	if m == nil || !m.IsValid() {
 		return e.isNil()
 	}
 	name := m.Descriptor().FullName()
-	pack := t.message.special == anything && name != t.message.desc.FullName()
+	pack := t.message.special == anyMessage && name != t.message.desc.FullName()
 	switch {
 	case !pack && name != t.message.desc.FullName():
 		return e.fail(WrongType, "takes %s, and a message %s was given", t.wants(), quote.Clip(string(name), maxTypeEcho))
@@ -32,9 +32,8 @@ func (e *encoder) given(t *valueType, message proto.Message, into protoreflect.M
 	}
 }
 
-// reflectOf gives a message's reflection; nil when it has none. ProtoReflect may
-// be anybody's: a struct that embeds a message which is nil is a message to Go,
-// and cannot be told from one but by asking.
+// reflectOf returns a message's reflection; nil when it has none. A struct that embeds a
+// nil message is a message to Go, and its ProtoReflect panics.
 func reflectOf(message proto.Message) (m protoreflect.Message) {
 	defer func() {
 		if recover() != nil {
