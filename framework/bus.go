@@ -14,7 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 )
 
 // Bus is a caller's handle on all APIs of a registry: generated clients take it
@@ -36,7 +36,7 @@ type Bus struct {
 	routes atomic.Pointer[map[string]*route]
 
 	// byName are the RPCs that were called by name, by that name.
-	byName  sync.Map // of *namedRPC
+	byName  sync.Map // of *byNameRPC
 	fetcher *schemaFetcher
 	// incompatible counts schemas that are incompatible with the program's own.
 	incompatible atomic.Uint64
@@ -87,7 +87,7 @@ func checkDialOptions(read *busOptions, caller *client.Caller) error {
 		}
 		// grpc-go calls this interceptor first, so none of the program's runs.
 		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			read.sendLimit = sendLimit(opts, named.DefaultLimit)
+			read.sendLimit = sendLimit(opts, protoargs.DefaultLimit)
 			return nil
 		}))
 		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O

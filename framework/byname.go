@@ -17,8 +17,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/named"
 	"github.com/onecall-dev/onecall/internal/nearest"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -46,13 +46,13 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 		return nil, invalid(name, "the context is nil: give context.Background() if there is no other")
 	}
 	parameters, options, given := sortArgs(args)
-	rpc, options, err := b.named(ctx, name, given, options)
+	rpc, options, err := b.rpcByName(ctx, name, given, options)
 	if err != nil {
 		return nil, b.notCalled(ctx, name, false, err)
 	}
 	request, err := rpc.plan.Limit(sendLimit(options, b.options.sendLimit)).Encode(parameters)
 	if err != nil {
-		return nil, b.notCalled(ctx, name, false, notSentBecause(err))
+		return nil, b.notCalled(ctx, name, false, misuseError(err))
 	}
 	reply := rpc.newReply()
 	if err := rpc.route.call(ctx, request, reply, options); err != nil {
@@ -76,25 +76,25 @@ func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positiona
 	for _, arg := range rest {
 		option, ok := arg.(grpc.CallOption)
 		if !ok {
-			return nil, nil, withoutOptions(args)
+			return nil, nil, notOptions(args)
 		}
 		options = append(options, option)
 	}
 	return parameters, options, nil
 }
 
-// notSentBecause returns the error of a call that misuse kept from being sent.
-func notSentBecause(err error) error {
+// misuseError returns the error of a call that misuse kept from being sent.
+func misuseError(err error) error {
 	if st, ok := status.FromError(err); ok { // which has details
 		return &callError{status: st, text: err.Error(), outcome: NotSent, causes: []error{err}}
 	}
 	return notSent(codes.InvalidArgument, err.Error(), err)
 }
 
-// namedRPC is what a call by name needs.
-type namedRPC struct {
+// byNameRPC is what a call by name needs.
+type byNameRPC struct {
 	route  *route
-	plan   *named.Plan
+	plan   *protoargs.Plan
 	types  schema.Types
 	output protoreflect.MessageDescriptor
 	// digest is that of a schema from the registry, "" of the program's own.
@@ -102,40 +102,40 @@ type namedRPC struct {
 }
 
 // isCurrent reports whether the schema is the program's own or that of an instance.
-func (r *namedRPC) isCurrent() bool { return r.digest == "" || r.route.client.api.isCurrent(r.digest) }
+func (r *byNameRPC) isCurrent() bool { return r.digest == "" || r.route.client.api.isCurrent(r.digest) }
 
 // newReply returns a message for the reply.
-func (r *namedRPC) newReply() proto.Message {
+func (r *byNameRPC) newReply() proto.Message {
 	if found, err := r.types.FindMessageByName(r.output.FullName()); err == nil {
 		return found.New().Interface()
 	}
 	return dynamicpb.NewMessage(r.output)
 }
 
-// named finds the RPC of a bus name. positional are values that a call must not
+// rpcByName finds the RPC of a bus name. positional are values that a call must not
 // have: then it returns an error without any I/O. It returns the options of the call
 // too, with the time that reading the schema took.
-func (b *Bus) named(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*namedRPC, []grpc.CallOption, error) {
-	known, ok := b.knownByName(name)
+func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*byNameRPC, []grpc.CallOption, error) {
+	known, ok := b.knownRPC(name)
 	if ok && positional == nil && known.isCurrent() {
 		return known, options, nil
 	}
-	api, rpc, err := named.SplitName(name)
+	api, rpc, err := protoargs.SplitName(name)
 	if err != nil {
-		return nil, nil, notSentBecause(err)
+		return nil, nil, misuseError(err)
 	}
 	if b.closed.Load() {
 		return nil, nil, closedError(name)
 	}
-	own := b.ownSchema(api, rpc)
+	own := b.linkedSchema(api, rpc)
 	if positional != nil {
-		return nil, nil, b.misused(api, name, rpc, own, positional)
+		return nil, nil, b.usageError(api, name, rpc, own, positional)
 	}
 	found, digest, options, err := b.schemaOf(ctx, api, name, rpc, own, options)
 	if err != nil {
 		return nil, nil, err
 	}
-	added, err := b.newNamed(found, api, name, rpc)
+	added, err := b.newByNameRPC(found, api, name, rpc)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -148,13 +148,13 @@ func (b *Bus) named(ctx context.Context, name string, positional []any, options 
 // the call's options with the time that it took. own is the program's own schema of
 // the API; instances may be newer, and have an RPC that it does not have.
 func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.Schema, options []grpc.CallOption) (*schema.Schema, string, []grpc.CallOption, error) {
-	if own != nil && methodNamed(own.Service, api, rpc) != nil {
+	if own != nil && methodByName(own.Service, api, rpc) != nil {
 		return own, "", options, nil
 	}
 	start := time.Now()
 	found, digest, err := b.remoteSchema(ctx, api, name, rpc, options)
 	if err != nil && own != nil && ctx.Err() == nil && !b.closed.Load() {
-		err = unlisted(own.Service, api, rpc, err)
+		err = unknownRPC(own.Service, api, rpc, err)
 	}
 	if err != nil {
 		return nil, "", nil, err
@@ -165,16 +165,16 @@ func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.S
 	return found, digest, append(slices.Clip(options), timeout.Since(start)), nil
 }
 
-// knownByName returns an RPC that was called by name before.
-func (b *Bus) knownByName(name string) (*namedRPC, bool) {
+// knownRPC returns an RPC that was called by name before.
+func (b *Bus) knownRPC(name string) (*byNameRPC, bool) {
 	known, _ := b.byName.Load(name)
-	rpc, ok := known.(*namedRPC)
+	rpc, ok := known.(*byNameRPC)
 	return rpc, ok
 }
 
-// ownSchema returns the schema of an API as it is linked into the program, nil
+// linkedSchema returns the schema of an API as it is linked into the program, nil
 // when it is not: of several services of that name the one that has the RPC.
-func (b *Bus) ownSchema(api, rpc string) *schema.Schema {
+func (b *Bus) linkedSchema(api, rpc string) *schema.Schema {
 	if method := b.contracts.RPC(api + "." + rpc); method != nil {
 		return schema.Of(method.Service.Descriptor)
 	}
@@ -187,8 +187,8 @@ func (b *Bus) ownSchema(api, rpc string) *schema.Schema {
 	return nil
 }
 
-// methodNamed returns the method of an RPC's own name, nil when there is none.
-func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protoreflect.MethodDescriptor {
+// methodByName returns the method of an RPC's own name, nil when there is none.
+func methodByName(service protoreflect.ServiceDescriptor, api, rpc string) protoreflect.MethodDescriptor {
 	for i := range service.Methods().Len() {
 		if method := service.Methods().Get(i); contract.RPCName(api, string(method.Name())) == api+"."+rpc {
 			return method
@@ -197,9 +197,9 @@ func methodNamed(service protoreflect.ServiceDescriptor, api, rpc string) protor
 	return nil
 }
 
-// unaryNamed returns the method of an RPC that can be called by name.
-func unaryNamed(service protoreflect.ServiceDescriptor, api, name, rpc string) (protoreflect.MethodDescriptor, error) {
-	method := methodNamed(service, api, rpc)
+// unaryMethod returns the method of an RPC that can be called by name.
+func unaryMethod(service protoreflect.ServiceDescriptor, api, name, rpc string) (protoreflect.MethodDescriptor, error) {
+	method := methodByName(service, api, rpc)
 	if method == nil {
 		err := noSuchRPC(service, api, rpc)
 		return nil, notSent(codes.Unimplemented, err.Error(), err)
@@ -210,15 +210,15 @@ func unaryNamed(service protoreflect.ServiceDescriptor, api, name, rpc string) (
 	return method, nil
 }
 
-// newNamed makes what calls of an RPC need.
-func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, error) {
-	method, err := unaryNamed(found.Service, api, name, rpc)
+// newByNameRPC returns what calls of an RPC by name need.
+func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byNameRPC, error) {
+	method, err := unaryMethod(found.Service, api, name, rpc)
 	if err != nil {
 		return nil, err
 	}
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
-	out := &namedRPC{plan: named.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
-	if serviceNamed(string(found.Service.FullName())) == found.Service {
+	out := &byNameRPC{plan: protoargs.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
+	if linkedService(string(found.Service.FullName())) == found.Service {
 		out.route, err = b.route(context.Background(), path, nil) // linked in: it waits for nothing
 		return out, err
 	}
@@ -238,9 +238,9 @@ func (b *Bus) newNamed(found *schema.Schema, api, name, rpc string) (*namedRPC, 
 	return out, nil
 }
 
-// unlisted is of an RPC that the program's own .proto does not have, when why keeps it
+// unknownRPC is of an RPC that the program's own .proto does not have, when why keeps it
 // from finding out whether instances have it.
-func unlisted(own protoreflect.ServiceDescriptor, api, rpc string, why error) error {
+func unknownRPC(own protoreflect.ServiceDescriptor, api, rpc string, why error) error {
 	text := noSuchRPC(own, api, rpc).Error() + " (so says this program's own .proto; what the instances have is not known: " + status.Convert(why).Message() + ")"
 	return notSent(codes.Unimplemented, text, why)
 }
@@ -278,14 +278,14 @@ func (r *Reply) Message() proto.Message { return r.message }
 
 // Map returns the reply as plain Go values, by the names of its fields:
 // docs/named-parameters.md has the table.
-func (r *Reply) Map() map[string]any { return named.ToMap(r.message, r.types) }
+func (r *Reply) Map() map[string]any { return protoargs.ToMap(r.message, r.types) }
 
 // Into puts the reply into dest: a pointer to a map[string]any, to a struct
 // whose fields go by their json tags or in snake_case, or to what the reply's
 // only field fits into; or a message of the reply's type. A value fits exactly
 // or is an error that names the field.
 func (r *Reply) Into(dest any) error {
-	if err := named.Decode(r.message, r.types, dest); err != nil {
+	if err := protoargs.Decode(r.message, r.types, dest); err != nil {
 		return fmt.Errorf("%s: %w", r.rpc, err)
 	}
 	return nil

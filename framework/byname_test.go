@@ -508,7 +508,7 @@ func require(m protoreflect.Message) {
 }
 
 // settle gives messages whose fields are not free to choose some that they may
-// have; package named tests others.
+// have; package protoargs tests others.
 func settle(m protoreflect.Message) bool {
 	set := func(field protoreflect.Name, value any) bool {
 		m.Set(m.Descriptor().Fields().ByName(field), protoreflect.ValueOf(value))

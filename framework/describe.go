@@ -84,7 +84,7 @@ func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	if err := contract.CheckName(api); err != nil {
 		return nil, invalid("onecall: Describe", "%v", err)
 	}
-	found := b.ownSchema(api, "")
+	found := b.linkedSchema(api, "")
 	if found == nil {
 		var err error
 		if found, _, err = b.remoteSchema(ctx, api, api, "", nil); err != nil {

@@ -6,21 +6,21 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/named"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// withoutOptions returns the values among a call's arguments that are no options.
-func withoutOptions(args []any) []any {
+// notOptions returns the values among a call's arguments that are no options.
+func notOptions(args []any) []any {
 	return slices.DeleteFunc(slices.Clone(args), func(arg any) bool {
 		_, ok := arg.(grpc.CallOption)
 		return ok
 	})
 }
 
-// misused returns the error of a call with values without names. It does no I/O. As
-// the error spells out the right call, misused first checks that the RPC exists.
-func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) error {
+// usageError returns the error of a call with values without names. It does no I/O. As
+// the error spells out the right call, usageError first checks that the RPC exists.
+func (b *Bus) usageError(api, name, rpc string, own *schema.Schema, values []any) error {
 	known := own
 	if known == nil {
 		if err := contract.CheckName(api); err != nil {
@@ -28,19 +28,19 @@ func (b *Bus) misused(api, name, rpc string, own *schema.Schema, values []any) e
 		}
 		known = b.schemaRead(api)
 	}
-	usage := named.Usage(name, nil)
+	usage := protoargs.Usage(name, nil)
 	if known != nil {
-		method, err := unaryNamed(known.Service, api, name, rpc)
+		method, err := unaryMethod(known.Service, api, name, rpc)
 		if err != nil {
 			return err
 		}
-		usage = named.Usage(name, method.Input())
+		usage = protoargs.Usage(name, method.Input())
 	}
 	if len(values) == 1 && isParameters(values[0]) {
-		late := named.Problem{Text: "the parameters come before the options", Kind: named.ByPosition}
-		return notSentBecause(&named.ArgumentError{RPC: name, Problems: []named.Problem{late}, Usage: usage})
+		late := protoargs.Problem{Text: "the parameters come before the options", Kind: protoargs.ByPosition}
+		return misuseError(&protoargs.ArgumentError{RPC: name, Problems: []protoargs.Problem{late}, Usage: usage})
 	}
-	return notSentBecause(named.Positional(name, usage, values))
+	return misuseError(protoargs.Positional(name, usage, values))
 }
 
 // isParameters reports whether a value has a type for parameters.

@@ -70,7 +70,7 @@ func (s *Service) instances() []discovery.Instance {
 // published returns what is published of an API's schema. That is nothing if the
 // schema cannot be published: callers with generated code do not need it.
 func (s *Service) published(api *contract.API) (digest, descriptors string) {
-	service := serviceNamed(api.Service)
+	service := linkedService(api.Service)
 	if service == nil {
 		return "", ""
 	}

@@ -129,7 +129,7 @@ func (a *api) remoteSchema(ctx context.Context, rpc string) (*schema.Schema, str
 	if err != nil {
 		return nil, "", err
 	}
-	has := func(found *schema.Schema) bool { return rpc == "" || methodNamed(found.Service, a.name, rpc) != nil }
+	has := func(found *schema.Schema) bool { return rpc == "" || methodByName(found.Service, a.name, rpc) != nil }
 	if found, digest := a.schemas.find(instances, has); found != nil {
 		return found, digest, nil
 	}

@@ -11,7 +11,7 @@ import (
 // compileRules compiles the rules of an API's messages, by gRPC's path. An API
 // whose descriptor is not linked into the program has none.
 func compileRules(api *contract.API) (map[string]validate.Method, error) {
-	service := serviceNamed(api.Service)
+	service := linkedService(api.Service)
 	rules := make(map[string]validate.Method, len(api.RPCs))
 	for _, rpc := range api.RPCs {
 		rules[rpc.Method] = validate.Method{RPC: rpc.Name}
@@ -28,9 +28,9 @@ func compileRules(api *contract.API) (map[string]validate.Method, error) {
 	return rules, nil
 }
 
-// serviceNamed returns the descriptor of a service that is linked into the
+// linkedService returns the descriptor of a service that is linked into the
 // program, nil when it is not.
-func serviceNamed(name string) protoreflect.ServiceDescriptor {
+func linkedService(name string) protoreflect.ServiceDescriptor {
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 	if err != nil {
 		return nil

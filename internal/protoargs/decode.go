@@ -1,0 +1,298 @@
+package protoargs
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/quote"
+)
+
+// DecodeError is a reply that does not fit into the destination, or a
+// destination that nothing fits into.
+type DecodeError struct {
+	// Path leads to the field of the reply, such as items[2].price; empty when
+	// it is the destination as a whole.
+	Path string
+	// Problem says what does not fit and what to do.
+	Problem string
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string {
+	if e.Path == "" {
+		return "reply: " + e.Problem
+	}
+	return "reply: " + e.Path + " " + e.Problem
+}
+
+// Decode puts a message into dest. Types finds what is inside an Any; nil means
+// the types that are linked into the program. Dest is
+//
+//   - a *map[string]any or *any, which gets what [ToMap] returns, or a map with
+//     string keys that is not nil, which is emptied before; a map of narrower
+//     values takes those that fit;
+//   - a message of the same full name, which is reset before;
+//   - a pointer to a struct, whose fields go by their name in the json tag, else
+//     in snake_case. Fields that the reply does not have are left alone, fields
+//     of the reply that the struct does not have are passed over, and those that
+//     the reply leaves out become zero;
+//   - when the message has one field, a pointer to what that fits into: a
+//     scalar, a time, a slice, a map whose keys are no strings, a message.
+//
+// A value fits exactly or is refused: integers that overflow or lose their sign,
+// floats that would be rounded, an enum's value without a name in a string. A
+// pointer is nil when the field is left out, else it leads to a new value.
+//
+// Its errors are *DecodeError; dest may have been written in part then.
+func Decode(message proto.Message, types Resolver, dest any) error {
+	if message == nil || dest == nil {
+		return &DecodeError{Problem: "nothing can be decoded from or into nil: give a pointer to a map, a struct or a value"}
+	}
+	d := &decoder{reader: newReader(types)}
+	m := message.ProtoReflect()
+	if given, ok := dest.(proto.Message); ok {
+		return d.intoMessage(m, given)
+	}
+	at := reflect.ValueOf(dest)
+	switch {
+	case at.Kind() == reflect.Map && !at.IsNil() && at.Type().Key().Kind() == reflect.String:
+		return d.intoMap(m, at)
+	case at.Kind() != reflect.Pointer:
+		return &DecodeError{Problem: goType(dest) + " cannot be written to: give a pointer to a map, a struct or a value"}
+	case at.IsNil():
+		return &DecodeError{Problem: fmt.Sprintf("the %s is nil: give the address of a variable", goType(dest))}
+	}
+	return d.top(m, at.Elem())
+}
+
+// decoder writes one reply.
+type decoder struct {
+	*reader
+
+	path     fieldpath.Path
+	hidden   int
+	versions versions
+}
+
+func (d *decoder) fail(format string, args ...any) error {
+	return &DecodeError{Path: d.path.Text(maxPath), Problem: fmt.Sprintf(format, args...)}
+}
+
+// echo returns a value after a text, and "" if no error may show the value.
+func (d *decoder) echo(before string, v any) string {
+	if d.hidden > 0 {
+		return ""
+	}
+	return before + valueText(v)
+}
+
+// top puts the reply as a whole into dest, or its only field.
+func (d *decoder) top(m protoreflect.Message, dest reflect.Value) error {
+	if made := newMessage(dest.Type(), m.Descriptor()); made != nil {
+		if err := d.intoMessage(m, made); err != nil {
+			return err
+		}
+		dest.Set(reflect.ValueOf(made))
+		return nil
+	}
+	if dest.Kind() == reflect.Pointer && takesAll(dest.Type().Elem()) {
+		made := reflect.New(dest.Type().Elem())
+		if err := d.fields(m, made.Elem()); err != nil {
+			return err
+		}
+		dest.Set(made)
+		return nil
+	}
+	if takesAll(dest.Type()) {
+		return d.fields(m, dest)
+	}
+	if specialOf(m.Descriptor()) != ordinary && m.Descriptor().Fields().Len() != 1 {
+		return d.message(m, dest)
+	}
+	field, err := d.onlyField(m, goTypeName(dest.Type()))
+	if err != nil {
+		return err
+	}
+	return d.field(field, m, dest)
+}
+
+// takesAll reports whether a type is for a message as a whole.
+func takesAll(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Map:
+		return t.Key().Kind() == reflect.String
+	case reflect.Struct:
+		return t != timeType
+	default:
+		return false
+	}
+}
+
+// onlyField returns the field of a message that has one.
+func (d *decoder) onlyField(m protoreflect.Message, dest string) (protoreflect.FieldDescriptor, error) {
+	fields := m.Descriptor().Fields()
+	switch names := fieldNames(m.Descriptor()); len(names) {
+	case 0:
+		return nil, d.fail("has no fields, so nothing of it goes into %s", dest)
+	case 1:
+		return fields.Get(0), nil
+	default:
+		return nil, d.fail("has the fields %s, of which one %s holds only one: decode it into a map or a struct",
+			quote.Clip(listed(names, "and"), maxPath), dest)
+	}
+}
+
+func fieldNames(desc protoreflect.MessageDescriptor) []string {
+	names := make([]string, 0, desc.Fields().Len())
+	for i := range desc.Fields().Len() {
+		names = append(names, string(desc.Fields().Get(i).Name()))
+	}
+	return names
+}
+
+// goTypeName names a Go type.
+func goTypeName(t reflect.Type) string { return quoteless(t.String()) }
+
+// intoMessage fills a message of the same full name, or of that of the reply's
+// only field.
+func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error {
+	into := reflectOf(dest)
+	if into == nil || !into.IsValid() {
+		return d.fail("cannot go into a %s that is nil: give a message", goType(dest))
+	}
+	name := into.Descriptor().FullName()
+	if m.Descriptor().FullName() == name {
+		return d.copyMessage(m, into)
+	}
+	if fields := m.Descriptor().Fields(); fields.Len() == 1 && fields.Get(0).Message() != nil && !fields.Get(0).IsList() && !fields.Get(0).IsMap() {
+		if fields.Get(0).Message().FullName() == name {
+			d.path = append(d.path, fieldpath.Step{Field: string(fields.Get(0).Name())})
+			return d.copyMessage(m.Get(fields.Get(0)).Message(), into)
+		}
+	}
+	return d.fail("is a message %s and does not go into a %s", quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(name), maxTypeEcho))
+}
+
+// fields puts a message's fields into a map, a struct or an empty interface.
+func (d *decoder) fields(m protoreflect.Message, dest reflect.Value) error {
+	switch dest.Kind() {
+	case reflect.Interface:
+		return d.intoInterface(d.reader.fields(m), dest)
+	case reflect.Map:
+		made := reflect.MakeMap(dest.Type())
+		if err := d.intoMap(m, made); err != nil {
+			return err
+		}
+		dest.Set(made)
+		return nil
+	default:
+		return d.intoStruct(m, dest)
+	}
+}
+
+// intoMap fills a map with string keys.
+func (d *decoder) intoMap(m protoreflect.Message, dest reflect.Value) error {
+	dest.Clear()
+	if plain, ok := reflect.TypeAssert[map[string]any](dest); ok {
+		maps.Copy(plain, d.reader.fields(m))
+		return nil
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if field.HasPresence() && !m.Has(field) {
+			continue
+		}
+		value := reflect.New(dest.Type().Elem()).Elem()
+		if err := d.field(field, m, value); err != nil {
+			return err
+		}
+		dest.SetMapIndex(reflect.ValueOf(string(field.Name())).Convert(dest.Type().Key()), value)
+	}
+	return nil
+}
+
+// intoStruct fills the fields that a struct has of a message's.
+func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
+	fields := m.Descriptor().Fields()
+	known, found := fieldsOf(dest.Type()), fields.Len() == 0
+	for _, f := range known {
+		field := fields.ByName(protoreflect.Name(f.name))
+		if field == nil {
+			if field = fields.ByJSONName(f.name); field != nil {
+				return d.fail("has no field %s, which is the JSON name of %s: write that in the json tag of %s", plainName(f.name), field.Name(), goTypeName(dest.Type()))
+			}
+			if name := sameLetters(fields, f.name); name != "" {
+				return d.fail("has no field %s, and has %s: write that in the json tag of %s", plainName(f.name), name, goTypeName(dest.Type()))
+			}
+			continue
+		}
+		found = true
+		at, ok := reach(dest, f.index)
+		if !ok {
+			return d.fail("has %s for %s, which lies in an embedded pointer that is not exported: embed the struct itself", field.Name(), goTypeName(dest.Type()))
+		}
+		if err := d.field(field, m, at); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return d.fail("has the fields %s, and %s has none of them: name its fields after the reply's, in json tags or in CamelCase",
+			quote.Clip(strings.Join(fieldNames(m.Descriptor()), ", "), maxPath), goTypeName(dest.Type()))
+	}
+	return nil
+}
+
+// sameLetters returns the name of the field that differs from a name in
+// underscores and case alone, "" when there is none: a struct's field of that name
+// would stay empty.
+func sameLetters(fields protoreflect.FieldDescriptors, name string) string {
+	for i := range fields.Len() {
+		if has := string(fields.Get(i).Name()); contract.SameLetters(has, name) {
+			return has
+		}
+	}
+	return ""
+}
+
+// reach returns the field of a struct at index, making embedded structs on its way.
+func reach(at reflect.Value, index []int) (reflect.Value, bool) {
+	for i, step := range index {
+		if i > 0 && at.Kind() == reflect.Pointer {
+			if at.IsNil() {
+				if !at.CanSet() {
+					return reflect.Value{}, false
+				}
+				at.Set(reflect.New(at.Type().Elem()))
+			}
+			at = at.Elem()
+		}
+		at = at.Field(step)
+	}
+	return at, at.CanSet()
+}
+
+// newMessage returns an empty message for a pointer of the type; nil when the type
+// is none of a message.
+func newMessage(t reflect.Type, desc protoreflect.MessageDescriptor) proto.Message {
+	if t == dynamicType {
+		return dynamicpb.NewMessage(desc)
+	}
+	if t.Kind() != reflect.Pointer || !t.Implements(messageType) {
+		return nil
+	}
+	made, _ := reflect.TypeAssert[proto.Message](reflect.New(t.Elem()))
+	return made
+}
+
+var dynamicType = reflect.TypeFor[*dynamicpb.Message]()

@@ -1,0 +1,221 @@
+package protoargs
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/onecall-dev/onecall/internal/quote"
+)
+
+// maxSpelled is how many messages deep fields are spelled out.
+const maxSpelled = 3
+
+// Usage spells the right call of an RPC: with all parameters that it must have, then as
+// a comment those that it may have. The values are placeholders, which pass the API's
+// rules or say what the rules demand. Desc is the request's; nil
+// when the schema is not known. It has some 700 bytes at most.
+func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
+	if desc == nil {
+		return call(rpc, `"name": value, …`)
+	}
+	return (&Plan{rpc: rpc, request: compile(desc)}).Usage()
+}
+
+// Usage spells the right call of the plan's RPC: see [Usage].
+func (p *Plan) Usage() string {
+	var spell speller
+	first, optional := spell.fields(p.request)
+	room := maxUsage
+	text := call(p.rpc, strings.Join(fitting(first, &room), ", "))
+	if len(optional) > 0 {
+		text += " // optional: " + strings.Join(fitting(optional, &room), ", ")
+	}
+	if demands := messageDemands(p.request.desc); len(demands) > 0 {
+		text += " // rules: " + quote.Clip(strings.Join(demands, "; "), maxUsage/4)
+	}
+	return text
+}
+
+// fitting returns the texts that there is room for, in bytes, and "…" for others.
+func fitting(texts []string, room *int) []string {
+	for i, text := range texts {
+		if *room -= len(text) + len(", "); *room < 0 {
+			return append(texts[:i:i], "…")
+		}
+	}
+	return texts
+}
+
+// speller spells parameters of a call. It is the messages within which it is.
+type speller []*message
+
+// fields spells the fields of a message: those that a call must have, and those
+// that it may have.
+func (s speller) fields(m *message) (first, optional []string) {
+	oneofs := make(map[int][]string)
+	for _, f := range m.fields {
+		switch {
+		case f.required || demanded(f.desc):
+			first = append(first, s.field(f))
+		case f.oneof < 0:
+			optional = append(optional, s.field(f))
+		default:
+			oneofs[f.oneof] = append(oneofs[f.oneof], s.field(f))
+		}
+	}
+	for i := range m.oneofs {
+		required, others := members(m.desc.Oneofs().Get(i), oneofs[i])
+		if required != "" {
+			first = append(first, required)
+		}
+		if others != "" {
+			optional = append(optional, others)
+		}
+	}
+	return first, optional
+}
+
+// members returns which of the members of a oneof a call must have, "" if it need
+// have none, and those that it may have, or have instead.
+func members(oneof protoreflect.OneofDescriptor, examples []string) (required, others string) {
+	if len(examples) == 0 || !oneofDemanded(oneof) {
+		return "", listed(examples, "or")
+	}
+	if len(examples) == 1 {
+		return examples[0], ""
+	}
+	return examples[0], "instead " + listed(examples[1:], "or")
+}
+
+func call(rpc, args string) string {
+	return "bus.Call(ctx, " + quote.Quoted(rpc, maxName) + ", framework.Args{" + args + "})"
+}
+
+// field spells a field with a placeholder.
+func (s speller) field(f *field) string {
+	rules := rulesOf(f.desc)
+	value := ""
+	switch f.shape {
+	case list:
+		value = "[]any{" + s.value(f.value, rules.GetRepeated().GetItems()) + "}"
+		value = described(value, sizeDemands(rules, rules.GetRepeated().GetMinItems(), "items"))
+	case mapped:
+		value = "map[" + keyType(f.key.kind) + "]any{" + s.value(f.key, rules.GetMap().GetKeys()) + ": " + s.value(f.value, rules.GetMap().GetValues()) + "}"
+		value = described(value, sizeDemands(rules, rules.GetMap().GetMinPairs(), "pairs"))
+	case single:
+		value = s.value(f.value, rules)
+	}
+	return `"` + quote.Clip(f.name, maxNameEcho) + `": ` + value
+}
+
+// sizeDemands returns what the rules of a list or map demand beyond one element.
+func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string {
+	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	if least > 1 {
+		demands = append(demands, amount(&least, nil, unit))
+	}
+	return demands
+}
+
+// value returns a placeholder for a value with rules, which may be nil.
+func (s speller) value(t *valueType, rules *validate.FieldRules) string {
+	switch t.kind {
+	case protoreflect.StringKind:
+		return textExample(rules)
+	case protoreflect.BytesKind:
+		return described("[]byte{…}", otherDemands(rules))
+	case protoreflect.BoolKind:
+		if rules.GetBool() != nil && rules.GetBool().Const != nil {
+			return strconv.FormatBool(rules.GetBool().GetConst())
+		}
+		return described("true", expressions(rules.GetCel(), rules.GetCelExpression()))
+	case protoreflect.EnumKind:
+		return enumExample(rules, t.enum)
+	case protoreflect.MessageKind, protoreflect.GroupKind:
+		if t.message.special == wrapper {
+			return s.value(t.message.fields[0].value, rules)
+		}
+		return described(s.message(t.message), append(otherDemands(rules), messageDemands(t.message.desc)...))
+	default:
+		return numberExample(rules, t.kind)
+	}
+}
+
+func (s speller) message(m *message) string {
+	switch m.special {
+	case timestamp:
+		return "time.Now()"
+	case duration:
+		return "time.Minute"
+	case object:
+		return "map[string]any{…}"
+	case jsonValue:
+		return `"…"`
+	case jsonList:
+		return "[]any{…}"
+	case fieldMask:
+		return `[]string{"…"}`
+	case anyMessage:
+		return "message"
+	case wrapper:
+		return s.value(m.fields[0].value, nil)
+	default:
+		return "framework.Args{" + s.inner(m) + "}"
+	}
+}
+
+// inner spells the fields that a message in another must have, if rules demand
+// anything of them, and "…" otherwise.
+func (s speller) inner(m *message) string {
+	if len(m.fields) == 0 {
+		return ""
+	}
+	if len(s) >= maxSpelled || slices.Contains(s, m) || !ruled(m, s) {
+		return "…"
+	}
+	first, _ := append(slices.Clip(s), m).fields(m)
+	text := strings.Join(first, ", ")
+	if len(text) > maxUsage/4 {
+		return "…"
+	}
+	return text
+}
+
+// ruled reports whether rules demand anything of the fields that a message must
+// have, or of messages in them.
+func ruled(m *message, within speller) bool {
+	if slices.Contains(within, m) {
+		return false
+	}
+	for i := range m.oneofs {
+		if oneofDemanded(m.desc.Oneofs().Get(i)) {
+			return true
+		}
+	}
+	for _, f := range m.fields {
+		if demanded(f.desc) || f.required && (rulesOf(f.desc) != nil || f.value.message != nil && ruled(f.value.message, append(slices.Clip(within), m))) {
+			return true
+		}
+	}
+	return false
+}
+
+// keyType returns the Go type of a map's key.
+func keyType(kind protoreflect.Kind) string {
+	switch kind {
+	case protoreflect.StringKind, protoreflect.BoolKind:
+		return kind.String()
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		return "int32"
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		return "int64"
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return "uint32"
+	default:
+		return "uint64"
+	}
+}
