@@ -102,7 +102,7 @@ func TestACallWithTooMuchMetadataIsRefused(t *testing.T) {
 			ran.Add(1)
 			return "", nil
 		}})
-		// A client that pays no heed to what the server said.
+		// A client that ignores what the server said.
 		client, _ := dialRaw(t, listener)
 		client.begin(testv1.EchoService_EchoSoon_FullMethodName, "large", strings.Repeat("x", 100<<10))
 		for ended := false; !ended; { // the call, or the connection

@@ -123,7 +123,7 @@ func TestAStartedServiceStopsOnce(t *testing.T) {
 func TestAListenerIsClosedAlsoWhenTheServiceCannotStart(t *testing.T) {
 	t.Parallel()
 	for title, test := range map[string]struct {
-		options []framework.ServeOption // beside the listener
+		options []framework.ServeOption // other than the listener
 		want    string
 	}{
 		"an option before it": {[]framework.ServeOption{framework.ShutdownTimeout(0)}, "option ShutdownTimeout"},
