@@ -73,6 +73,9 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 		if err := crashing.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := crashing.Wait(); err != nil { // until then its port is taken
+			t.Fatal(err)
+		}
 		crashing = startAlone(t, server.Endpoints()[0], address)
 		second := one(first.Incarnation)
 		if second.Address != address {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -40,10 +41,11 @@ func TestCallsThatWaitForAStreamAreNotTakenForCopies(t *testing.T) {
 		sample atomic.Pointer[error]
 	)
 	ctx := context.WithoutCancel(t.Context())
+	forever := framework.Timeout(time.Hour) // a call waits for all that came before it
 	for range callers {
 		all.Go(func() {
 			for range each {
-				if _, err := client.EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient); err != nil {
+				if _, err := client.EchoSoon(ctx, &testv1.EchoSoonRequest{}, forever); err != nil {
 					failed.Add(1)
 					sample.Store(&err)
 				}
