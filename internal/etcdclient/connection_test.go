@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// silent returns a connection to what listens and never says a word. A user
-// makes etcd's client wait for a token while it is constructed.
+// silent returns a connection to a listener that never answers. If there is a user, the
+// constructor of etcd's client waits for a token.
 func silent(t *testing.T, user string) (conn *etcdclient.Connection, end context.CancelFunc) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -37,53 +37,59 @@ func silent(t *testing.T, user string) (conn *etcdclient.Connection, end context
 	return conn, end
 }
 
-func TestNobodyWaitsLongerThanAsked(t *testing.T) {
+func TestReadyReturnsWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	for _, user := range []string{"", "root"} {
-		conn, _ := silent(t, user)
-		start := time.Now()
-		var all sync.WaitGroup
-		for range 8 {
-			all.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-				defer cancel()
-				if client, err := conn.Ready(ctx); client != nil || err == nil {
-					t.Errorf("Ready = %v, %v; want an error", client, err)
-				}
-			})
-		}
-		all.Wait()
-		if took := time.Since(start); took > eventually.AtOnce {
-			t.Errorf("user %q waited %v for an etcd that is silent, want 100 ms", user, took)
-		}
+		t.Run("user "+user, func(t *testing.T) {
+			t.Parallel()
+			conn, _ := silent(t, user)
+			start := time.Now()
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+					defer cancel()
+					if client, err := conn.Ready(ctx); client != nil || err == nil {
+						t.Errorf("Ready = %v, %v; want an error", client, err)
+					}
+				})
+			}
+			all.Wait()
+			if took := time.Since(start); took > eventually.AtOnce {
+				t.Errorf("waited %v for a silent etcd, want 100 ms", took)
+			}
+		})
 	}
 }
 
-func TestCloseEndsWhoeverWaits(t *testing.T) {
+func TestCloseEndsEveryCallThatWaits(t *testing.T) {
 	t.Parallel()
 	for _, user := range []string{"", "root"} {
-		conn, end := silent(t, user)
-		var waiting sync.WaitGroup
-		begun := make(chan struct{})
-		for range 8 {
-			waiting.Go(func() {
-				begun <- struct{}{}
-				if client, err := conn.Ready(context.Background()); client != nil || err == nil {
-					t.Errorf("Ready = %v, %v; want an error", client, err)
-				}
+		t.Run("user "+user, func(t *testing.T) {
+			t.Parallel()
+			conn, end := silent(t, user)
+			var waiting sync.WaitGroup
+			begun := make(chan struct{})
+			for range 8 {
+				waiting.Go(func() {
+					begun <- struct{}{}
+					if client, err := conn.Ready(context.Background()); client != nil || err == nil {
+						t.Errorf("Ready = %v, %v; want an error", client, err)
+					}
+				})
+			}
+			for range 8 { // each of them has begun, and may wait or not
+				<-begun
+			}
+			eventually.Returns(t, "closing", func() {
+				end()
+				conn.Close()
+				conn.Close()
+				waiting.Wait()
 			})
-		}
-		for range 8 { // any number of them may wait by now
-			<-begun
-		}
-		eventually.Returns(t, "closing", func() {
-			end()
-			conn.Close()
-			conn.Close()
-			waiting.Wait()
+			if client, err := conn.Get(t.Context()); client != nil || err == nil {
+				t.Errorf("Get after Close = %v, %v; want an error", client, err)
+			}
 		})
-		if client, err := conn.Get(t.Context()); client != nil || err == nil {
-			t.Errorf("Get after Close = %v, %v; want an error", client, err)
-		}
 	}
 }
