@@ -476,7 +476,7 @@ func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
 	}
 }
 
-// require sets what a call by name must give and fill has left out.
+// require sets the required fields that fill has left out.
 func require(m protoreflect.Message) {
 	if settle(m) {
 		return
@@ -507,8 +507,8 @@ func require(m protoreflect.Message) {
 	})
 }
 
-// settle gives messages whose fields are not free to choose some that they may
-// have; package protoargs tests others.
+// settle sets values that their rules allow in messages whose fields are restricted;
+// package protoargs tests others.
 func settle(m protoreflect.Message) bool {
 	set := func(field protoreflect.Name, value any) bool {
 		m.Set(m.Descriptor().Fields().ByName(field), protoreflect.ValueOf(value))
@@ -556,7 +556,7 @@ func fill(t *testing.T, m protoreflect.Message, depth int) {
 	}
 }
 
-// scalar gives a value that is not the default one.
+// scalar returns a value that is not the default one.
 func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
@@ -611,14 +611,14 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	if got := counting.watches.Load(); got != 1 {
 		t.Errorf("%d watches of an API that is called by name, want one for its schema and its instances", got)
 	}
-	// The right call is known now, and spelled out without asking anybody.
+	// The right call is known now, and spelled out without a request to the registry.
 	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
 	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": "…", "most": 0}`) {
 		t.Errorf("a positional call of an API that was called before = %v", err)
 	}
 }
 
-// countedForeign gives a registry with shop.items, and a bus on it.
+// countedForeign returns a registry with shop.items, and a bus on it.
 func countedForeign(t *testing.T) (*counted, *framework.Bus) {
 	t.Helper()
 	registry := memory.New()

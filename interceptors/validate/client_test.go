@@ -21,7 +21,7 @@ type clientStream struct {
 
 	sent    []any
 	replies []int64
-	ended   error  // what RecvMsg gives after the replies
+	ended   error  // what RecvMsg returns after the replies
 	during  func() // runs within RecvMsg
 }
 

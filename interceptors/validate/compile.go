@@ -46,7 +46,7 @@ func shared() (protovalidate.Validator, error) { return protovalidate.GlobalVali
 
 // Compiler compiles the rules of a schema that is no part of the program, such
 // as one that was read from a registry. What it compiled is freed with it and
-// the methods it gave. It is safe for all goroutines.
+// the methods it returned. It is safe for concurrent use.
 type Compiler struct {
 	made func() (protovalidate.Validator, error)
 	// most is how many parts of a message may have rules; 0 is any number.

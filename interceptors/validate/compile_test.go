@@ -19,7 +19,7 @@ import (
 )
 
 // schema makes the file of an API "a.A" with one method, from the messages that
-// its request a.Root reaches, and gives the file.
+// its request a.Root reaches, and returns the file.
 func schema(tb testing.TB, extensions []*descriptorpb.FieldDescriptorProto, messages ...*descriptorpb.DescriptorProto) protoreflect.FileDescriptor {
 	tb.Helper()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{

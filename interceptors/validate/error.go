@@ -84,8 +84,8 @@ func (e *Error) GRPCStatus() *status.Status {
 	return detailed
 }
 
-// told is a violation as a status has it.
-type told struct {
+// sentViolation is a violation for the details of a status.
+type sentViolation struct {
 	Violation
 
 	// own is protovalidate's; nil when it did not find it, or when it is long.
@@ -94,14 +94,14 @@ type told struct {
 
 // shown returns the violations that others may see, and how many there are
 // besides: those of hidden fields in a reply.
-func (e *Error) shown() (shown []told, hidden int) {
-	shown = make([]told, 0, len(e.Violations))
+func (e *Error) shown() (shown []sentViolation, hidden int) {
+	shown = make([]sentViolation, 0, len(e.Violations))
 	for i, violation := range e.Violations {
 		if e.Reply && violation.Hidden {
 			hidden++
 			continue
 		}
-		next := told{Violation: violation}
+		next := sentViolation{Violation: violation}
 		if i < len(e.own) {
 			next.own = e.own[i]
 		}

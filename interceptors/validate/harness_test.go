@@ -44,7 +44,7 @@ func methods(tb testing.TB) map[string]validate.Method {
 	return all
 }
 
-// server answers with what a test gives it. A nil function leaves a method
+// server answers with the functions that a test sets. A nil function leaves a method
 // unimplemented.
 type server struct {
 	testv1.UnimplementedRulesServiceServer

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// secret is what nothing may show: the rules of KeepRequest tell it.
+	// secret is what nothing may show: the rules of KeepRequest would show it.
 	secret = "top-5ecre7-of-all"
 	// code is a secret that is a number.
 	code = 4111111111111111
@@ -46,7 +46,7 @@ func lock() *testv1.Lock {
 
 func drawer() *testv1.Drawer { return &testv1.Drawer{Content: secret} }
 
-// hiding are requests with the secret in one place each, and what is told of
+// hiding are requests with the secret in one place each, and what is shown of
 // them.
 func hiding(tb testing.TB) map[string]struct {
 	req  *testv1.KeepRequest

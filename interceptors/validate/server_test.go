@@ -113,7 +113,7 @@ func TestMethodsThatNobodyCompiledAreLeftAlone(t *testing.T) {
 	}
 }
 
-// streams run one stream of each shape and give the error that it ends with, nil
+// streams run one stream of each shape and return the error that it ends with, nil
 // at its orderly end. Each sends the numbers as messages.
 var streams = map[string]func(t *testing.T, client testv1.RulesServiceClient, prices ...int64) error{
 	"follow": func(t *testing.T, client testv1.RulesServiceClient, prices ...int64) error {
@@ -169,9 +169,9 @@ func orderly(err error) error {
 	return err
 }
 
-// stubborn is a server whose handlers make nothing of errors: told makes what
-// they return of the first one they meet.
-func stubborn(told func(error) error) *server {
+// stubborn is a server whose handlers ignore errors and continue: convert converts the first
+// error to what they return.
+func stubborn(convert func(error) error) *server {
 	return &server{
 		follow: func(req *testv1.FollowRequest, stream grpc.ServerStreamingServer[testv1.FollowResponse]) error {
 			var first error
@@ -180,16 +180,16 @@ func stubborn(told func(error) error) *server {
 					first = err
 				}
 			}
-			return told(first)
+			return convert(first)
 		},
 		gather: func(stream grpc.ClientStreamingServer[testv1.GatherRequest, testv1.GatherResponse]) error {
 			var sum int64
 			for {
 				req, err := stream.Recv()
 				if errors.Is(err, io.EOF) {
-					return told(stream.SendAndClose(&testv1.GatherResponse{Price: sum}))
+					return convert(stream.SendAndClose(&testv1.GatherResponse{Price: sum}))
 				} else if err != nil {
-					return told(errors.Join(err, stream.SendAndClose(&testv1.GatherResponse{Price: 1})))
+					return convert(errors.Join(err, stream.SendAndClose(&testv1.GatherResponse{Price: 1})))
 				}
 				sum += req.GetPrice()
 			}
@@ -200,11 +200,11 @@ func stubborn(told func(error) error) *server {
 				if errors.Is(err, io.EOF) {
 					return nil
 				} else if err != nil {
-					return told(err)
+					return convert(err)
 				}
 				if err := stream.Send(&testv1.HaggleResponse{Price: req.GetPrice()}); err != nil {
 					_, again := stream.Recv()
-					return told(errors.Join(err, again))
+					return convert(errors.Join(err, again))
 				}
 			}
 		},
@@ -236,13 +236,13 @@ func TestAServerChecksEachMessageOfAStreamAndGoesOn(t *testing.T) {
 		"both ways, a bad reply":           {"haggle", []int64{1, -1, 1}, "test.rules.haggle: the reply breaks the API's rules: price [int64.gt]"},
 	}
 	for title, test := range tests {
-		for ending, told := range endings {
+		for ending, convert := range endings {
 			t.Run(title+", "+ending, func(t *testing.T) {
 				t.Parallel()
 				if test.want == "" {
-					told = func(err error) error { return err }
+					convert = func(err error) error { return err }
 				}
-				conn, log := serve(t, stubborn(told), false)
+				conn, log := serve(t, stubborn(convert), false)
 				client := testv1.NewRulesServiceClient(conn)
 				for range 2 { // the server goes on
 					sent := status.Convert(streams[test.shape](t, client, test.prices...))

@@ -30,7 +30,7 @@ const (
 )
 
 // text returns the violations in words.
-func (e *Error) text(shown []told, hidden int) string {
+func (e *Error) text(shown []sentViolation, hidden int) string {
 	words := make([]string, 0, maxTold)
 	size := 0
 	for _, next := range shown[:min(maxTold, len(shown))] {
@@ -100,7 +100,7 @@ type detail struct {
 }
 
 // fitting returns as many of the first violations as there is room for.
-func (e *Error) fitting(shown []told) []detail {
+func (e *Error) fitting(shown []sentViolation) []detail {
 	var details []detail
 	size := 0
 	for _, next := range shown {
@@ -126,7 +126,7 @@ func (e *Error) fitting(shown []told) []detail {
 }
 
 // details returns the messages that go along with a status.
-func (e *Error) details(shown []told) []protoadapt.MessageV1 {
+func (e *Error) details(shown []sentViolation) []protoadapt.MessageV1 {
 	var request errdetails.BadRequest
 	var own validate.Violations_builder
 	for _, d := range e.fitting(shown) {

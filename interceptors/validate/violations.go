@@ -21,8 +21,8 @@ import (
 const maxWeight = 1 << 14
 
 // violations returns all that is wrong with a message, of which a validator has
-// said err; and whether it is only the first, since there may be too much to
-// tell.
+// returned err. It also reports whether the list is partial, since there may be too many
+// violations to return.
 //
 // For types without bounds err comes from a run that ended at the first
 // violation.

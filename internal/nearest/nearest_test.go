@@ -22,7 +22,7 @@ func TestNames(t *testing.T) {
 		"zebra":           {},
 		"a":               {},
 
-		strings.Repeat("a", 1<<20): {}, // no work for what nobody meant
+		strings.Repeat("a", 1<<20): {}, // no work for what cannot be a typing error
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := nearest.Names(name, known, 3); !slices.Equal(got, want) {

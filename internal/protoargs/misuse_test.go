@@ -281,7 +281,7 @@ func TestErrorTellsAll(t *testing.T) {
 	}
 }
 
-// TestManyProblems counts those that it does not tell.
+// TestManyProblems counts those that it does not list.
 func TestManyProblems(t *testing.T) {
 	t.Parallel()
 	for _, count := range []int{20, 21, 500, 1 << 20} {

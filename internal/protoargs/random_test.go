@@ -176,7 +176,7 @@ func (r random) value(field protoreflect.FieldDescriptor, slot protoreflect.Valu
 	}
 }
 
-// oneNaN returns a float, and for each NaN the same: no text tells them apart, and
+// oneNaN returns a float, and for each NaN the same: no text distinguishes them, and
 // an Any is compared by its bytes.
 func oneNaN(f float64) float64 {
 	if math.IsNaN(f) {

@@ -125,7 +125,7 @@ func TestRequired(t *testing.T) {
 	}
 }
 
-// TestAGivenMessageWithoutARequiredFieldIsRefused returns messages that nobody could
+// TestAGivenMessageWithoutARequiredFieldIsRefused returns messages that no program could
 // send, of the schema itself and of another version of it.
 func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 	t.Parallel()

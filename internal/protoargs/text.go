@@ -7,7 +7,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// What is quoted of what a caller gave, in bytes before quoting.
+// The longest quotations of an argument, in bytes before quoting.
 const (
 	maxValueEcho = 40
 	maxNameEcho  = 60

@@ -42,7 +42,7 @@ func message(depth, name, fields int) *descriptorpb.DescriptorProto {
 	return out
 }
 
-// What a registry holds may have been written by anybody. Each of these fits into
+// What a registry holds may have been written by any client. Each of these fits into
 // one value of etcd; unbounded, they take from 200 MB to the whole memory, or do
 // not end.
 func TestDescriptorsThatTakeFarMoreMemoryThanBytesAreRefused(t *testing.T) {
