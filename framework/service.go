@@ -167,7 +167,7 @@ func (s *Service) run() {
 	case <-s.life.Done():
 		s.err = s.shutDown(s.served)
 	case err := <-s.served:
-		s.err = errors.Join(fmt.Errorf("onecall: service: accepting connections: %w", err), s.shutDown(nil))
+		s.err = errors.Join(fmt.Errorf("onecall: service: %w", err), s.shutDown(nil))
 	}
 }
 
@@ -176,8 +176,13 @@ func (s *Service) run() {
 func (s *Service) accept(listener net.Listener) <-chan error {
 	served := make(chan error, 1)
 	go func() {
-		err := errors.New("the goroutine that accepts connections was ended by the listener")
-		defer func() { served <- err }() // also when the listener calls runtime.Goexit
+		err := errors.New("its goroutine was ended by the listener")
+		defer func() { // also when the listener calls runtime.Goexit
+			if err != nil {
+				err = fmt.Errorf("accepting connections: %w", err)
+			}
+			served <- err
+		}()
 		err = s.server.Serve(listener)
 	}()
 	return served
