@@ -80,6 +80,7 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 // they have credentials that exclude the default ones, such as
 // grpc.WithCredentialsBundle, and how large a message they let a call send.
 func checkDialOptions(read *busOptions, caller *client.Caller) error {
+	warnOfServiceConfig(read.log, read.dial)
 	try := func() error {
 		options, err := dialOptions(*read, caller.NewChannel(), nil)
 		if err != nil {

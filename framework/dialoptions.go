@@ -3,10 +3,13 @@ package framework
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
@@ -44,6 +47,26 @@ func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeou
 		grpc.WithDisableRetry(),
 		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
 	), nil
+}
+
+// warnOfServiceConfig logs a warning if the program's options set a service config, which
+// has no effect. grpc-go does not say so: the field is read by reflection. Without such
+// a field there is no warning.
+func warnOfServiceConfig(log *slog.Logger, own []grpc.DialOption) {
+	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, own...)
+	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	if err != nil {
+		return // the bus's own connection returns the error
+	}
+	defer func() { _ = conn.Close() }()
+	config := reflect.ValueOf(conn).Elem().FieldByName("dopts")
+	if config.Kind() != reflect.Struct {
+		return
+	}
+	if config = config.FieldByName("defaultServiceConfigRawJSON"); config.Kind() == reflect.Pointer && !config.IsNil() {
+		log.Warn("grpc.WithDefaultServiceConfig in option DialOptions has no effect, because the bus sets the service config: " +
+			"use option Retry for retries, LoadBalancing for balancing, and the .proto or option Timeout for timeouts")
+	}
 }
 
 // serviceConfig returns gRPC's service config of a connection

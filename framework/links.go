@@ -126,7 +126,7 @@ func (l *links) err() *ConnectionError {
 // explain says why there is no connection, and what to do.
 func (l *links) explain(err error) string {
 	if err == nil {
-		return "it was not reached yet"
+		return "it was not reached yet: it may be frozen or overloaded, or a firewall drops what is sent to it"
 	}
 	if text := explainCertificate(err, l.api); text != "" {
 		return text

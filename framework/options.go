@@ -335,8 +335,8 @@ func ExposeErrors() ServeOption {
 // loopback: insecure.NewCredentials() says that plain text is meant. With TLS the
 // name in an instance's certificate is the API's, unless the credentials or
 // grpc.WithAuthority say otherwise. Resolver, service config, health checks and
-// retries are the framework's; options for them have no effect: a retry policy in
-// grpc.WithDefaultServiceConfig does nothing, see [Retry]. The default of
+// retries are the framework's; options for them have no effect, and the log has a warning
+// of grpc.WithDefaultServiceConfig: see [Retry] and [LoadBalancing]. The default of
 // grpc.WithKeepaliveParams is a ping every 6 minutes, which all servers bear, and
 // a timeout of 20 s; silent connections are found sooner without it. A bus uses no
 // proxy of the environment, such as HTTPS_PROXY names: a program that wants one
