@@ -172,7 +172,7 @@ func TestAPermissionThatIsTakenAwayTakesNoOtherAPIAlong(t *testing.T) {
 		keys, _ = live(t, root, "auth")
 		gone = keys == 0
 	}
-	eventually.True(t, "told", func() bool { return !lost.Status().Registered })
+	eventually.True(t, "a status that reports it", func() bool { return !lost.Status().Registered })
 	if status := kept.Status(); !status.Registered {
 		t.Errorf("the status of what is allowed is %+v", status)
 	}
@@ -206,9 +206,9 @@ func TestWhatMayNotBeRemovedKeepsNothingElseFromBeingWritten(t *testing.T) {
 	}
 }
 
-// TestAKeyThatIsGoneIsNotToldToStand has a key deleted that etcd has no space to take
+// TestADeletedKeyIsNotReportedAsRegistered has a key deleted that etcd has no space to take
 // again.
-func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
+func TestADeletedKeyIsNotReportedAsRegistered(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	direct := c.Direct()
@@ -218,22 +218,22 @@ func TestAKeyThatIsGoneIsNotToldToStand(t *testing.T) {
 	if _, err := direct.Delete(t.Context(), "onecall/apis/auth/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	eventually.True(t, "told", func() bool { return !registration.Status().Registered && registry.Stats().Registered == 0 })
+	eventually.True(t, "a status that reports it", func() bool { return !registration.Status().Registered && registry.Stats().Registered == 0 })
 	eventually.True(t, "refused", func() bool {
 		err := registration.Status().Err
 		return err != nil && strings.Contains(err.Error(), "database space exceeded")
 	})
 	if status := registration.Status(); status.Registered {
-		t.Errorf("nothing stands there, and the status is %+v", status)
+		t.Errorf("the key is deleted, and the status is %+v", status)
 	}
 	alarm(t, direct, pb.AlarmRequest_DEACTIVATE)
 	eventually.True(t, "registered", func() bool { return registration.Status().Registered })
 	wantTurns(t, lines, "registered in etcd", "no longer registered", "registered in etcd")
 }
 
-// TestAKeyThatStandsTooLateIsRemoved has a put arrive after the removal of its key, as
+// TestAKeyThatIsPutTooLateIsRemoved has a put arrive after the removal of its key, as
 // of a member that was frozen meanwhile.
-func TestAKeyThatStandsTooLateIsRemoved(t *testing.T) {
+func TestAKeyThatIsPutTooLateIsRemoved(t *testing.T) {
 	t.Parallel()
 	namespace, direct := newNamespace(), client(t, shared)
 	registry := open(t, shared, namespace)
@@ -247,7 +247,7 @@ func TestAKeyThatStandsTooLateIsRemoved(t *testing.T) {
 		}
 	}
 	if len(entries(t, direct, namespace, "billing")) != 1 {
-		t.Fatal("nothing stands there")
+		t.Fatal("the late put is not there")
 	}
 	eventually.True(t, "removed", func() bool { return len(entries(t, direct, namespace, "billing")) == 0 })
 	if leaseOf(t, direct, namespace, "auth") == 0 {
@@ -306,9 +306,9 @@ func wantTurns(t *testing.T, log *testlog.Log, first, second, last string) {
 	}
 }
 
-// TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded closes the last registration while
+// TestACloseDuringAnOutageDoesNotLogThatItEnded closes the last registration while
 // etcd is away.
-func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
+func TestACloseDuringAnOutageDoesNotLogThatItEnded(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
 	c.Member(0).Cut()
@@ -317,7 +317,7 @@ func TestWhoLeavesDuringAnOutageDoesNotSayThatItEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually.True(t, "told", func() bool { return registration.Status().Err != nil })
+	eventually.True(t, "a status that reports it", func() bool { return registration.Status().Err != nil })
 	discoverytest.Close(t, registration)
 	if lines.Count("cannot write to etcd") != 1 || lines.Count("works again") != 0 {
 		t.Errorf("the log is\n%s", lines.String())
@@ -341,7 +341,7 @@ func TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten(t *testing.T) {
 	billing := discoverytest.Watch(t, registry, "billing")
 	billing.UntilAddresses(t, "10.0.0.1:1")
 	if first := billing.Snapshots()[0]; first.Unreachable != nil {
-		t.Errorf("told first of %+v", first)
+		t.Errorf("notified first of %+v", first)
 	}
 }
 
@@ -377,17 +377,17 @@ func TestThousandsOfAPIsAreWatchedAtOnce(t *testing.T) {
 		}
 	}
 	registry := open(t, shared, namespace)
-	var told sync.WaitGroup
+	var notified sync.WaitGroup
 	for i := range apis {
-		told.Add(1)
+		notified.Add(1)
 		registry.Watch(fmt.Sprintf("api%d", i), func() func(discovery.Snapshot) {
-			once := sync.OnceFunc(told.Done)
+			once := sync.OnceFunc(notified.Done)
 			return func(discovery.Snapshot) { once() }
 		}())
 	}
 	all := make(chan struct{})
 	go func() {
-		told.Wait()
+		notified.Wait()
 		close(all)
 	}()
 	eventually.Receive(t, "a first snapshot of every API", all)

@@ -135,7 +135,7 @@ func TestEtcdSilentWhenACallerStarts(t *testing.T) {
 			other := discoverytest.Watch(t, registry, "billing") // a later observer receives the same
 			other.Until(t, "an unreachable etcd", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
 			fault.end()
-			watched.Until(t, "an API that nobody served", func(s discovery.Snapshot) bool { return s.Unreachable == nil && !s.Known })
+			watched.Until(t, "an API that was never served", func(s discovery.Snapshot) bool { return s.Unreachable == nil && !s.Known })
 			fault.begin()
 			eventually.Returns(t, "Close", func() { _ = registry.Close() })
 			fault.end()
@@ -162,7 +162,7 @@ func TestAnOutageThatOutlivesTheLease(t *testing.T) {
 	watched.UntilAddresses(t, "10.0.0.1:1")
 	for _, snapshot := range watched.Snapshots()[:cut] {
 		if len(snapshot.Instances) == 0 && snapshot.Known {
-			t.Errorf("while etcd was away the caller was told of %+v", snapshot)
+			t.Errorf("while etcd was away the caller was notified of %+v", snapshot)
 		}
 	}
 	untilRegistered(t, registration)
@@ -195,7 +195,7 @@ func TestAnOutageOfEtcdItself(t *testing.T) {
 	}
 	for i, snapshot := range watched.Snapshots() {
 		if i > 0 && len(snapshot.Instances) != 1 {
-			t.Errorf("the caller was told of %+v", snapshot)
+			t.Errorf("the caller was notified of %+v", snapshot)
 		}
 	}
 }
@@ -320,7 +320,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
 	watched := discoverytest.Watch(t, openOn(t, c, 0), "auth")
 	watched.UntilAddresses(t, "10.0.0.1:1")
-	told := len(watched.Snapshots()) - 1
+	before := len(watched.Snapshots()) - 1
 	direct := c.Direct()
 	leader := c.Leader()
 	leader.Shutdown()
@@ -336,9 +336,9 @@ func TestMembersComeAndGo(t *testing.T) {
 	untilRegistered(t, registration)
 	other := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.2:1"))
 	watched.UntilAddresses(t, "10.0.0.1:1", "10.0.0.2:1")
-	for _, snapshot := range watched.Snapshots()[told:] {
+	for _, snapshot := range watched.Snapshots()[before:] {
 		if len(snapshot.Instances) == 0 {
-			t.Errorf("while members came and went the caller was told of %+v", snapshot)
+			t.Errorf("while members came and went the caller was notified of %+v", snapshot)
 		}
 	}
 

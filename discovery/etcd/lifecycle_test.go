@@ -33,7 +33,7 @@ func silent(t *testing.T) (endpoint string) {
 
 func TestNothingWaitsForAnEtcdThatIsAway(t *testing.T) {
 	t.Parallel()
-	for name, endpoint := range map[string]string{"nobody listens": unused, "it accepts and says nothing": silent(t)} {
+	for name, endpoint := range map[string]string{"nothing listens": unused, "it accepts and says nothing": silent(t)} {
 		for _, user := range []string{"", "root"} {
 			t.Run(name+", user "+user, func(t *testing.T) {
 				t.Parallel()
@@ -61,7 +61,7 @@ func withoutEtcd(t *testing.T, config etcd.Config) {
 	})
 	snapshot := watched.Until(t, "an unreachable registry", func(s discovery.Snapshot) bool { return s.Unreachable != nil })
 	if err := snapshot.Err(); !strings.Contains(err.Error(), "etcd at "+config.Endpoints[0]) {
-		t.Errorf("told %v, which does not name the endpoint", err)
+		t.Errorf("notified of %v, which does not name the endpoint", err)
 	}
 	if err := registration.Drain(t.Context()); err != nil {
 		t.Errorf("Drain of what etcd was never sent = %v", err)
@@ -104,7 +104,7 @@ func TestAClosedRegistryTakesNothing(t *testing.T) {
 	}
 	snapshot := discoverytest.Watch(t, registry, "auth").Until(t, "anything", func(discovery.Snapshot) bool { return true })
 	if err := snapshot.Err(); err == nil || !strings.Contains(err.Error(), "the registry is closed") {
-		t.Errorf("a watch of a closed registry was told %v", err)
+		t.Errorf("a watch of a closed registry was notified of %v", err)
 	}
 	discoverytest.Close(t, left)
 }
