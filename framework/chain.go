@@ -53,6 +53,8 @@ type chain struct {
 	// program's own interceptors; served runs around a stream before these.
 	admitted grpc.UnaryServerInterceptor
 	served   grpc.StreamServerInterceptor
+	// builtin runs around unary calls of gRPC's own services: it names the instance.
+	builtin grpc.UnaryServerInterceptor
 	// checked and checkedStream run after the program's own interceptors.
 	checked       grpc.UnaryServerInterceptor
 	checkedStream grpc.StreamServerInterceptor
@@ -104,12 +106,13 @@ func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay
 	}
 	var err error
 	if c.guard, err = server.New(config); err != nil {
-		err = fmt.Errorf("option Admission: %w", err)
+		return nil, fmt.Errorf("option Admission: %w", err)
 	}
+	c.builtin = c.guard.UnaryServerInterceptor()
 	own := c.index(programsOwn)
 	c.admitted, c.served = chainPlaces(c.places[:own])
 	c.checked, c.checkedStream = chainPlaces(c.places[own:])
-	return c, err
+	return c, nil
 }
 
 // chainPlaces returns what runs at places, but for what the guard runs: all that is
@@ -173,7 +176,7 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	running := c.calls.unary[info.FullMethod]
 	if running == nil { // a method of gRPC's own services, such as health
-		return c.handle(ctx, req, handler)
+		return c.builtin(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
 	}
 	running.begin()
 	failed := true // also after a panic or runtime.Goexit

@@ -154,23 +154,28 @@ func TestARequestThatCannotBeWrittenIsNotSent(t *testing.T) {
 	serveReady(t, registry, &echo{})
 	client := testv1.NewEchoServiceClient(newBus(t, registry))
 	const latin1 = "caf\xe9"
-	for name, call := range map[string]func() error{
-		"unary": func() error {
-			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: latin1}, patient)
+	for name, call := range map[string]func(text string, options ...grpc.CallOption) error{
+		"unary": func(text string, options ...grpc.CallOption) error {
+			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: text}, append(options, patient)...)
 			return err
 		},
-		"asynchronous": func() error {
-			_, err := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: latin1}, patient).Await(t.Context())
+		"asynchronous": func(text string, options ...grpc.CallOption) error {
+			_, err := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: text}, append(options, patient)...).Await(t.Context())
 			return err
 		},
-		"server stream": func() error {
-			_, err := client.Watch(t.Context(), &testv1.WatchRequest{Text: latin1})
+		"server stream": func(text string, options ...grpc.CallOption) error {
+			_, err := client.Watch(t.Context(), &testv1.WatchRequest{Text: text}, options...)
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if err := call(); status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent {
-				t.Errorf("%s = %v, want INTERNAL, not sent", name, err)
+		t.Run(name+", no UTF-8", func(t *testing.T) {
+			if err := call(latin1); status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%v, want INTERNAL, not sent", err)
+			}
+		})
+		t.Run(name+", too large", func(t *testing.T) {
+			if err := call("hello", grpc.MaxCallSendMsgSize(3)); status.Code(err) != codes.ResourceExhausted || framework.OutcomeOf(err) != framework.NotSent {
+				t.Errorf("%v, want RESOURCE_EXHAUSTED, not sent", err)
 			}
 		})
 	}

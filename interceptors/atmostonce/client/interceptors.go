@@ -61,7 +61,7 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 	err = invoker(ctx, method, req, reply, conn, opts...)
 	if attempt := attemptOf(ctx); err != nil && attempt != nil {
 		attempt.failed(err)
-		if unwritable(req, opts, err) {
+		if attempt.unwritable(req, opts, err) {
 			attempt.unwritten()
 		}
 	}

@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"io"
+	"math"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -57,22 +59,48 @@ func (s *callerStream) SendMsg(message any) error {
 		return err
 	}
 	s.attempt.failed(err)
-	if !s.desc.ClientStreams && unwritable(message, s.opts, err) {
+	if !s.desc.ClientStreams && s.attempt.unwritable(message, s.opts, err) {
 		s.attempt.unwritten()
 	}
 	return err
 }
 
-// unwritable reports whether a call ended with err because its only request cannot be
-// encoded, such as a string that is not UTF-8. Then only headers were sent, and no
-// handler starts without its request. grpc-go has no error of its own for that, so
-// unwritable encodes the request once more.
-func unwritable(request any, opts []grpc.CallOption, err error) bool {
-	return status.Code(err) == codes.Internal && encode(request, opts) != nil
+// unwritable reports whether the call ended with err because its only request cannot be
+// sent: it cannot be encoded, such as a string that is not UTF-8, or it is larger than
+// the options let it be. Then only headers were sent, and no handler starts without
+// its request. grpc-go has no error of its own for that, so unwritable encodes the
+// request once more.
+func (a *Attempt) unwritable(request any, opts []grpc.CallOption, err error) bool {
+	switch status.Code(err) {
+	case codes.Internal:
+		_, wrong := encode(request, opts)
+		return wrong != nil
+	case codes.ResourceExhausted:
+		// A reply that is too large has the same code, and a compressed request may be
+		// small enough: the text excludes both.
+		if a.Answered(err) || !strings.HasPrefix(status.Convert(err).Message(), "trying to send message larger than max") {
+			return false
+		}
+		size, wrong := encode(request, opts)
+		return wrong == nil && size > sendLimit(opts)
+	default:
+		return false
+	}
 }
 
-// encode encodes a request as grpc-go does, and returns why that failed.
-func encode(request any, opts []grpc.CallOption) error {
+// sendLimit returns the largest request that the options of a call let it send, in bytes.
+func sendLimit(opts []grpc.CallOption) int {
+	limit := math.MaxInt32     // grpc-go's default
+	for _, opt := range opts { // the last one counts
+		if opt, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
+			limit = opt.MaxSendMsgSize
+		}
+	}
+	return limit
+}
+
+// encode encodes a request as grpc-go does, and returns its size or why that failed.
+func encode(request any, opts []grpc.CallOption) (size int, err error) {
 	subtype := proto.Name
 	var codec encoding.CodecV2
 	var old interface{ Marshal(v any) ([]byte, error) }
@@ -98,12 +126,13 @@ func encode(request any, opts []grpc.CallOption) error {
 	switch {
 	case codec != nil:
 		data, err := codec.Marshal(request)
+		size = data.Len()
 		data.Free()
-		return err
+		return size, err
 	case old != nil:
-		_, err := old.Marshal(request)
-		return err
+		data, err := old.Marshal(request)
+		return len(data), err
 	default:
-		return nil // another reason
+		return 0, nil // another reason
 	}
 }
