@@ -1,9 +1,9 @@
 // Package recovery turns a panic of a handler into an INTERNAL error.
 //
-// The caller learns an opaque incident id and nothing else; the panic's type and
-// its stack go to the server's log under that id. The panic's value does not,
-// because it may be a message or hold parts of one; only the Go runtime's own
-// errors, such as a nil pointer dereference, are logged in words.
+// The caller receives only an opaque incident id. The server logs the type of the
+// panic's value and the stack under that id. It does not log the value itself, because
+// the value may be a message or contain part of one. Only errors of the Go runtime, such
+// as a nil pointer dereference, are logged with their text.
 package recovery
 
 import (
@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// UnaryServerInterceptor recovers handlers of unary calls, and what runs
-// between it and them.
+// UnaryServerInterceptor recovers panics of unary handlers and of the interceptors
+// between it and the handler.
 func UnaryServerInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
 		defer func() {
@@ -32,8 +32,8 @@ func UnaryServerInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
-// StreamServerInterceptor recovers handlers of streams, and what runs between
-// it and them.
+// StreamServerInterceptor recovers panics of stream handlers and of the interceptors
+// between it and the handler.
 func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 		defer func() {
@@ -45,30 +45,29 @@ func StreamServerInterceptor(log *slog.Logger) grpc.StreamServerInterceptor {
 	}
 }
 
-// Panicked logs a panic that was recovered, with the stack of the goroutine that
-// calls it, and returns the error for the caller.
+// Panicked logs a recovered panic with the stack of the calling goroutine. It returns
+// the error for the caller of the RPC.
 func Panicked(ctx context.Context, log *slog.Logger, cause any) error {
 	return Incident(ctx, log, "a handler panicked", "panic", Describe(cause), "stack", string(debug.Stack()))
 }
 
-// Exited logs that a handler has ended its goroutine by [runtime.Goexit], as
-// t.FailNow does in a test's fake. It is to be called by a deferred function. The
-// handler never returns, and neither do its interceptors, so Exited ends the call
-// of ctx itself, with the INTERNAL error that it returns; later attempts to end
-// it have no effect.
+// Exited logs that a handler ended its goroutine with [runtime.Goexit], as t.FailNow
+// does in a test's fake. Call it from a deferred function. The handler and its
+// interceptors never return, so Exited ends the call of ctx itself, with the INTERNAL
+// error that it returns. Later attempts to end the call have no effect.
 func Exited(ctx context.Context, log *slog.Logger) error {
 	err := Incident(ctx, log, "a handler ended its goroutine with runtime.Goexit: it must return instead", "stack", string(debug.Stack()))
 	if stream, ok := grpc.ServerTransportStreamFromContext(ctx).(interface {
 		WriteStatus(st *status.Status) error
 	}); ok {
-		_ = stream.WriteStatus(status.Convert(err)) // it fails when the call is over already
+		_ = stream.WriteStatus(status.Convert(err)) // fails if the call has already ended
 	}
 	return err
 }
 
-// Incident logs a failure whose cause is not for the caller, with args as
-// [slog.Logger.Error] takes them, and returns the error for the caller: INTERNAL
-// with an opaque id by which the log's line is found.
+// Incident logs a failure whose cause the caller must not see. The args are those of
+// [slog.Logger.Error]. It returns the error for the caller: INTERNAL, with an opaque id
+// that is also in the log line.
 func Incident(ctx context.Context, log *slog.Logger, message string, args ...any) error {
 	incident := rand.Text()
 	method, _ := grpc.Method(ctx)
@@ -76,8 +75,8 @@ func Incident(ctx context.Context, log *slog.Logger, message string, args ...any
 	return status.Errorf(codes.Internal, "the handler failed; the server's log has the cause under incident %s", incident)
 }
 
-// Describe returns what a log may say of the value of a panic: nothing of its
-// content, which may be that of a message.
+// Describe returns a description of a panic's value that is safe to log. It shows
+// nothing of the value's content, which may be that of a message.
 func Describe(cause any) string {
 	if fault, ok := cause.(runtime.Error); ok {
 		return fault.Error()

@@ -16,28 +16,30 @@ import (
 type option struct {
 	grpc.EmptyCallOption
 
-	limit time.Duration // when set
+	limit time.Duration // valid if set is true
 	set   bool
-	start time.Time // when not zero
+	start time.Time // zero if not set
 }
 
-// Option returns the call option that sets a unary call's limit; more than zero.
+// Option returns the call option that sets a unary call's timeout. limit must be more
+// than zero.
 func Option(limit time.Duration) grpc.CallOption { return option{limit: limit, set: true} }
 
-// Since returns the call option that counts a call's time from start instead of
-// from when the call reaches its connection.
+// Since returns the call option that makes a call's timeout begin at start. Without it,
+// the timeout begins when the call reaches its connection.
 func Since(start time.Time) grpc.CallOption { return option{start: start} }
 
-// Call is the time of one unary call.
+// Call is the timeout of one unary call.
 type Call struct {
 	start time.Time
 	limit Limit
-	// exact says that the declared limit, counted from now, would not do.
+	// exact is true if an option changed the limit or the start, so that the declared
+	// limit, counted from now, is wrong for this call.
 	exact bool
 }
 
-// Begin begins to count a call's time. An option that is not more than zero is
-// an INVALID_ARGUMENT error.
+// Begin starts the timeout of a call. It returns an INVALID_ARGUMENT error if [Option]
+// has a limit that is not more than zero.
 func Begin(declared Limit, opts []grpc.CallOption) (Call, error) {
 	call := Call{limit: declared}
 	for _, opt := range opts {
@@ -63,7 +65,7 @@ func Begin(declared Limit, opts []grpc.CallOption) (Call, error) {
 	return call, nil
 }
 
-// HasOption reports whether opts hold an [Option], which streams do not take.
+// HasOption reports whether opts contain an [Option]. Streams do not support it.
 func HasOption(opts []grpc.CallOption) bool {
 	for _, opt := range opts {
 		if read, ok := opt.(option); ok && read.set {
@@ -73,23 +75,23 @@ func HasOption(opts []grpc.CallOption) bool {
 	return false
 }
 
-// Exact reports whether the call needs a context of its own: see [Call.Context].
-// Otherwise a connection with the declared limit in its [MethodConfigs] holds
-// it.
+// Exact reports whether the call needs a context of its own: see [Call.Context]. If not,
+// a connection with the declared limit in its [MethodConfigs] applies the timeout.
 func (c Call) Exact() bool { return c.exact }
 
-// Longer reports whether the call may take longer than declared allows, so that
-// a connection with that in its [MethodConfigs] would end it too soon.
+// Longer reports whether the call may take longer than the declared limit. A connection
+// with the declared limit in its [MethodConfigs] would end such a call too early.
 func (c Call) Longer(declared Limit) bool { return c.limit.Duration > declared.Duration }
 
-// Context returns the call's context with its limit.
+// Context returns ctx with the call's deadline.
 func (c Call) Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, c.start.Add(c.limit.Duration))
 }
 
-// Explain makes of a call's error of time an *[Error] that says which limit
-// passed, if one did. ctx is the caller's own. Other errors, and a server's word
-// that something of its own took too long, stay as they are.
+// Explain returns an *[Error] that names the limit, if err has the code
+// DEADLINE_EXCEEDED and the call's deadline has passed. ctx is the caller's own context.
+// Explain returns all other errors unchanged, among them a DEADLINE_EXCEEDED that the
+// server returned before the deadline.
 func (c Call) Explain(ctx context.Context, rpc string, err error) error {
 	if status.Code(err) != codes.DeadlineExceeded {
 		return err
@@ -117,8 +119,8 @@ type MethodName struct {
 	Method  string `json:"method"`
 }
 
-// MethodConfigs returns what makes grpc-go hold each method, such as
-// "/auth.v1.AuthService/CheckPassword", to a limit.
+// MethodConfigs returns the part of a service config that makes grpc-go apply each limit.
+// The keys are method paths, such as "/auth.v1.AuthService/CheckPassword".
 func MethodConfigs(limits map[string]Limit) []MethodConfig {
 	configs := make([]MethodConfig, 0, len(limits))
 	for path, limit := range limits {
@@ -131,7 +133,7 @@ func MethodConfigs(limits map[string]Limit) []MethodConfig {
 	return configs
 }
 
-// seconds writes a duration as JSON does google.protobuf.Duration.
+// seconds formats a duration as google.protobuf.Duration in JSON.
 func seconds(d time.Duration) string {
 	whole, nanos := d/time.Second, d%time.Second
 	if nanos == 0 {

@@ -1,14 +1,14 @@
-// Package timeout holds unary calls to one rule of time, at the caller and at
+// Package timeout applies timeouts to unary calls, by the same rule at the caller and at
 // the server.
 //
-// A call may take what its call option says, else what its RPC declares, else
-// what its API declares, else [Default]; and never longer than the caller's own
-// deadline. An error of time says which of these it was. Streams have no
-// default.
+// The timeout of a call is that of its call option. If there is none, it is the one that
+// the RPC declares, then the one that the API declares, then [Default]. The deadline of
+// the caller's context always applies too, if it is earlier. A timeout error names the
+// limit that passed. Streams have no default timeout.
 //
-// At the caller, declared limits are part of grpc-go's service config, which
-// puts them on the one context that grpc-go makes for a call anyway: see
-// [MethodConfigs]. Only a call whose limit is not the declared one needs a
-// context of its own. At the server a call that came with a deadline is held to
-// it by grpc-go, and only one without gets the declared limit here.
+// At the caller, declared limits are in grpc-go's service config: see [MethodConfigs].
+// grpc-go then sets them on the context that it makes for each call anyway, so only a
+// call with another limit than the declared one needs an additional context. At the
+// server, grpc-go applies the deadline that a call arrived with. This package applies the
+// declared limit to calls that arrived without a deadline.
 package timeout

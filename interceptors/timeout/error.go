@@ -5,21 +5,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Error is an error of time: its gRPC code is DEADLINE_EXCEEDED.
+// Error says that a timeout passed. Its gRPC code is DEADLINE_EXCEEDED.
 type Error struct {
 	// RPC is the call's bus name, such as "auth.check_password".
 	RPC string
-	// Limit is the one that passed.
+	// Limit is the limit that passed.
 	Limit Limit
-	// Handler reports whether the server says it, of its handler; else the
-	// caller says it, of the whole call.
+	// Handler is true if the server reports that its handler took too long. It is false
+	// if the caller reports that the whole call took too long.
 	Handler bool
-	// Instance is the address of the instance that did not reply; "" when the
-	// call was not sent to one, or is not known.
+	// Instance is the address of the instance that did not reply. It is "" if the call
+	// was not sent to an instance, or if the instance is not known.
 	Instance string
-	// Unconnected reports whether that was because there was no connection to any.
+	// Unconnected is true if there was no connection to any instance.
 	Unconnected bool
-	// Cause is the error as it came from grpc-go or the handler.
+	// Cause is the error that grpc-go or the handler returned.
 	Cause error
 }
 
@@ -48,8 +48,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Cause }
 
 // GRPCStatus returns the status that a server sends and status.Code reads. It does not
-// name the instance, whose address is nothing for the callers of a handler that
-// passes the error on.
+// name the instance: if a handler returns the error, its callers must not see that address.
 func (e *Error) GRPCStatus() *status.Status {
 	unnamed := *e
 	unnamed.Instance = ""

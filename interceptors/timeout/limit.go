@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Default is the limit of a call for which nothing else is said.
+// Default is the timeout of a call for which no other limit is set.
 const Default = 5 * time.Second
 
-// Source says where a limit is set.
+// Source is the place where a limit is set.
 type Source int
 
-// The sources, from the weakest to the strongest.
+// The sources. A later one overrides an earlier one.
 const (
 	// FromDefault is [Default].
 	FromDefault Source = iota
@@ -44,14 +44,14 @@ func (s Source) String() string {
 	}
 }
 
-// Limit is how long a call may take, and where that is set.
+// Limit is the most time that a call may take, and the place where that is set.
 type Limit struct {
 	Duration time.Duration
 	Source   Source
 }
 
-// Declared returns the limit of a unary RPC that declares rpc, of an API that
-// declares api; 0 is nothing declared.
+// Declared returns the limit of a unary RPC. rpc and api are the timeouts that the RPC
+// and its API declare, 0 if they declare none.
 func Declared(rpc, api time.Duration) Limit {
 	switch {
 	case rpc > 0:
@@ -63,7 +63,7 @@ func Declared(rpc, api time.Duration) Limit {
 	}
 }
 
-// describe returns the limit as errors show it.
+// describe formats the limit for error texts.
 func (l Limit) describe() string {
 	if l.Source == FromCaller && l.Duration <= 0 {
 		return l.Source.String() + ", which was over when the call began,"
@@ -74,7 +74,7 @@ func (l Limit) describe() string {
 	return fmt.Sprintf("%v, %v", l.Duration, l.Source)
 }
 
-// round leaves the digits that a person reads.
+// round removes the digits that do not matter to a reader.
 func round(d time.Duration) time.Duration {
 	for unit := time.Second; unit > 1; unit /= 1000 {
 		if d >= unit {

@@ -10,20 +10,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Method is what the server must know of a unary method.
+// Method is a unary method as the interceptor needs it.
 type Method struct {
 	// RPC is the bus name, such as "auth.check_password".
 	RPC string
-	// Limit is the declared one.
+	// Limit is the declared limit.
 	Limit Limit
 }
 
-// UnaryServerInterceptor holds handlers of the methods, by gRPC's path, to the
-// deadline that a call came with, else to the declared limit. Other methods are
-// left alone.
+// UnaryServerInterceptor applies timeouts to the handlers of methods, whose keys are
+// gRPC's paths. The timeout is the deadline that the call arrived with, else the declared
+// limit. Other methods are not changed.
 //
-// A handler is held through its context. One that pays no heed to it runs on,
-// and its reply, if the caller still waits, is sent.
+// The timeout only ends the handler's context. A handler that ignores its context
+// continues, and its reply is sent if the caller still waits.
 func UnaryServerInterceptor(methods map[string]Method) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		method, ok := methods[info.FullMethod]
@@ -41,7 +41,7 @@ func UnaryServerInterceptor(methods map[string]Method) grpc.UnaryServerIntercept
 	}
 }
 
-// declared runs a handler within the declared limit.
+// declared runs a handler with the declared limit as its timeout.
 func declared(ctx context.Context, req any, method Method, handler grpc.UnaryHandler) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, method.Limit.Duration)
 	defer cancel()
