@@ -12,7 +12,7 @@ const Default = 5 * time.Second
 // Source is the place where a limit is set.
 type Source int
 
-// The sources. A later one overrides an earlier one.
+// The sources, from the lowest precedence to the highest.
 const (
 	// FromDefault is [Default].
 	FromDefault Source = iota

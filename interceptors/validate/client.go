@@ -8,17 +8,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// ClientStream checks each message of a stream at the caller: a request before
-// it is sent, a reply when it is received. At the first that breaks rules the
-// stream is over, as it is for grpc-go after any error of SendMsg or RecvMsg: a
-// bad request is not sent, cancel is called, and each further call of SendMsg
-// and RecvMsg returns the same error. For a method without rules the stream is returned as
-// it is.
+// ClientStream returns a stream that checks each message at the caller: a request before
+// it is sent, a reply after it is received. The first message that breaks rules ends the
+// stream, as any error of SendMsg or RecvMsg does in grpc-go: a bad request is not sent,
+// cancel is called, and each later call of SendMsg and RecvMsg returns the same error. If
+// the method has no rules, ClientStream returns the stream itself.
 //
-// cancel must end the context that the stream was opened with, since there is no
-// other way to end a stream early: callers of generated code drop a stream that
-// returned an error, and one that is not ended would stay open. It is not called when
-// the stream ends by itself: [grpc.OnFinish] can release the context then.
+// cancel must cancel the context of the stream. There is no other way to end a stream
+// early: callers of generated code drop a stream that returned an error, and without
+// cancel it would stay open. cancel is not called if the stream ends by itself:
+// [grpc.OnFinish] can release the context then.
 func (m Method) ClientStream(stream grpc.ClientStream, cancel context.CancelFunc) grpc.ClientStream {
 	if !m.Checks() {
 		return stream
@@ -53,7 +52,7 @@ func (s *clientStream) RecvMsg(msg any) error {
 	}
 	if err := s.ClientStream.RecvMsg(msg); err != nil {
 		if fault := s.fault.get(); fault != nil && !errors.Is(err, io.EOF) {
-			return fault // a bad request ended the stream meanwhile
+			return fault // a bad request has ended the stream in the meantime
 		}
 		return err
 	}
@@ -63,7 +62,8 @@ func (s *clientStream) RecvMsg(msg any) error {
 	return nil
 }
 
-// end ends the stream with an error, or returns the one that it ended with before.
+// end ends the stream with an error. If the stream has already ended, it returns the
+// first error.
 func (s *clientStream) end(err error) error {
 	first := s.fault.set(err)
 	s.cancel()

@@ -10,15 +10,14 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// RuleError is a rule that does not compile: an expression with an error, a rule
-// for another type than its field's, a predefined rule that is not known.
+// RuleError is a rule that does not compile: an expression with an error, a rule for
+// another type than that of its field, or an unknown predefined rule.
 type RuleError struct {
-	// Subject is the full proto name of the message, field or oneof that has the
-	// rule.
+	// Subject is the full proto name of the message, field or oneof with the rule.
 	Subject string
-	// Problem says what is wrong with it.
+	// Problem says what is wrong with the rule.
 	Problem string
-	// Cause is the error as it came from protovalidate.
+	// Cause is protovalidate's error.
 	Cause error
 }
 
@@ -30,41 +29,39 @@ func (e *RuleError) Error() string {
 // Unwrap returns the cause.
 func (e *RuleError) Unwrap() error { return e.Cause }
 
-// Compile compiles the rules of a method's request and reply and of all that
-// their fields may hold. rpc is the bus name. A rule that does not compile is a
-// *[RuleError].
+// Compile compiles the rules of a method's request and reply, and of all messages that
+// their fields may contain. rpc is the bus name. If a rule does not compile, Compile
+// returns a *[RuleError].
 //
-// All methods share protovalidate's one validator of the process, which keeps
-// what it compiled for ever, and which is not made before the first rule is
-// there to compile. It suits the descriptors that are part of the program; for
-// others there is [NewCompiler].
+// All methods share protovalidate's global validator. It is created when the first rule
+// is compiled, and it never frees compiled rules. Use it for descriptors that are linked
+// into the program, and [NewCompiler] for others.
 func Compile(rpc string, method protoreflect.MethodDescriptor) (Method, error) {
 	return (&Compiler{made: sync.OnceValues(shared)}).Compile(rpc, method)
 }
 
 func shared() (protovalidate.Validator, error) { return protovalidate.GlobalValidator, nil }
 
-// Compiler compiles the rules of a schema that is no part of the program, such
-// as one that was read from a registry. What it compiled is freed with it and
-// the methods it returned. It is safe for concurrent use.
+// Compiler compiles the rules of a schema that is not linked into the program, such as
+// one from a registry. Compiled rules are freed together with the Compiler and the
+// methods that it returned. It is safe for concurrent use.
 type Compiler struct {
 	made func() (protovalidate.Validator, error)
-	// most is how many parts of a message may have rules; 0 is any number.
+	// most is the most parts of a message that may have rules; 0 means any number.
 	most int
 }
 
-// mostForeign is how many parts, such as fields, of a message and of all that it
-// may hold may have rules, in a schema that is no part of the program: each takes
-// up to a millisecond to compile. A message with more is not checked, but by the
-// service.
+// mostForeign is the most parts, such as fields, that may have rules in one message and
+// all that it contains, for a schema that is not linked into the program. Each part takes
+// up to a millisecond to compile. A message with more parts is not checked here, only by
+// the service.
 const mostForeign = 500
 
-// NewCompiler makes the compiler of a schema. types finds the schema's
-// predefined rules, which are extensions, such as dynamicpb.NewTypes of its
-// files; nil when those of the program will do. The first rule that it compiles
-// costs a millisecond and some 400 KiB more than another one does in a compiler
-// that exists. A message with rules in more than 500 parts, such as fields, has
-// none here.
+// NewCompiler returns a compiler for one schema. types finds the schema's predefined
+// rules, which are extensions: dynamicpb.NewTypes of the schema's files is such a
+// resolver. If types is nil, the program's own extensions are used. The first rule takes
+// about a millisecond and 400 KiB more than later ones. A message with rules in more than
+// 500 parts, such as fields, is not checked.
 func NewCompiler(types protoregistry.ExtensionTypeResolver) *Compiler {
 	var options []protovalidate.ValidatorOption
 	if types != nil {
@@ -86,7 +83,7 @@ func (c *Compiler) Compile(rpc string, method protoreflect.MethodDescriptor) (Me
 	return Method{RPC: rpc, Request: request, Reply: reply}, nil
 }
 
-// checker returns the checker of a type; nil for one without rules.
+// checker returns the checker of a type, or nil if the type has no rules.
 func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker, error) {
 	ruled, err := reach(descriptor)
 	if err != nil || len(ruled.messages) == 0 || c.most > 0 && ruled.rules > c.most {
@@ -106,13 +103,12 @@ func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker,
 	return checker, nil
 }
 
-// compile has the rules of messages compiled, and finds those that do not.
+// compile compiles the rules of messages and returns the first error.
 //
-// protovalidate compiles at the first use of a type, and keeps an error until a
-// message is checked that the rule applies to. So each rule is applied to an
-// empty message here, and its result does not matter. Errors of
-// messages as a whole come first, since they are also reported of each field
-// that holds one.
+// protovalidate compiles the rules of a type when it is first used, and returns a compile
+// error only if the rule applies to the checked message. So compile applies each rule to
+// an empty message and ignores the result. It checks the rules of whole messages first,
+// because their errors also appear for each field with such a message.
 func compile(validator protovalidate.Validator, messages []protoreflect.MessageDescriptor) error {
 	for _, descriptor := range messages {
 		if err := apply(validator, descriptor, descriptor); err != nil {
@@ -129,7 +125,7 @@ func compile(validator protovalidate.Validator, messages []protoreflect.MessageD
 	return nil
 }
 
-// apply returns the error of the rules of one part of a message.
+// apply returns the compile error of the rules of one part of a message.
 func apply(validator protovalidate.Validator, descriptor protoreflect.MessageDescriptor, part protoreflect.Descriptor) error {
 	empty := dynamicpb.NewMessage(descriptor)
 	err := validator.Validate(empty, only(empty, part))
@@ -144,8 +140,7 @@ func apply(validator protovalidate.Validator, descriptor protoreflect.MessageDes
 	return &RuleError{Subject: string(part.FullName()), Problem: "a validation rule does not compile: " + problem, Cause: err}
 }
 
-// partsBelow returns the parts of a message that have rules of their own, but for
-// the message as a whole.
+// partsBelow returns the oneofs and fields of a message, but not the message itself.
 func partsBelow(descriptor protoreflect.MessageDescriptor) func(yield func(protoreflect.Descriptor) bool) {
 	return func(yield func(protoreflect.Descriptor) bool) {
 		for i := range descriptor.Oneofs().Len() {
@@ -161,8 +156,8 @@ func partsBelow(descriptor protoreflect.MessageDescriptor) func(yield func(proto
 	}
 }
 
-// only lets the rules of one part of a message be applied, and all of what the
-// part holds.
+// only restricts validation to the rules of one part of a message and of everything in
+// that part.
 func only(whole protoreflect.ProtoMessage, part protoreflect.Descriptor) protovalidate.ValidationOption {
 	root := whole.ProtoReflect()
 	return protovalidate.WithFilter(protovalidate.FilterFunc(func(message protoreflect.Message, descriptor protoreflect.Descriptor) bool {

@@ -12,39 +12,36 @@ import (
 type Violation struct {
 	// Field is the path of the field in its proto names, such as `items[2].price`
 	// or `labels["a"]`; "" for the message as a whole. A path of more than 1024
-	// bytes, or a key of more than 256, ends in an ellipsis.
+	// bytes, or a key of more than 256, is cut and ends in an ellipsis.
 	Field string
 	// Rule is the rule's id, such as "string.min_len"; "unknown_field" for a
 	// field that the message's type does not have.
 	Rule string
-	// Message says what is wrong; of what may not be shown, only which rule is
-	// broken.
+	// Message says what is wrong. If the value is hidden, it names only the rule.
 	Message string
-	// Hidden reports that the field, or one that it is in, is marked
-	// debug_redact.
+	// Hidden is true if the field, or a field that contains it, is marked debug_redact.
 	Hidden bool
 }
 
-// Error is a message that breaks its rules. Its gRPC code is INVALID_ARGUMENT
-// for a request and INTERNAL for a reply.
+// Error says that a message breaks its rules. Its gRPC code is INVALID_ARGUMENT for a
+// request and INTERNAL for a reply.
 type Error struct {
 	// RPC is the call's bus name, such as "auth.check_password".
 	RPC string
-	// Reply reports that it is a reply; else it is a request.
+	// Reply is true for a reply and false for a request.
 	Reply bool
-	// Violations are all that were found, of a very large message the first.
+	// Violations are all violations, or only the first if the message is very large.
 	Violations []Violation
 
-	// own are the violations as protovalidate returned them; nil when it did not
-	// find them.
+	// own are protovalidate's violations, nil if protovalidate did not find them.
 	own []*validate.Violation
-	// more is how many there are besides Violations; partial says that there
-	// may be any number.
+	// more is the number of violations that are not in Violations. partial is true
+	// if there may be further ones that were not counted.
 	more    int
 	partial bool
 }
 
-// newError makes the error of a message of type root.
+// newError returns the error of a message of type root.
 func newError(rpc string, reply bool, root protoreflect.MessageDescriptor, found []*protovalidate.Violation, partial bool) *Error {
 	e := &Error{RPC: rpc, Reply: reply, Violations: make([]Violation, len(found)), own: make([]*validate.Violation, len(found)), partial: partial}
 	viewer := newViewer(root)
@@ -57,19 +54,18 @@ func newError(rpc string, reply bool, root protoreflect.MessageDescriptor, found
 	return e
 }
 
-// Error implements error. It has the first 10 violations, and how many more
-// there are; of a reply, which the peer has no part in, their fields and rules
-// alone, and nothing of hidden fields but their number.
+// Error implements error. It shows the first 10 violations and the number of the others.
+// A reply is not the peer's mistake, so its violations show only fields and rules, and
+// those of hidden fields are only counted.
 func (e *Error) Error() string {
 	shown, hidden := e.shown()
 	return e.text(shown, hidden)
 }
 
-// GRPCStatus returns the status that a server sends and status.Code reads. Its
-// details are a buf.validate.Violations and, of a request, a
-// google.rpc.BadRequest. A status travels in headers, of which some peers take
-// no more than 8 KiB, so the details hold as many violations as fit, and the
-// text says when these are not all.
+// GRPCStatus returns the status that a server sends and status.Code reads. Its details
+// are buf.validate.Violations and, for a request, google.rpc.BadRequest. A status is sent
+// in headers, and some peers accept at most 8 KiB of them. So the details contain as many
+// violations as fit, and the text says so if some are missing.
 func (e *Error) GRPCStatus() *status.Status {
 	shown, hidden := e.shown()
 	code := codes.InvalidArgument
@@ -84,16 +80,16 @@ func (e *Error) GRPCStatus() *status.Status {
 	return detailed
 }
 
-// sentViolation is a violation for the details of a status.
+// sentViolation is a violation in the details of a status.
 type sentViolation struct {
 	Violation
 
-	// own is protovalidate's; nil when it did not find it, or when it is long.
+	// own is protovalidate's violation, nil if it did not find it.
 	own *validate.Violation
 }
 
-// shown returns the violations that others may see, and how many there are
-// besides: those of hidden fields in a reply.
+// shown returns the violations that peers may see, and the number of those that they may
+// not see: those of hidden fields in a reply.
 func (e *Error) shown() (shown []sentViolation, hidden int) {
 	shown = make([]sentViolation, 0, len(e.Violations))
 	for i, violation := range e.Violations {

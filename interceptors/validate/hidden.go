@@ -11,13 +11,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// anyName is the type that may hold any message.
+// anyName is the type that may contain any message.
 const anyName = "google.protobuf.Any"
 
-// viewer reports what may be shown of the violations of one message.
+// viewer decides which parts of a message's violations may be shown.
 type viewer struct {
 	root protoreflect.MessageDescriptor
-	// holds reports types whether a hidden field may be below them.
+	// holds caches mayHold for each type.
 	holds map[protoreflect.MessageDescriptor]bool
 }
 
@@ -25,8 +25,8 @@ func newViewer(root protoreflect.MessageDescriptor) *viewer {
 	return &viewer{root: root, holds: make(map[protoreflect.MessageDescriptor]bool)}
 }
 
-// view returns a violation without what may not be shown: as protovalidate's own
-// message, and in words.
+// view returns a violation without hidden values, as protovalidate's own message and as
+// a [Violation].
 func (v *viewer) view(violation *protovalidate.Violation) (*validate.Violation, Violation) {
 	told := violation.Proto
 	elements, hidden, judged := v.follow(told.GetField().GetElements())
@@ -48,10 +48,10 @@ func (v *viewer) view(violation *protovalidate.Violation) (*validate.Violation, 
 	return built.Build(), shown
 }
 
-// follow goes along a path from the root. It returns the path without the keys of
-// hidden maps; whether it goes through a hidden field or ends at one; and the
-// type of the message, or of those in the list or map, that it ends at, nil when
-// it ends at anything else.
+// follow walks along a path from the root. shown is the path without the keys of hidden
+// maps. hidden is true if a field on the path is hidden. judged is the type of the message
+// at the end of the path, or of the messages in the list or map there. It is nil if the
+// path ends at anything else.
 func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.FieldPathElement, hidden bool, judged protoreflect.MessageDescriptor) {
 	shown = path
 	judged = v.root
@@ -76,8 +76,8 @@ func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.Fi
 	return shown, hidden, judged
 }
 
-// mayHold reports whether a hidden field may be in a message of a type, at any
-// depth. In an Any, and in extensions, may be anything.
+// mayHold reports whether a message of a type may contain a hidden field, at any depth.
+// An Any and extensions may contain anything.
 func (v *viewer) mayHold(descriptor protoreflect.MessageDescriptor) bool {
 	if descriptor == nil {
 		return false
@@ -92,7 +92,7 @@ func (v *viewer) mayHold(descriptor protoreflect.MessageDescriptor) bool {
 
 func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
 	if seen[descriptor] {
-		return false // what is below it is looked at already
+		return false // this type is already being checked
 	}
 	seen[descriptor] = true
 	if descriptor.FullName() == anyName || descriptor.ExtensionRanges().Len() > 0 {
@@ -107,8 +107,8 @@ func mayHold(descriptor protoreflect.MessageDescriptor, seen map[protoreflect.Me
 	return false
 }
 
-// sizes are protovalidate's rules about how much there is of a value: what they
-// demand shows nothing of the value, as that of not_in could.
+// sizes are protovalidate's rules about the size of a value. Their limits show nothing of
+// the value, unlike for example the list of not_in.
 var sizes = map[protoreflect.Name]bool{
 	"len": true, "min_len": true, "max_len": true,
 	"len_bytes": true, "min_bytes": true, "max_bytes": true,
@@ -116,7 +116,7 @@ var sizes = map[protoreflect.Name]bool{
 	"min_pairs": true, "max_pairs": true,
 }
 
-// outline reports a violation by its rule alone.
+// outline describes a violation only by its rule.
 func outline(violation *protovalidate.Violation) string {
 	rule := violation.Proto.GetRuleId()
 	standard := violation.RuleDescriptor != nil && !violation.RuleDescriptor.IsExtension()
