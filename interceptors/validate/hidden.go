@@ -57,7 +57,7 @@ func (v *viewer) follow(path []*validate.FieldPathElement) (shown []*validate.Fi
 	judged = v.root
 	for i, element := range path {
 		if judged == nil {
-			return nil, true, nil // no path of the root's: nothing of it is known
+			return nil, true, nil // the path does not match the root's type: assume that it is hidden
 		}
 		field := judged.Fields().ByNumber(protoreflect.FieldNumber(element.GetFieldNumber()))
 		if field == nil { // a oneof

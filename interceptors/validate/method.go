@@ -8,21 +8,21 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Method is what is checked of an RPC. Its zero value checks nothing. It never
-// changes, and is safe for all goroutines.
+// Method contains the checks of one RPC. Its zero value checks nothing. It is immutable
+// and safe for concurrent use.
 type Method struct {
 	// RPC is the bus name, such as "auth.check_password".
 	RPC string
-	// Request and Reply check the messages; nil for one without rules.
+	// Request and Reply check the messages; nil if the message type has no rules.
 	Request, Reply *Checker
 }
 
-// Checks reports whether there is anything to check.
+// Checks reports whether a message of the method has rules.
 func (m Method) Checks() bool { return m.Request != nil || m.Reply != nil }
 
-// CheckRequest returns an *[Error] with the code INVALID_ARGUMENT when a request
-// breaks rules, else nil. A nil message counts as an empty one, as which grpc-go
-// sends it. The message must not change meanwhile.
+// CheckRequest returns an *[Error] with the code INVALID_ARGUMENT if a request breaks
+// rules, else nil. A nil message is checked as an empty one, because grpc-go sends it as
+// an empty one. The message must not change during the call.
 func (m Method) CheckRequest(msg any) error {
 	if m.Request == nil {
 		return nil
@@ -33,8 +33,8 @@ func (m Method) CheckRequest(msg any) error {
 	return nil
 }
 
-// CheckReply returns an *[Error] with the code INTERNAL when a reply breaks rules,
-// else nil; otherwise it is like [Method.CheckRequest].
+// CheckReply returns an *[Error] with the code INTERNAL if a reply breaks rules, else
+// nil. Otherwise it is like [Method.CheckRequest].
 func (m Method) CheckReply(msg any) error {
 	if fault := m.checkReply(msg); fault != nil {
 		return fault
@@ -49,17 +49,17 @@ func (m Method) checkReply(msg any) *Error {
 	return m.Reply.check(m.RPC, msg, true)
 }
 
-// Checker holds messages of one type to its rules. A nil one stands for no
-// rules.
+// Checker checks messages of one type against its rules. A nil Checker means that there
+// are no rules.
 type Checker struct {
 	descriptor protoreflect.MessageDescriptor
 	validator  protovalidate.Validator
-	// options are set for types of which one message can break any number of
-	// rules: see Checker.violations.
+	// options are set for types whose messages can break any number of rules: see
+	// Checker.violations.
 	options []protovalidate.ValidationOption
 }
 
-// check returns the error of a message; nil when there is none.
+// check returns the error of a message, nil if it breaks no rule.
 func (c *Checker) check(rpc string, msg any, reply bool) *Error {
 	message := c.messageOf(msg)
 	if message == nil {
@@ -73,8 +73,7 @@ func (c *Checker) check(rpc string, msg any, reply bool) *Error {
 	return newError(rpc, reply, message.ProtoReflect().Descriptor(), found, partial)
 }
 
-// messageOf returns what there is to check of a message: nil when it is none of
-// protobuf's.
+// messageOf returns the message to check, nil if msg is not a protobuf message.
 func (c *Checker) messageOf(msg any) proto.Message {
 	message := protoOf(msg)
 	switch {
@@ -88,7 +87,7 @@ func (c *Checker) messageOf(msg any) proto.Message {
 	return message
 }
 
-// protoOf returns a message as grpc-go's own codec takes it; nil when it does not.
+// protoOf returns msg as grpc-go's codec reads it, nil if that codec does not accept it.
 func protoOf(msg any) proto.Message {
 	switch msg := msg.(type) {
 	case proto.Message:

@@ -10,10 +10,10 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// maxPathBytes bounds a path, whose keys the sender picks.
+// maxPathBytes bounds a path, because the sender chooses the keys in it.
 const maxPathBytes = 1024
 
-// pathOf returns a path in words, such as `items[2].price` and `labels["a"]`.
+// pathOf returns a path as text, such as `items[2].price` and `labels["a"]`.
 func pathOf(elements []*validate.FieldPathElement) string {
 	var path fieldpath.Path
 	for _, element := range elements {
@@ -38,9 +38,8 @@ func pathOf(elements []*validate.FieldPathElement) string {
 	return path.Text(maxPathBytes)
 }
 
-// withoutSubscripts returns a path as pathOf makes it, such as
-// `labels["a"].names[2]`, with empty subscripts: the keys of maps are contents of
-// a message, which are not for a log.
+// withoutSubscripts returns a path of pathOf, such as `labels["a"].names[2]`, with empty
+// subscripts. The keys of maps are content of the message, which must not be logged.
 func withoutSubscripts(path string) string {
 	var out strings.Builder
 	for {
@@ -52,7 +51,7 @@ func withoutSubscripts(path string) string {
 		out.WriteString("[]")
 		if key, err := strconv.QuotedPrefix(rest); err == nil {
 			rest = rest[len(key):]
-		} else if strings.HasPrefix(rest, `"`) { // the path was cut in a key
+		} else if strings.HasPrefix(rest, `"`) { // the path was cut inside a key
 			return out.String()
 		}
 		if _, path, found = strings.Cut(rest, "]"); !found {

@@ -9,21 +9,21 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// reached is what can be reached from a type of message through its fields.
+// reached describes the messages that a type contains, at any depth.
 type reached struct {
-	// messages are the types with rules of their own, and rules is how many of
-	// their parts have some.
+	// messages are the types with rules of their own. rules is the number of their
+	// parts that have rules.
 	messages []protoreflect.MessageDescriptor
 	rules    int
-	// unbounded says that one message may have any number of parts: it holds
-	// lists, maps or itself.
+	// unbounded is true if one message can have any number of parts: it contains
+	// lists, maps or messages of its own type.
 	unbounded bool
 
 	seen map[protoreflect.MessageDescriptor]bool
 }
 
-// reach finds what can be reached from a type. It does not look into fields
-// that protovalidate ignores.
+// reach describes the messages that a type contains. It skips fields that protovalidate
+// ignores.
 func reach(descriptor protoreflect.MessageDescriptor) (reached, error) {
 	r := reached{seen: make(map[protoreflect.MessageDescriptor]bool)}
 	err := r.add(descriptor)
@@ -32,7 +32,7 @@ func reach(descriptor protoreflect.MessageDescriptor) (reached, error) {
 
 func (r *reached) add(descriptor protoreflect.MessageDescriptor) error {
 	if r.seen[descriptor] {
-		r.unbounded = true // held by itself, or only by two others
+		r.unbounded = true // it contains itself, or two other types contain it
 		return nil
 	}
 	r.seen[descriptor] = true
@@ -70,7 +70,7 @@ func (r *reached) add(descriptor protoreflect.MessageDescriptor) error {
 	return nil
 }
 
-// addField adds what a field holds, and reports whether it has rules itself.
+// addField adds the messages of a field. ruled reports whether the field itself has rules.
 func (r *reached) addField(field protoreflect.FieldDescriptor) (ruled bool, err error) {
 	rules, err := protovalidate.ResolveFieldRules(field)
 	if err != nil {

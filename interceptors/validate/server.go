@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// NoReplyError is a handler that returned neither a reply nor an error, which
-// grpc-go would send as an empty reply. Its gRPC code is INTERNAL.
+// NoReplyError says that a handler returned neither a reply nor an error. grpc-go would
+// send that as an empty reply. The gRPC code is INTERNAL.
 type NoReplyError struct {
 	// RPC is the call's bus name, such as "auth.check_password".
 	RPC string
@@ -27,11 +27,11 @@ func (e *NoReplyError) GRPCStatus() *status.Status {
 	return status.New(codes.Internal, e.Error())
 }
 
-// UnaryServerInterceptor checks the requests and replies of methods, by gRPC's
-// path. A handler sees no request that breaks rules, and no caller a reply that
-// does, or that is nil: the log has it. With refuseUnknown a request with
-// unknown fields is refused as [UnknownFields] says; without, they are accepted.
-// Other methods are left alone.
+// UnaryServerInterceptor checks the requests and replies of methods, whose keys are gRPC's
+// paths. A request that breaks rules does not reach the handler. A reply that breaks rules,
+// or is nil, is logged and not sent. If refuseUnknown is true, requests with unknown fields
+// are refused: see [UnknownFields]. Otherwise they are accepted. Other methods are not
+// checked.
 func UnaryServerInterceptor(log *slog.Logger, methods map[string]Method, refuseUnknown bool) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		method, ok := methods[info.FullMethod]
@@ -52,7 +52,7 @@ func UnaryServerInterceptor(log *slog.Logger, methods map[string]Method, refuseU
 	}
 }
 
-// admit returns what is wrong with a request.
+// admit returns the error of a request, nil if it is valid.
 func (m Method) admit(req any, refuseUnknown bool) error {
 	if refuseUnknown {
 		if message := protoOf(req); message != nil {
@@ -64,7 +64,7 @@ func (m Method) admit(req any, refuseUnknown bool) error {
 	return m.CheckRequest(req)
 }
 
-// release returns what is wrong with a reply, and logs it.
+// release returns and logs the error of a reply. It returns nil if the reply is valid.
 func (m Method) release(ctx context.Context, log *slog.Logger, reply any) error {
 	if absent(reply) {
 		err := &NoReplyError{RPC: m.RPC}
@@ -84,8 +84,8 @@ func (m Method) release(ctx context.Context, log *slog.Logger, reply any) error 
 	return fault
 }
 
-// named returns the fields and rules of the first violations, for the log, which
-// has nothing of the message.
+// named returns the fields and rules of the first violations for the log, which must
+// not contain content of the message.
 func (e *Error) named() (fields, rules []string) {
 	for _, violation := range e.Violations[:min(maxTold, len(e.Violations))] {
 		fields = append(fields, line(withoutSubscripts(violation.Field)))
@@ -103,13 +103,12 @@ func absent(reply any) bool {
 	return message != nil && !message.ProtoReflect().IsValid()
 }
 
-// StreamServerInterceptor checks each message of the streams of methods, by
-// gRPC's path, like [UnaryServerInterceptor]. At the first that breaks rules the
-// stream is over, whatever the handler returns: the message is neither handed to
-// the handler nor sent, and each further call of SendMsg and RecvMsg returns the
-// same error. A stream of a method without rules is left alone, unless
-// refuseUnknown is set, and then its nil replies travel as empty ones, which is
-// what grpc-go makes of them.
+// StreamServerInterceptor checks each message of the streams of methods, whose keys are
+// gRPC's paths, like [UnaryServerInterceptor]. The first message that breaks rules ends
+// the stream, whatever the handler returns: the message neither reaches the handler nor is
+// sent, and each later call of SendMsg and RecvMsg returns the same error. If a method has
+// no rules and refuseUnknown is false, its streams are not checked, and grpc-go sends their
+// nil replies as empty ones.
 func StreamServerInterceptor(log *slog.Logger, methods map[string]Method, refuseUnknown bool) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		method, ok := methods[info.FullMethod]
@@ -125,10 +124,10 @@ func StreamServerInterceptor(log *slog.Logger, methods map[string]Method, refuse
 	}
 }
 
-// fault is the error that ended a stream. It is safe for all goroutines.
+// fault is the error that ended a stream. It is safe for concurrent use.
 type fault struct{ first atomic.Pointer[error] }
 
-// get returns the error; nil when there is none.
+// get returns the error, nil if there is none.
 func (f *fault) get() error {
 	if err := f.first.Load(); err != nil {
 		return *err
@@ -136,7 +135,7 @@ func (f *fault) get() error {
 	return nil
 }
 
-// set sets the error, if there is none yet, and returns the one there is.
+// set sets the error if there is none yet. It returns the error that is set.
 func (f *fault) set(err error) error {
 	f.first.CompareAndSwap(nil, &err)
 	return f.get()

@@ -12,24 +12,24 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// What a status may take of the header list that it travels in. grpc-message
-// holds the text in percent-encoding; grpc-status-details-bin holds it again,
-// and the details, in base64. All together stay below 7.5 KiB.
+// The most bytes of a status. A status is sent in headers: grpc-message contains the text
+// in percent-encoding; grpc-status-details-bin contains the text again and the details, in
+// base64. All together stay below 7.5 KiB.
 const (
-	// maxTold is how many violations a text has.
+	// maxTold is the most violations in the text.
 	maxTold = 10
-	// maxTextBytes bounds the violations in the text, as encoded; the first is
-	// always there.
+	// maxTextBytes bounds the encoded violations in the text. The first violation is
+	// always in the text.
 	maxTextBytes = 1024
 	// maxDetailBytes bounds the violations in the details.
 	maxDetailBytes = 3 * 1024
 	// maxOwnBytes bounds one of protovalidate's own violations.
 	maxOwnBytes = 1024
-	// maxWordBytes bounds a path, a rule's id and a message, each.
+	// maxWordBytes bounds each path, rule id and message.
 	maxWordBytes = 200
 )
 
-// text returns the violations in words.
+// text returns the violations as the text of the error.
 func (e *Error) text(shown []sentViolation, hidden int) string {
 	words := make([]string, 0, maxTold)
 	size := 0
@@ -60,7 +60,7 @@ func (e *Error) text(shown []sentViolation, hidden int) string {
 	return text
 }
 
-// word returns one violation in words.
+// word returns the text of one violation.
 func (e *Error) word(violation Violation) string {
 	var word strings.Builder
 	word.WriteString(line(violation.Field))
@@ -79,7 +79,7 @@ func (e *Error) word(violation Violation) string {
 	return word.String()
 }
 
-// line returns text of any origin, short and on one line.
+// line returns any text short and on one line.
 func line(text string) string { return quote.Line(text, maxWordBytes) }
 
 // encodedSize returns the size of a text in percent-encoding.
@@ -93,13 +93,13 @@ func encodedSize(text string) int {
 	return size
 }
 
-// detail is a violation in the details.
+// detail is a violation in the details of a status.
 type detail struct {
 	field *errdetails.BadRequest_FieldViolation // nil in a reply
 	own   *validate.Violation                   // nil when there is none
 }
 
-// fitting returns as many of the first violations as there is room for.
+// fitting returns the first violations, as many as fit into the details.
 func (e *Error) fitting(shown []sentViolation) []detail {
 	var details []detail
 	size := 0
@@ -125,7 +125,7 @@ func (e *Error) fitting(shown []sentViolation) []detail {
 	return details
 }
 
-// details returns the messages that go along with a status.
+// details returns the detail messages of a status.
 func (e *Error) details(shown []sentViolation) []protoadapt.MessageV1 {
 	var request errdetails.BadRequest
 	var own validate.Violations_builder

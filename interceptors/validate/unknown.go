@@ -12,19 +12,18 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// unknownRule is the Rule of a field that the message's type does not have.
+// unknownRule is the Rule of a violation for an unknown field.
 const unknownRule = "unknown_field"
 
-// maxUnknown bounds the unknown fields that an error names: the sender picks
-// how many there are.
+// maxUnknown bounds the unknown fields that an error names, because the sender
+// chooses how many there are.
 const maxUnknown = 100
 
-// UnknownFields returns an *[Error] with the code INVALID_ARGUMENT when a request
-// has fields that its type does not have, at any depth but in what a
-// google.protobuf.Any wraps; else nil. A violation's Field is the path of the
-// message followed by the field's number, such as `items[2].99`, once for each
-// number and message, and no error shows the value. Of more than 100 the error
-// only says how many there are.
+// UnknownFields returns an *[Error] with the code INVALID_ARGUMENT if a request has fields
+// that its type does not have, else nil. It checks all depths, except the inside of a
+// google.protobuf.Any. The Field of a violation is the path of the message and the field's
+// number, such as `items[2].99`. Each number of a message is reported at most one time, and
+// no error shows the value. The error names at most 100 fields and counts the others.
 func UnknownFields(rpc string, msg proto.Message) error {
 	if msg == nil {
 		return nil
@@ -37,13 +36,13 @@ func UnknownFields(rpc string, msg proto.Message) error {
 	return &Error{RPC: rpc, Violations: search.found, more: search.more}
 }
 
-// search looks for unknown fields.
+// search finds unknown fields.
 type search struct {
 	found []Violation
 	more  int
 }
 
-// visit notes the unknown fields of a message that the search is at.
+// visit records the unknown fields at one step of the walk.
 func (s *search) visit(at protopath.Values) error {
 	if at.Index(-1).Step.Kind() != protopath.UnknownAccessStep {
 		return nil
@@ -65,8 +64,8 @@ func (s *search) visit(at protopath.Values) error {
 	return nil
 }
 
-// unknownField says what is unknown of a field. One that is declared is unknown when
-// it came in the form of another type.
+// unknownField returns the field's name or number, and why it is unknown. A declared field
+// is unknown if its wire type is not that of its declaration.
 func unknownField(descriptor protoreflect.MessageDescriptor, number protowire.Number) (field, problem string) {
 	if declared := descriptor.Fields().ByNumber(number); declared != nil {
 		name := string(declared.Name())
@@ -76,13 +75,13 @@ func unknownField(descriptor protoreflect.MessageDescriptor, number protowire.Nu
 	return field, string(descriptor.FullName()) + " has no field " + field
 }
 
-// numbersIn returns the numbers of unknown fields, each once.
+// numbersIn returns the distinct numbers of unknown fields, sorted.
 func numbersIn(unknown []byte) []protowire.Number {
 	var numbers []protowire.Number
 	for len(unknown) > 0 {
 		number, _, size := protowire.ConsumeField(unknown)
 		if size < 0 {
-			break // put there by the program itself
+			break // malformed: only the program itself can set such bytes
 		}
 		numbers = append(numbers, number)
 		unknown = unknown[size:]

@@ -14,18 +14,17 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// maxWeight bounds the parts of a message of which all violations are returned,
-// each counted as often as it is deep. protovalidate makes some 700 bytes of a
-// violation and a pointer of each step of its path, so that a list of zeros
-// could otherwise be answered with a thousand times its size.
+// maxWeight bounds the parts of a message for which all violations are returned. Each part
+// counts as much as it is deep, because protovalidate allocates about 700 bytes for a
+// violation and a pointer for each step of its path. Without a bound, the error for a list
+// of zeros could be a thousand times larger than the list.
 const maxWeight = 1 << 14
 
-// violations returns all that is wrong with a message, of which a validator has
-// returned err. It also reports whether the list is partial, since there may be too many
-// violations to return.
+// violations returns all violations of a message for which validation returned err.
+// partial is true if there may be more violations than it returned.
 //
-// For types without bounds err comes from a run that ended at the first
-// violation.
+// For types without a bound on the number of parts, err is from a run that stopped at the
+// first violation.
 func (c *Checker) violations(message proto.Message, err error) (found []*protovalidate.Violation, partial bool) {
 	if len(c.options) > 0 {
 		if !light(message.ProtoReflect()) {
@@ -36,8 +35,8 @@ func (c *Checker) violations(message proto.Message, err error) (found []*protova
 	if violated, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
 		return violated.Violations, false
 	}
-	// A rule could not be evaluated, and that ended the run. So each part runs
-	// alone.
+	// The run stopped because a rule could not be evaluated. So run each part on its
+	// own.
 	descriptor := message.ProtoReflect().Descriptor()
 	found = violationsOf(c.validator.Validate(message, only(message, descriptor)), nil)
 	for part := range partsBelow(descriptor) {
@@ -49,7 +48,7 @@ func (c *Checker) violations(message proto.Message, err error) (found []*protova
 	return found, false
 }
 
-// light reports whether the parts of a message weigh no more than maxWeight.
+// light reports whether a message has at most maxWeight of parts.
 func light(message protoreflect.Message) bool {
 	left := maxWeight
 	fieldpath.Walk(message, func(at protopath.Values) error {
@@ -61,11 +60,11 @@ func light(message protoreflect.Message) bool {
 	return left >= 0
 }
 
-// notEvaluated says that nothing is known of a rule.
+// notEvaluated is the message for a rule that could not be evaluated.
 const notEvaluated = "the rule cannot be evaluated on these values"
 
-// violationsOf returns the violations that an error of a validator holds. A rule
-// of part, when not nil, that could not be evaluated is one too.
+// violationsOf returns the violations in a validation error. If a rule of part could not
+// be evaluated, that is a violation too. part may be nil.
 func violationsOf(err error, part protoreflect.Descriptor) []*protovalidate.Violation {
 	if err == nil {
 		return nil
@@ -83,9 +82,9 @@ func violationsOf(err error, part protoreflect.Descriptor) []*protovalidate.Viol
 	return []*protovalidate.Violation{{Proto: violation.Build()}}
 }
 
-// ruleOf returns the id of the rule that could not be evaluated; "" when it is not
-// known. The id is in protovalidate's text alone, before the text of the
-// cause, which may hold values.
+// ruleOf returns the id of the rule that could not be evaluated, "" if it is not known.
+// protovalidate has the id only in the error's text, before the text of the cause, which
+// may contain values.
 func ruleOf(err error) string {
 	var unevaluated *protovalidate.RuntimeError
 	if !errors.As(err, &unevaluated) {
@@ -104,7 +103,7 @@ func ruleOf(err error) string {
 	return rule
 }
 
-// elementOf returns a field or oneof as the element of a path.
+// elementOf returns a field or oneof as a path element.
 func elementOf(part protoreflect.Descriptor) *validate.FieldPathElement {
 	element := validate.FieldPathElement_builder{FieldName: new(string(part.Name()))}
 	if field, ok := part.(protoreflect.FieldDescriptor); ok {

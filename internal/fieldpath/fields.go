@@ -1,5 +1,4 @@
-// Package fieldpath says where in a message something is, and what of it may be
-// shown.
+// Package fieldpath describes where a value is in a message, and whether it may be shown.
 package fieldpath
 
 import (
@@ -7,14 +6,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// Redacted reports whether no error, detail or log line may show a field's value.
+// Redacted reports whether a field's value must not appear in any error, detail or log line.
 func Redacted(field protoreflect.FieldDescriptor) bool {
 	options, ok := field.Options().(*descriptorpb.FieldOptions)
 	return ok && options.GetDebugRedact()
 }
 
-// MessageIn returns the type of the messages that a field, its elements or its map's
-// values are, nil if they are no messages.
+// MessageIn returns the message type of a field, of its elements, or of its map's values.
+// It returns nil if they are not messages.
 func MessageIn(field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
 	if field.IsMap() {
 		return field.MapValue().Message()

@@ -12,21 +12,21 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// Path leads from a message to a value in it.
+// Path is the way from a message to a value in it.
 type Path []Step
 
-// Step is one element of a path: a field, if it has a name, else a key of a map or an
-// index of a list.
+// Step is one element of a path. It is a field if Field is set, a key of a map if Key is
+// valid, and otherwise an index of a list.
 type Step struct {
 	Field string
 	Key   protoreflect.MapKey
 	Index int
-	// Hidden says that the key is a value that may not be shown.
+	// Hidden is true if the key must not be shown.
 	Hidden bool
 }
 
-// Text returns the first bytes of a path in words, as protovalidate writes it:
-// items[2].price, labels["a"]. Of a key it has a quarter of that at most.
+// Text returns a path as protovalidate writes it, such as items[2].price or labels["a"].
+// The text is cut to limit bytes, and each key to a quarter of that.
 func (p Path) Text(limit int) string {
 	var out strings.Builder
 	for _, at := range p {
@@ -56,8 +56,8 @@ func keyText(key protoreflect.MapKey, limit int) string {
 	return key.String()
 }
 
-// Of returns the path that a [Walk] is at, and whether what is there may not be shown,
-// because the walk goes through a redacted field or all of it is hidden.
+// Of returns the path of a [Walk]'s current value. It also reports whether the value must
+// not be shown: if hidden is true, or if a field on the path is redacted.
 func Of(walked protopath.Path, hidden bool) (Path, bool) {
 	path := make(Path, 0, len(walked))
 	for _, at := range walked {
@@ -75,9 +75,9 @@ func Of(walked protopath.Path, hidden bool) (Path, bool) {
 	return path, hidden
 }
 
-// Walk calls push with each value in a message, before the values in it, and pop after
-// them. It does not look into an Any. It ends when push returns an error.
+// Walk calls push for each value in a message before the values inside it, and pop after
+// them. It does not look into an Any. It ends if push returns an error.
 func Walk(message protoreflect.Message, push, pop func(protopath.Values) error) {
-	// Only push and pop have errors, and they know them.
+	// Only push and pop return errors, so the caller already has them.
 	_ = protorange.Options{Resolver: (*protoregistry.Types)(nil)}.Range(message, push, pop)
 }

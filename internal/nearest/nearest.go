@@ -1,4 +1,4 @@
-// Package nearest finds the name that a misspelt name was meant to be.
+// Package nearest finds the correct name for a misspelt one.
 package nearest
 
 import (
@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// maxLength bounds the names that are compared: the work grows with the product
-// of their lengths.
+// maxLength bounds the length of compared names: the time is proportional to the product
+// of both lengths.
 const maxLength = 128
 
-// Names returns those known names that a misspelt name may have been meant to be, the
-// nearest first, at most limit. A name may be off by a third of its letters:
-// one that was added, left out or replaced counts one, and so do two
-// neighbours that changed places (the Damerau-Levenshtein distance, optimal
-// string alignment). Case does not count. Names that begin with name and a dot come last.
+// Names returns the known names that are similar to a misspelt name, the most similar
+// first, at most limit. At most a third of the letters may differ. An added, missing or
+// replaced letter counts as one difference, and so do two swapped neighbours (the
+// Damerau-Levenshtein distance, optimal string alignment). Case is ignored. Names that
+// begin with name and a dot come last.
 func Names(name string, known []string, limit int) []string {
 	type candidate struct {
 		name string
@@ -42,8 +42,8 @@ func Names(name string, known []string, limit int) []string {
 	return names
 }
 
-// fold returns the bytes of a name in lower case; names are ASCII, and in any
-// other text only the bytes that are letters change.
+// fold returns a name in lower case. Names are ASCII. In any other text, only ASCII letters
+// change.
 func fold(name string) []byte {
 	out := []byte(name)
 	for i, char := range out {
@@ -54,10 +54,10 @@ func fold(name string) []byte {
 	return out
 }
 
-// distance is how many edits lie between two names.
+// distance returns the number of edits between two names.
 func distance(a, b []byte) int {
-	// Three rows of the table: of a's prefixes that are two shorter, one
-	// shorter, and the present one.
+	// Three rows of the table: for the prefix of a that is two letters shorter, for the
+	// one that is one letter shorter, and for the current prefix.
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
