@@ -1,8 +1,8 @@
-// Package contract reads what a .proto file says of an API into plain values.
+// Package contract reads the API that a .proto file declares into plain values.
 //
-// A contract is read once, when a service is registered or first called. It never
-// changes afterwards, so calls read it without a lock. An error in a .proto is an
-// *Error that names the service or method.
+// A contract is read when a service is registered or first called. It never changes after
+// that, so calls read it without a lock. An error in a .proto file is an *Error that names
+// the service or method.
 package contract
 
 import (
@@ -16,12 +16,12 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// Idempotency is what an RPC declares of being run more than once, protobuf's
-// own idempotency_level.
+// Idempotency is protobuf's idempotency_level. It says whether an RPC may run more than
+// once.
 type Idempotency = descriptorpb.MethodOptions_IdempotencyLevel
 
-// IdempotencyUnknown is declared by an RPC that says nothing of itself: it must
-// not run more than once.
+// IdempotencyUnknown is the level of an RPC that declares none. It must not run more than
+// once.
 const IdempotencyUnknown = descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 
 // API is one protobuf service.
@@ -30,9 +30,9 @@ type API struct {
 	Name string
 	// Service is the full proto name, such as "auth.v1.AuthService".
 	Service string
-	// Timeout is the default of the API's unary calls; 0 when none is declared.
+	// Timeout is the default timeout of the API's unary calls; 0 if none is declared.
 	Timeout time.Duration
-	// RPCs are the methods in the order of the .proto.
+	// RPCs are the methods in the order of the .proto file.
 	RPCs []RPC
 }
 
@@ -42,11 +42,11 @@ type RPC struct {
 	Name string
 	// Method is gRPC's path, such as "/auth.v1.AuthService/CheckPassword".
 	Method string
-	// Stream says whether requests or replies are a stream.
+	// Stream is true if the requests or the replies are a stream.
 	Stream bool
-	// Timeout is the RPC's own; 0 when none is declared.
+	// Timeout is the RPC's own timeout; 0 if none is declared.
 	Timeout time.Duration
-	// Idempotency is what the RPC declares; unknown when it declares nothing.
+	// Idempotency is the declared level; unknown if none is declared.
 	Idempotency Idempotency
 }
 
@@ -58,14 +58,14 @@ type Error struct {
 	Problem string
 }
 
-// maxSubjectBytes bounds the bytes of a subject in a text: a .proto may be an
-// instance's.
+// maxSubjectBytes bounds a subject in an error text, because the .proto file may be that
+// of an instance.
 const maxSubjectBytes = 300
 
 // Error implements error.
 func (e *Error) Error() string { return quote.Line(e.Subject, maxSubjectBytes) + ": " + e.Problem }
 
-// FromDescriptor reads the contract of a service. Its errors are *Error.
+// FromDescriptor reads the contract of a service. It returns errors of type *Error.
 func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
 	name, timeout, err := apiOptions(service)
 	if err != nil {
@@ -86,9 +86,9 @@ func FromDescriptor(service protoreflect.ServiceDescriptor) (*API, error) {
 	return api, nil
 }
 
-// FromServiceDesc returns the contract of a service whose descriptor is not
-// linked into the program: no options, so it goes by its full proto name. Its
-// errors are *Error.
+// FromServiceDesc returns the contract of a service whose descriptor is not linked into
+// the program. Such a service has no options, so its bus name is its full proto name. It
+// returns errors of type *Error.
 func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
 	if err := CheckName(desc.ServiceName); err != nil {
 		return nil, err
@@ -113,11 +113,11 @@ func FromServiceDesc(desc *grpc.ServiceDesc) (*API, error) {
 	return api, nil
 }
 
-// checkRPCNames refuses two RPCs of one bus name.
+// checkRPCNames returns an error if two RPCs have the same bus name.
 func checkRPCNames(api *API) error {
 	seen := make(map[string]string, len(api.RPCs))
 	for _, rpc := range api.RPCs {
-		// As proto writes a method: service.method.
+		// The method as protobuf writes it: service.method.
 		method := strings.ReplaceAll(rpc.Method[1:], "/", ".")
 		if first, taken := seen[rpc.Name]; taken {
 			return &Error{Subject: method, Problem: "its bus name " + quote.Line(rpc.Name, maxSubjectBytes) + " is also that of " + quote.Line(first, maxSubjectBytes) + ": rename one of the two methods"}
@@ -145,8 +145,8 @@ func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {
 // method's name in snake_case.
 func RPCName(api, method string) string { return api + "." + SnakeCase(method) }
 
-// SplitMethod parts gRPC's path "/service/method". ok is false when path is
-// not of that form.
+// SplitMethod splits gRPC's path "/service/method". ok is false if path does not have
+// that form.
 func SplitMethod(path string) (service, method string, ok bool) {
 	rest, found := strings.CutPrefix(path, "/")
 	if !found {
@@ -158,8 +158,7 @@ func SplitMethod(path string) (service, method string, ok bool) {
 
 func path(service, method string) string { return "/" + service + "/" + method }
 
-// SnakeCase returns a name in snake_case: the words of CheckPassword are
-// check_password.
+// SnakeCase returns a name in snake_case: CheckPassword becomes check_password.
 //
 //   - A word begins with an upper-case letter that follows a lower-case letter or
 //     a digit.
@@ -187,14 +186,13 @@ func SnakeCase(name string) string {
 	return out.String()
 }
 
-// endsPlural reports whether the letter at i is an s after which no lower-case
-// letter follows.
+// endsPlural reports whether the letter at i is an s that no lower-case letter follows.
 func endsPlural(name string, i int) bool {
 	return name[i] == 's' && (i+1 == len(name) || !isLower(name[i+1]))
 }
 
-// SameLetters reports whether two names differ in nothing but underscores and
-// case: of such names one is often meant by the other.
+// SameLetters reports whether two names differ only in underscores and case. Such names
+// are often confused.
 func SameLetters(a, b string) bool {
 	return strings.EqualFold(strings.ReplaceAll(a, "_", ""), strings.ReplaceAll(b, "_", ""))
 }

@@ -2,11 +2,11 @@ package contract
 
 import "google.golang.org/protobuf/reflect/protoreflect"
 
-// Required reports whether a call by name must set a field. It must, unless the field
-// is optional, repeated, a map or in a oneof. Editions have no keyword for optional:
-// there a field with presence may be left out, unless it is LEGACY_REQUIRED. A
-// message field may be left out too if its message would need another message of the
-// same type, and so on without end, as Node in Node.
+// Required reports whether a call by name must set a field. It must, unless the field is
+// optional, repeated, a map or in a oneof. Editions have no keyword for optional, so there
+// a field with presence may be omitted, unless it is LEGACY_REQUIRED. A message field may
+// also be omitted if its message would require another message of the same type without
+// end, such as a Node in a Node.
 func Required(field protoreflect.FieldDescriptor) bool {
 	if !declaredRequired(field) {
 		return false
@@ -27,7 +27,7 @@ func declaredRequired(field protoreflect.FieldDescriptor) bool {
 	}
 }
 
-// leadsTo reports whether required fields lead from one message to another.
+// leadsTo reports whether required fields lead from one message type to another.
 func leadsTo(from, to protoreflect.MessageDescriptor, seen map[protoreflect.MessageDescriptor]bool) bool {
 	if from == to {
 		return true

@@ -5,8 +5,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Find reads the contract of the service of a full proto name. The result is nil,
-// without an error, if files do not have the service. Errors are *Error.
+// Find reads the contract of a service. service is the full proto name. If files do not
+// contain the service, the result is nil without an error. Errors are of type *Error.
 func Find(files *protoregistry.Files, service string) (*API, error) {
 	descriptor, err := files.FindDescriptorByName(protoreflect.FullName(service))
 	if err != nil {
