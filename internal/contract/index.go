@@ -10,51 +10,50 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Index finds the services and methods of a set of .proto files by their names. It
-// reads all files at its first use, and again when it is asked for a name that it
-// does not have and files were added. Other look-ups take no lock. Its methods
-// are safe for all goroutines.
+// Index finds services and methods in a set of .proto files by name. It reads all files
+// when it is first used. It reads them again if it does not know a name and files were
+// added. Other lookups take no lock. Its methods are safe for concurrent use.
 type Index struct {
 	files  *protoregistry.Files
 	mu     sync.Mutex // guards the building of tables
 	tables atomic.Pointer[tables]
 }
 
-// Service is one service of an index. It never changes.
+// Service is one service of an index. It is immutable.
 type Service struct {
-	// API is nil if the .proto has an error.
+	// API is nil if the .proto file has an error.
 	API *API
-	// Err is the *Error of the .proto, or nil.
+	// Err is the *Error of the .proto file, or nil.
 	Err        error
 	Descriptor protoreflect.ServiceDescriptor
 }
 
-// Method is one RPC of an index. It never changes.
+// Method is one RPC of an index. It is immutable.
 type Method struct {
 	Service    *Service
 	RPC        *RPC
 	Descriptor protoreflect.MethodDescriptor
 }
 
-// tables are what an index read from files. They are replaced, never changed.
+// tables are the contents of an index. They are immutable: a new value replaces them.
 type tables struct {
-	files    int // how many files were read
+	files    int // number of files that were read
 	services map[string]*Service
 	named    map[string][]*Service
 	paths    map[string]*Method
 	rpcs     map[string]*Method
 }
 
-// NewIndex returns an index of files, which it does not read yet.
+// NewIndex returns an index of files. It does not read them yet.
 func NewIndex(files *protoregistry.Files) *Index { return &Index{files: files} }
 
-// Service returns the service of a full proto name, or nil if there is none.
+// Service returns the service with a full proto name, or nil if there is none.
 func (x *Index) Service(fullName string) *Service {
 	return find(x, fullName, func(t *tables) map[string]*Service { return t.services })
 }
 
-// Find returns the contract of the service of a full proto name. The result is nil,
-// without an error, if there is no such service. Errors are *Error.
+// Find returns the contract of a service. service is the full proto name. If there is no
+// such service, the result is nil without an error. Errors are of type *Error.
 func (x *Index) Find(service string) (*API, error) {
 	if found := x.Service(service); found != nil {
 		return found.API, found.Err
@@ -62,24 +61,25 @@ func (x *Index) Find(service string) (*API, error) {
 	return Find(x.files, service)
 }
 
-// Method returns the RPC of a gRPC path, such as "/auth.v1.AuthService/CheckPassword",
-// or nil if there is none or the service's .proto has an error.
+// Method returns the RPC with a gRPC path, such as "/auth.v1.AuthService/CheckPassword".
+// It returns nil if there is none, or if the service's .proto file has an error.
 func (x *Index) Method(path string) *Method {
 	return find(x, path, func(t *tables) map[string]*Method { return t.paths })
 }
 
-// RPC returns the RPC of a bus name, such as "auth.check_password", or nil if there
-// is none. If several services of one API have it, the first by its full proto name
-// is returned. In place of the API's name there may be its service's full proto name.
+// RPC returns the RPC with a bus name, such as "auth.check_password", or nil if there is
+// none. If several services of one API have such an RPC, it returns that of the first
+// service in the order of full proto names. The name may also begin with the service's
+// full proto name instead of the API's name.
 func (x *Index) RPC(name string) *Method {
 	return find(x, name, func(t *tables) map[string]*Method { return t.rpcs })
 }
 
-// Named returns the services of a bus name, in the order of their full proto names.
-// Services whose .proto has an error are not among them.
+// Named returns the services with a bus name, in the order of their full proto names. It
+// omits services whose .proto file has an error.
 func (x *Index) Named(api string) []*Service { return x.current().named[api] }
 
-// find looks a name up in a table, and once more if files were added.
+// find looks up a name in a table, and again if files were added.
 func find[T any](x *Index, name string, table func(*tables) map[string]*T) *T {
 	known := x.tables.Load()
 	if known != nil {
@@ -93,7 +93,7 @@ func find[T any](x *Index, name string, table func(*tables) map[string]*T) *T {
 	return nil
 }
 
-// current returns the tables of all files that there are now.
+// current returns tables of all current files.
 func (x *Index) current() *tables {
 	if known := x.tables.Load(); known != nil && known.files == x.files.NumFiles() {
 		return known
@@ -101,8 +101,8 @@ func (x *Index) current() *tables {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var files []protoreflect.FileDescriptor
-	// Descriptors are read after RangeFiles has returned: to read one may take the
-	// lock that RangeFiles holds.
+	// Read the descriptors after RangeFiles returns: reading one may take the lock that
+	// RangeFiles holds.
 	x.files.RangeFiles(func(file protoreflect.FileDescriptor) bool {
 		files = append(files, file)
 		return true
@@ -115,7 +115,7 @@ func (x *Index) current() *tables {
 	return built
 }
 
-// build reads the services of files.
+// build reads the services in files.
 func build(files []protoreflect.FileDescriptor) *tables {
 	out := &tables{
 		files:    len(files),
@@ -134,14 +134,14 @@ func build(files []protoreflect.FileDescriptor) *tables {
 	for _, service := range services {
 		out.add(service)
 	}
-	// Only now, as a bus name comes before a full proto name.
+	// Last, because a bus name has precedence over a full proto name.
 	for _, service := range services {
 		out.addByFullName(service)
 	}
 	return out
 }
 
-// add adds a service by its API's name.
+// add adds a service under its API's name.
 func (t *tables) add(service *Service) {
 	t.services[string(service.Descriptor.FullName())] = service
 	if service.Err != nil {
@@ -158,8 +158,8 @@ func (t *tables) add(service *Service) {
 	}
 }
 
-// addByFullName adds the RPCs of a service by its full proto name, as it can be
-// called too.
+// addByFullName adds the RPCs of a service under its full proto name. Calls can use that
+// name too.
 func (t *tables) addByFullName(service *Service) {
 	if service.Err != nil {
 		return

@@ -15,19 +15,19 @@ import (
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 )
 
-// The names that stay free for the framework's own use.
+// Names that are reserved for the framework.
 const (
 	reservedName   = "default"
 	reservedPrefix = "default."
 )
 
-// maxNameBytes is the longest name of an API, as registries take it.
+// maxNameBytes is the longest API name that registries accept.
 const maxNameBytes = 255
 
 var busName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
 
-// IsBuiltin reports whether a service is one of gRPC's own, such as health. Every
-// server may offer these; they are no APIs.
+// IsBuiltin reports whether a service is one of gRPC's own, such as health. Any server may
+// have such services, but they are not APIs.
 func IsBuiltin(service string) bool {
 	switch service {
 	case "grpc.health.v1.Health",
@@ -40,8 +40,8 @@ func IsBuiltin(service string) bool {
 	}
 }
 
-// CheckName reports why name cannot be an API's: an *Error whose subject is the
-// name, or nil. Full proto names are names of APIs too.
+// CheckName returns an *Error if name cannot be the name of an API, else nil. The error's
+// subject is the name. Full proto names are also names of APIs.
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -57,7 +57,7 @@ func CheckName(name string) error {
 	return checkName(name, name)
 }
 
-// checkName refuses names that are too long, and the reserved ones.
+// checkName returns an error if a name is too long or reserved.
 func checkName(name, subject string) error {
 	if len(name) > maxNameBytes {
 		return &Error{Subject: subject, Problem: fmt.Sprintf("the API name %s has %d bytes: choose one of %d at most", quote.Text(name), len(name), maxNameBytes)}
@@ -113,7 +113,7 @@ func rpcTimeout(method protoreflect.MethodDescriptor, stream bool) (time.Duratio
 	return positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
 }
 
-// positive returns a duration that is more than zero, or 0 when none is set.
+// positive returns a duration, 0 if none is set, and an error if it is not more than zero.
 func positive(value *durationpb.Duration, subject, option string) (time.Duration, error) {
 	if value == nil {
 		return 0, nil

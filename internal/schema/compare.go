@@ -10,23 +10,23 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// MaxDifferences is the most that [Compare] returns: the other schema may be
-// anything.
+// MaxDifferences is the most differences that [Compare] returns, because the other schema
+// may be anything.
 const MaxDifferences = 100
 
 // maxTextBytes bounds each text of a [Difference].
 const maxTextBytes = 200
 
-// Difference is one thing by which a caller's calls may go wrong.
+// Difference is one way in which two schemas are incompatible.
 type Difference struct {
-	// Part is what differs, such as "auth.check_password: request.username".
+	// Part is the part that differs, such as "auth.check_password: request.username".
 	Part string
-	// Built is what the caller was built with, and Served what the instance has;
-	// "" when it has none.
+	// Built is the part in the caller's schema, and Served in the instance's schema;
+	// "" if the schema does not have the part.
 	Built, Served string
 }
 
-// String says it in words.
+// String returns the difference as text.
 func (d Difference) String() string {
 	switch {
 	case d.Served == "":
@@ -38,11 +38,11 @@ func (d Difference) String() string {
 	}
 }
 
-// Misread returns what of the messages of one schema would be read as something else
-// by another, if their bytes are: a field or a value of an enum that has another
-// name, number or type there, and fields that exclude each other there alone. Built
-// is what messages have, Served what the reader has. Fields and values that the
-// reader does not have do no harm: they stay in the message as they are.
+// Misread returns the parts that a reader misreads if it decodes the bytes of a message
+// of another schema: a field or an enum value that has another name, number or type in the
+// reader's schema, and fields that exclude each other only there. In each Difference, Built
+// is from the messages' schema and Served from the reader's schema. Fields and values that
+// the reader does not know are harmless: they stay in the message unchanged.
 func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool), bytes: true}
 	c.messages("", built, reader, false)
@@ -52,12 +52,11 @@ func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
 	return c.found
 }
 
-// Compare returns how the schema of an instance is incompatible with the one that
-// a caller of api was built with: an RPC that is gone or of another shape; a
-// field whose name, number, type, cardinality, presence or oneof changed; a
-// required field that is gone, or of requests that is new; a value of an enum that
-// is gone or has another number. What else differs does no harm. It returns the
-// first [MaxDifferences].
+// Compare returns how the schema of an instance is incompatible with the schema that a
+// caller of api was built with: an RPC that is gone or has another shape; a field whose
+// name, number, type, cardinality, presence or oneof changed; a required field that is
+// gone, or that is new in a request; an enum value that is gone or has another number. All
+// other differences are harmless. It returns at most the first [MaxDifferences].
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
 	methods := built.Methods()
@@ -94,9 +93,9 @@ func shape(method protoreflect.MethodDescriptor) string {
 
 type comparison struct {
 	found []Difference
-	// seen are the pairs of messages that were compared, or are being.
+	// seen are the pairs of messages that were compared or are being compared.
 	seen map[pair]bool
-	// bytes says that messages of one schema are read by the other: see Misread.
+	// bytes is true if messages of one schema are decoded with the other: see Misread.
 	bytes bool
 }
 
@@ -111,8 +110,8 @@ func (c *comparison) add(part, built, served string) {
 	}
 }
 
-// below returns the name of a part within another; what is nested deep has a short
-// one all the same.
+// below returns the name of a part inside another part. It is cut, so that deep nesting
+// does not make it long.
 func below(part, name string) string { return quote.Clip(part+name, maxTextBytes) }
 
 func (c *comparison) messages(part string, built, served protoreflect.MessageDescriptor, request bool) {
@@ -151,7 +150,7 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 	}
 }
 
-// newlyRequired finds fields that requests of the caller do not have and must have.
+// newlyRequired finds fields that requests must have but that the caller does not know.
 func (c *comparison) newlyRequired(part string, built, served protoreflect.MessageDescriptor) {
 	fields := served.Fields()
 	for i := range fields.Len() {
@@ -162,8 +161,8 @@ func (c *comparison) newlyRequired(part string, built, served protoreflect.Messa
 	}
 }
 
-// merged finds fields that exclude each other for the reader alone: if two are set,
-// the reader keeps the last.
+// merged finds fields that exclude each other only for the reader. If two of them are set,
+// the reader keeps only the last.
 func (c *comparison) merged(part string, built, reader protoreflect.MessageDescriptor) {
 	for i := range reader.Oneofs().Len() {
 		var first protoreflect.FieldDescriptor
@@ -181,8 +180,8 @@ func (c *comparison) merged(part string, built, reader protoreflect.MessageDescr
 	}
 }
 
-// oneofs compares which fields exclude each other: of two in a oneof only the last
-// is read. What a oneof is called does no harm.
+// oneofs compares which fields exclude each other: if two fields of a oneof are set, only
+// the last is read. The name of a oneof is irrelevant.
 func (c *comparison) oneofs(part string, built, served protoreflect.MessageDescriptor) {
 	type member struct {
 		name   protoreflect.Name
@@ -261,7 +260,7 @@ func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor)
 	}
 }
 
-// same reports whether a value of an enum is another name of one.
+// same reports whether two values of an enum are aliases of one number.
 func same(other, value protoreflect.EnumValueDescriptor) bool {
 	return other != nil && other.Number() == value.Number()
 }
@@ -285,7 +284,7 @@ func cardinality(field protoreflect.FieldDescriptor) string {
 
 const inOneof = "in a oneof"
 
-// presence goes by what is on the wire, however the .proto's syntax puts it.
+// presence describes a field's presence on the wire, independent of the .proto syntax.
 func presence(field protoreflect.FieldDescriptor) string {
 	oneof := field.ContainingOneof()
 	switch {

@@ -10,16 +10,16 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// digestBytes is how much of a hash is a digest.
+// digestBytes is the number of bytes of the hash that are in a digest.
 const digestBytes = 16
 
-// digest hashes files, as bytes without comments, and the name of a service.
+// digest hashes the bytes of files, without comments, and the name of a service.
 type digest struct{ hash hash.Hash }
 
 func newDigest() digest { return digest{sha256.New()} }
 
 func (d digest) add(file []byte) {
-	_, _ = fmt.Fprintf(d.hash, "%d:", len(file)) // a hash's Write never fails
+	_, _ = fmt.Fprintf(d.hash, "%d:", len(file)) // Write of a hash never fails
 	_, _ = d.hash.Write(file)
 }
 
@@ -28,15 +28,15 @@ func (d digest) sum(service string) string {
 	return base64.RawURLEncoding.EncodeToString(d.hash.Sum(nil)[:digestBytes])
 }
 
-// The numbers of descriptor.proto for a set's files and for a file's comments.
+// Field numbers in descriptor.proto: the files of a set, and the comments of a file.
 const (
 	setFiles     protowire.Number = 1
 	fileComments protowire.Number = 9
 )
 
-// digestOf returns the digest of descriptors as they were packed. It takes their
-// bytes as they are: the reader may know other options than the writer,
-// and would write them in another order.
+// digestOf returns the digest of packed descriptors. It hashes their original bytes: the
+// reader may know other options than the writer, and would then encode them in another
+// order.
 func digestOf(set []byte, service string) string {
 	digest := newDigest()
 	eachField(set, func(number protowire.Number, _, value []byte) {
@@ -55,8 +55,8 @@ func digestOf(set []byte, service string) string {
 	return digest.sum(service)
 }
 
-// eachField calls do with each field of a message: all its bytes, and those of its
-// value. It stops at what is no field.
+// eachField calls do with each field of a message. field contains all bytes of the field,
+// and value those of its value. It stops at bytes that are not a field.
 func eachField(message []byte, do func(number protowire.Number, field, value []byte)) {
 	for len(message) > 0 {
 		number, kind, tag := protowire.ConsumeTag(message)

@@ -7,13 +7,12 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// WithoutExpressions returns the schema without the rules that are expressions:
-// those in CEL, and predefined ones, which are CEL too. Whoever wrote a schema in
-// a registry could otherwise have each caller compute without end. The standard
-// rules stay, and the service checks all. A schema that is linked into the program
-// is returned as it is.
+// WithoutExpressions returns the schema without rules that are expressions: those in CEL,
+// and predefined ones, which are also CEL. Otherwise the writer of a schema in a registry
+// could make each caller compute without end. The standard rules remain, and the service
+// still checks all rules. A schema that is linked into the program is returned unchanged.
 //
-// The first call reads the descriptors once more; the schema keeps the result.
+// The first call reads the descriptors again, and the schema caches the result.
 func (s *Schema) WithoutExpressions() (*Schema, error) {
 	if s.bare == nil {
 		return s, nil
@@ -21,7 +20,7 @@ func (s *Schema) WithoutExpressions() (*Schema, error) {
 	return s.bare()
 }
 
-// dropExpressions removes them from the files of a set.
+// dropExpressions removes all rules that are expressions from the files of a set.
 func dropExpressions(set *descriptorpb.FileDescriptorSet) {
 	for _, file := range set.GetFile() {
 		for _, message := range file.GetMessageType() {
@@ -46,7 +45,7 @@ func dropFromMessage(message *descriptorpb.DescriptorProto) {
 	}
 }
 
-// dropFromOptions removes the expressions among the options of one part.
+// dropFromOptions removes expressions from the options of one part.
 func dropFromOptions(options proto.Message) {
 	if !options.ProtoReflect().IsValid() {
 		return
@@ -60,8 +59,8 @@ func dropFromOptions(options proto.Message) {
 	}
 }
 
-// dropFromRules removes the expressions among rules, and in the rules of elements,
-// keys and values. Predefined rules are extensions, which may be unknown here.
+// dropFromRules removes expressions from rules, and from the rules of elements, keys and
+// values. Predefined rules are extensions, which this program may not know.
 func dropFromRules(rules protoreflect.Message) {
 	rules.SetUnknown(nil)
 	var dropped []protoreflect.FieldDescriptor

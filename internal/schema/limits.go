@@ -9,26 +9,26 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// What descriptors may have at most, published here or read from a registry. An
-// API of some hundred messages has a tenth of it. Bytes that repeat compress to
-// next to nothing, and each part takes up to a kilobyte in memory.
+// The limits of descriptors that are published, or read from a registry. An API of some
+// hundred messages needs a tenth of them. The limits are needed because repeated bytes
+// compress to almost nothing, and each part takes up to a kilobyte of memory.
 const (
-	// maxUnpacked bounds the bytes of descriptors that are not compressed.
+	// maxUnpacked bounds the bytes of uncompressed descriptors.
 	maxUnpacked = 4 << 20
-	// maxParts bounds messages, fields, options, comments and so on.
+	// maxParts bounds the number of messages, fields, options, comments and so on.
 	maxParts = 20_000
-	// maxNesting bounds messages within messages.
+	// maxNesting bounds the depth of messages inside messages.
 	maxNesting = 100
-	// maxNames bounds the bytes of the full names of all parts: each holds the
-	// names of the parts around it.
+	// maxNames bounds the bytes of all full names. A full name contains the names of all
+	// parts around it.
 	maxNames = 8 << 20
-	// maxImports bounds the public imports that are followed: protodesc follows
-	// each as often as there are ways to it.
+	// maxImports bounds the public imports that are followed. protodesc follows an import
+	// one time for each path of imports to it.
 	maxImports = 100_000
 )
 
-// checkSize returns an error for descriptors, as bytes, that are too many or have
-// too many parts. It does not read the descriptors into memory.
+// checkSize returns an error if encoded descriptors are too large or have too many parts.
+// It does not decode them.
 func checkSize(data []byte) error {
 	if len(data) > maxUnpacked {
 		return fmt.Errorf("have more than %d bytes when they are not compressed", maxUnpacked)
@@ -40,11 +40,11 @@ func checkSize(data []byte) error {
 	return nil
 }
 
-// checkNames returns an error for descriptors whose names or imports would take
-// much more memory or time than their parts.
+// checkNames returns an error if the names or imports of descriptors would need much more
+// memory or time than their parts.
 func checkNames(set *descriptorpb.FileDescriptorSet) error {
 	names := maxNames
-	walks := make(map[string]int, len(set.GetFile())) // how many public imports are followed from a file
+	walks := make(map[string]int, len(set.GetFile())) // number of public imports that are followed from a file
 	for _, file := range set.GetFile() {
 		names -= namesOf(file)
 		if names < 0 {
@@ -71,7 +71,7 @@ func checkNames(set *descriptorpb.FileDescriptorSet) error {
 	return nil
 }
 
-// namesOf counts the bytes of the full names in a file.
+// namesOf returns the total bytes of the full names in a file.
 func namesOf(file *descriptorpb.FileDescriptorProto) int {
 	scope := len(file.GetPackage()) + 1
 	total := enumNames(scope, file.GetEnumType()) + fieldNames(scope, file.GetExtension()) + messageNames(scope, file.GetMessageType())
@@ -114,9 +114,9 @@ func enumNames(scope int, enums []*descriptorpb.EnumDescriptorProto) (total int)
 	return total
 }
 
-// countParts takes from left what a message, as bytes, has of messages and of texts
-// of lists. It reports false when that is more than is left. Bytes that are no
-// message are left to the reader.
+// countParts subtracts the parts of an encoded message from left: its messages, and the
+// elements of its repeated strings and bytes. It returns false if left becomes negative or
+// the nesting is too deep. Malformed bytes are left for the decoder to report.
 func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left *int) bool {
 	if depth == 0 {
 		return false
@@ -148,8 +148,8 @@ func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left 
 	return true
 }
 
-// fieldOf returns a field, which may be an option that the program knows; nil when
-// there is none.
+// fieldOf returns a field, or an option that the program knows. It returns nil if there is
+// none.
 func fieldOf(of protoreflect.MessageDescriptor, number protoreflect.FieldNumber) protoreflect.FieldDescriptor {
 	if field := of.Fields().ByNumber(number); field != nil {
 		return field
