@@ -12,12 +12,11 @@ import (
 )
 
 const (
-	// typeKey is the key of a type URL in the map of an Any, as in
-	// protobuf's JSON.
+	// typeKey is the key of the type URL in the map of an Any, as in protobuf's JSON.
 	typeKey = "@type"
-	// valueKey is the key of what has no fields with names in that map.
+	// valueKey is the key in that map for a value that has no named fields.
 	valueKey = "value"
-	// typePrefix begins the type URLs that are made here.
+	// typePrefix is the prefix of the type URLs that this package creates.
 	typePrefix = "type.googleapis.com/"
 )
 
@@ -62,7 +61,7 @@ func (e *encoder) anyField(t *valueType, v any, into protoreflect.Message) bool 
 	return ok && e.pack(packed.Interface(), url, into)
 }
 
-// holdsNothing reports whether a map is that of an Any that holds nothing.
+// holdsNothing reports whether a map is that of an empty Any.
 func holdsNothing(given map[string]any) bool {
 	data, ok := given[valueKey].([]byte)
 	return len(given) == 2 && ok && len(data) == 0
@@ -76,7 +75,7 @@ func basicText(v any) (string, bool) {
 	return text, ok
 }
 
-// onlyValue fills a message that Go has a value for from the map's "value".
+// onlyValue fills a message that has a Go value of its own from the map's "value".
 func (e *encoder) onlyValue(t *valueType, rest map[string]any, packed protoreflect.Message) bool {
 	v, ok := rest[valueKey]
 	if !ok || len(rest) != 1 {
@@ -92,7 +91,7 @@ func (e *encoder) onlyValue(t *valueType, rest map[string]any, packed protorefle
 	return ok && e.messageField(t, v, packed)
 }
 
-// unknownType fills an Any of a type that is not known here.
+// unknownType fills an Any whose type is not known.
 func (e *encoder) unknownType(url string, rest map[string]any, into protoreflect.Message) bool {
 	data, ok := rest[valueKey].([]byte)
 	if !ok || len(rest) != 1 {
@@ -105,7 +104,7 @@ func (e *encoder) unknownType(url string, rest map[string]any, into protoreflect
 	return true
 }
 
-// pack fills an Any with a message, whose size was counted when it was read.
+// pack fills an Any with a message. The message's size is already counted.
 func (e *encoder) pack(message proto.Message, url string, into protoreflect.Message) bool {
 	data, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(message)
 	if err != nil {

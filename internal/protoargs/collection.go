@@ -38,7 +38,7 @@ func (e *encoder) list(f *field, into protoreflect.Message, v any) bool {
 	return ok
 }
 
-// eachOf is the rest of list for a slice whose type is known.
+// eachOf does the same as the end of list, for a slice type that is known.
 func eachOf[T any](e *encoder, f *field, out protoreflect.List, elements []T) bool {
 	ok := true
 	for i, element := range elements {
@@ -66,7 +66,7 @@ func (e *encoder) element(f *field, out protoreflect.List, index int, v any) boo
 	return ok
 }
 
-// entry is one of a map's.
+// entry is one entry of a map.
 type entry struct {
 	key   protoreflect.MapKey
 	value any
@@ -116,7 +116,7 @@ func (e *encoder) entry(f *field, out protoreflect.Map, each entry) bool {
 	return ok
 }
 
-// entries reads a map, in the order of its keys if the errors are wanted.
+// entries reads a map. If errors are wanted, it sorts the entries by key.
 func (e *encoder) entries(f *field, at reflect.Value) ([]entry, bool) {
 	keys := at.MapKeys()
 	if e.explain {
@@ -137,7 +137,7 @@ func (e *encoder) entries(f *field, at reflect.Value) ([]entry, bool) {
 	return out, ok
 }
 
-// compareKeys orders a map's keys: numbers as such, all else by its text.
+// compareKeys orders the keys of a map: numbers as numbers, all others as text.
 func compareKeys(a, b reflect.Value) int {
 	switch {
 	case a.CanInt() && b.CanInt():
@@ -156,8 +156,8 @@ func keyOrder(v any) string {
 	return valueText(basic(v))
 }
 
-// key converts a map's key: exactly, and no number out of text. A bool may be one,
-// since JSON has no other keys.
+// key converts a map key exactly. It does not convert text to a number. It converts text
+// to a bool, because JSON has no other keys.
 func (e *encoder) key(f *field, v any) (protoreflect.MapKey, bool) {
 	given := v
 	v, ok := e.deref(f.key, v)

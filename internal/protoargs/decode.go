@@ -15,11 +15,11 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// DecodeError is a reply that does not fit into the destination, or a
-// destination that nothing fits into.
+// DecodeError says that a reply does not fit into the destination, or that the destination
+// is invalid.
 type DecodeError struct {
-	// Path leads to the field of the reply, such as items[2].price; empty when
-	// it is the destination as a whole.
+	// Path is the path of the field in the reply, such as items[2].price. It is empty
+	// if the error is about the destination as a whole.
 	Path string
 	// Problem says what does not fit and what to do.
 	Problem string
@@ -33,25 +33,25 @@ func (e *DecodeError) Error() string {
 	return "reply: " + e.Path + " " + e.Problem
 }
 
-// Decode puts a message into dest. Types finds what is inside an Any; nil means
-// the types that are linked into the program. Dest is
+// Decode writes a message to dest. types finds the type of the message in an Any; nil means
+// the types that are linked into the program. dest is one of these:
 //
-//   - a *map[string]any or *any, which gets what [ToMap] returns, or a map with
-//     string keys that is not nil, which is emptied before; a map of narrower
-//     values takes those that fit;
-//   - a message of the same full name, which is reset before;
-//   - a pointer to a struct, whose fields go by their name in the json tag, else
-//     in snake_case. Fields that the reply does not have are left alone, fields
-//     of the reply that the struct does not have are passed over, and those that
-//     the reply leaves out become zero;
-//   - when the message has one field, a pointer to what that fits into: a
-//     scalar, a time, a slice, a map whose keys are no strings, a message.
+//   - A *map[string]any or *any, which receives the result of [ToMap]. A map with string
+//     keys that is not nil, which is cleared first. Its values may have another type than
+//     any: then each value must fit into that type.
+//   - A message of the same full name, which is reset first.
+//   - A pointer to a struct. A struct field's name is that in its json tag, else its Go
+//     name in snake_case. Struct fields that the reply's type does not have are not
+//     changed. Fields of the reply that the struct does not have are ignored. Struct
+//     fields that the reply omits become zero.
+//   - If the message has one field, a pointer to a value that this field fits into: a
+//     scalar, a time, a slice, a map whose keys are not strings, a message.
 //
-// A value fits exactly or is refused: integers that overflow or lose their sign,
-// floats that would be rounded, an enum's value without a name in a string. A
-// pointer is nil when the field is left out, else it leads to a new value.
+// A value must fit exactly. Decode refuses integers that overflow or lose their sign,
+// floats that would be rounded, and an enum value without a name for a string. A pointer
+// becomes nil if the reply omits the field, else it points to a new value.
 //
-// Its errors are *DecodeError; dest may have been written in part then.
+// Errors are of type *DecodeError. Decode may already have written a part of dest then.
 func Decode(message proto.Message, types Resolver, dest any) error {
 	if message == nil || dest == nil {
 		return &DecodeError{Problem: "nothing can be decoded from or into nil: give a pointer to a map, a struct or a value"}
@@ -73,7 +73,7 @@ func Decode(message proto.Message, types Resolver, dest any) error {
 	return d.top(m, at.Elem())
 }
 
-// decoder writes one reply.
+// decoder writes one reply to one destination.
 type decoder struct {
 	*reader
 
@@ -86,7 +86,7 @@ func (d *decoder) fail(format string, args ...any) error {
 	return &DecodeError{Path: d.path.Text(maxPath), Problem: fmt.Sprintf(format, args...)}
 }
 
-// echo returns a value after a text, and "" if no error may show the value.
+// echo returns before and the value. It returns "" if no error may show the value.
 func (d *decoder) echo(before string, v any) string {
 	if d.hidden > 0 {
 		return ""
@@ -94,7 +94,7 @@ func (d *decoder) echo(before string, v any) string {
 	return before + valueText(v)
 }
 
-// top puts the reply as a whole into dest, or its only field.
+// top writes the whole reply, or its only field, to dest.
 func (d *decoder) top(m protoreflect.Message, dest reflect.Value) error {
 	if made := newMessage(dest.Type(), m.Descriptor()); made != nil {
 		if err := d.intoMessage(m, made); err != nil {
@@ -124,7 +124,7 @@ func (d *decoder) top(m protoreflect.Message, dest reflect.Value) error {
 	return d.field(field, m, dest)
 }
 
-// takesAll reports whether a type is for a message as a whole.
+// takesAll reports whether values of a type can receive a whole message.
 func takesAll(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Interface:
@@ -138,7 +138,7 @@ func takesAll(t reflect.Type) bool {
 	}
 }
 
-// onlyField returns the field of a message that has one.
+// onlyField returns the field of a message, and an error if it does not have exactly one.
 func (d *decoder) onlyField(m protoreflect.Message, dest string) (protoreflect.FieldDescriptor, error) {
 	fields := m.Descriptor().Fields()
 	switch names := fieldNames(m.Descriptor()); len(names) {
@@ -160,11 +160,11 @@ func fieldNames(desc protoreflect.MessageDescriptor) []string {
 	return names
 }
 
-// goTypeName names a Go type.
+// goTypeName returns the name of a Go type.
 func goTypeName(t reflect.Type) string { return quoteless(t.String()) }
 
-// intoMessage fills a message of the same full name, or of that of the reply's
-// only field.
+// intoMessage fills a message that has the full name of the reply, or of the reply's only
+// field.
 func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error {
 	into := reflectOf(dest)
 	if into == nil || !into.IsValid() {
@@ -183,7 +183,7 @@ func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error 
 	return d.fail("is a message %s and does not go into a %s", quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(name), maxTypeEcho))
 }
 
-// fields puts a message's fields into a map, a struct or an empty interface.
+// fields writes a message's fields to a map, a struct or an empty interface.
 func (d *decoder) fields(m protoreflect.Message, dest reflect.Value) error {
 	switch dest.Kind() {
 	case reflect.Interface:
@@ -222,7 +222,7 @@ func (d *decoder) intoMap(m protoreflect.Message, dest reflect.Value) error {
 	return nil
 }
 
-// intoStruct fills the fields that a struct has of a message's.
+// intoStruct fills the fields of a struct that the message also has.
 func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 	fields := m.Descriptor().Fields()
 	known, found := fieldsOf(dest.Type()), fields.Len() == 0
@@ -253,9 +253,8 @@ func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 	return nil
 }
 
-// sameLetters returns the name of the field that differs from a name in
-// underscores and case alone, "" when there is none: a struct's field of that name
-// would stay empty.
+// sameLetters returns the name of the field that differs from name only in underscores and
+// case, "" if there is none. A struct field with such a name would stay empty.
 func sameLetters(fields protoreflect.FieldDescriptors, name string) string {
 	for i := range fields.Len() {
 		if has := string(fields.Get(i).Name()); contract.SameLetters(has, name) {
@@ -265,7 +264,7 @@ func sameLetters(fields protoreflect.FieldDescriptors, name string) string {
 	return ""
 }
 
-// reach returns the field of a struct at index, making embedded structs on its way.
+// reach returns the struct field at index. It creates embedded structs on the way.
 func reach(at reflect.Value, index []int) (reflect.Value, bool) {
 	for i, step := range index {
 		if i > 0 && at.Kind() == reflect.Pointer {
@@ -282,8 +281,8 @@ func reach(at reflect.Value, index []int) (reflect.Value, bool) {
 	return at, at.CanSet()
 }
 
-// newMessage returns an empty message for a pointer of the type; nil when the type
-// is none of a message.
+// newMessage returns an empty message for a pointer type. It returns nil if the type is
+// not that of a message.
 func newMessage(t reflect.Type, desc protoreflect.MessageDescriptor) proto.Message {
 	if t == dynamicType {
 		return dynamicpb.NewMessage(desc)

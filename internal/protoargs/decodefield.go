@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// field puts a message's field into dest.
+// field writes a field of a message to dest.
 func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Message, dest reflect.Value) error {
 	if field.HasPresence() && !m.Has(field) {
 		dest.SetZero()
@@ -29,7 +29,7 @@ func (d *decoder) field(field protoreflect.FieldDescriptor, m protoreflect.Messa
 	return err
 }
 
-// fieldValue puts a field's value, list or map into dest.
+// fieldValue writes a field's value, list or map to dest.
 func (d *decoder) fieldValue(field protoreflect.FieldDescriptor, v protoreflect.Value, dest reflect.Value) error {
 	if !field.IsList() && !field.IsMap() {
 		return d.value(field, v, dest)
@@ -47,7 +47,7 @@ func (d *decoder) fieldValue(field protoreflect.FieldDescriptor, v protoreflect.
 	}
 }
 
-// deref makes what pointers lead to.
+// deref creates new values for pointers, and returns the last one.
 func (d *decoder) deref(dest reflect.Value) (reflect.Value, error) {
 	for range maxPointers {
 		if dest.Kind() != reflect.Pointer {
@@ -59,7 +59,7 @@ func (d *decoder) deref(dest reflect.Value) (reflect.Value, error) {
 	return dest, d.fail("goes into more than %d pointers: give the type itself", maxPointers)
 }
 
-// intoInterface puts a value into an interface that takes it.
+// intoInterface writes a value to an interface that the value implements.
 func (d *decoder) intoInterface(v any, dest reflect.Value) error {
 	if v == nil {
 		dest.SetZero()
@@ -73,7 +73,7 @@ func (d *decoder) intoInterface(v any, dest reflect.Value) error {
 	return nil
 }
 
-// mismatch reports a destination that does not take what the field holds.
+// mismatch returns the error for a destination whose type does not fit the field.
 func (d *decoder) mismatch(what string, dest reflect.Value) error {
 	return d.fail("is %s and does not go into %s", what, goTypeName(dest.Type()))
 }
@@ -131,7 +131,7 @@ func (d *decoder) mapField(field protoreflect.FieldDescriptor, values protorefle
 	return nil
 }
 
-// value puts one value into dest.
+// value writes one value to dest.
 func (d *decoder) value(field protoreflect.FieldDescriptor, v protoreflect.Value, dest reflect.Value) error {
 	if field.Message() != nil {
 		return d.message(v.Message(), dest)
@@ -153,7 +153,7 @@ func (d *decoder) value(field protoreflect.FieldDescriptor, v protoreflect.Value
 	}
 }
 
-// message puts a message that is a field's into dest.
+// message writes a message that is the value of a field to dest.
 func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
 	if dest.Kind() == reflect.Pointer && !dest.Type().Implements(messageType) && isNull(m) {
 		dest.SetZero()
@@ -187,7 +187,7 @@ func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
 	}
 }
 
-// isNull reports whether a message is the null of JSON.
+// isNull reports whether a message is JSON's null.
 func isNull(m protoreflect.Message) bool {
 	if specialOf(m.Descriptor()) != jsonValue {
 		return false
@@ -196,7 +196,7 @@ func isNull(m protoreflect.Message) bool {
 	return ok && value == nil
 }
 
-// unwrapped puts what is in a message into dest.
+// unwrapped writes the value in a message to dest.
 func (d *decoder) unwrapped(m protoreflect.Message, dest reflect.Value) error {
 	switch kind := specialOf(m.Descriptor()); {
 	case kind == wrapper:
@@ -216,7 +216,7 @@ func (d *decoder) unwrapped(m protoreflect.Message, dest reflect.Value) error {
 	}
 }
 
-// intoGiven fills a message that the destination has for one.
+// intoGiven fills a message in the destination.
 func (d *decoder) intoGiven(m protoreflect.Message, dest proto.Message) error {
 	into := reflectOf(dest)
 	if into == nil || !into.IsValid() {
@@ -234,7 +234,7 @@ func (d *decoder) intoGiven(m protoreflect.Message, dest proto.Message) error {
 	return d.copyMessage(m, into)
 }
 
-// anyField puts what an Any holds into a map, or into a struct.
+// anyField writes the content of an Any to a map or a struct.
 func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
 	if dest.Kind() == reflect.Map {
 		return d.fit(d.reader.anyField(m), dest)
@@ -248,8 +248,8 @@ func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
 	return d.message(inside, dest)
 }
 
-// fit puts a plain value into a destination of its own type, or of a named one
-// of its kind.
+// fit writes a plain value to a destination of the same type, or of a named type of the
+// same kind.
 func (d *decoder) fit(v any, dest reflect.Value) error {
 	if v == nil {
 		if dest.Kind() != reflect.Map && dest.Kind() != reflect.Slice {

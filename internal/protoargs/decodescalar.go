@@ -17,12 +17,12 @@ var (
 	enumType       = reflect.TypeFor[protoreflect.Enum]()
 )
 
-// scalar puts a bool, number or string into dest: exactly.
+// scalar writes a bool, number or string to dest, exactly.
 func (d *decoder) scalar(v any, dest reflect.Value) error {
 	read := basic(v)
 	switch {
 	case dest.Type() == durationType || dest.Type() == jsonNumberName || dest.Type().Implements(enumType):
-		// Their kinds would take it, and their meaning is another.
+		// They have a suitable kind, but another meaning.
 	case dest.Kind() == reflect.String:
 		if text, ok := read.(string); ok {
 			dest.SetString(text)
@@ -62,7 +62,7 @@ func (d *decoder) integer(v any, dest reflect.Value) error {
 	return d.fail("is a number%s that %s does not hold", d.echo(" ", read), goTypeName(dest.Type()))
 }
 
-// float takes an integer or a float that dest holds without rounding.
+// float writes an integer or a float that dest can hold without rounding.
 func (d *decoder) float(v any, dest reflect.Value) error {
 	read, width := basic(v), dest.Type().Bits()
 	f, problem := floatOf(read, width)
@@ -80,7 +80,7 @@ func (d *decoder) float(v any, dest reflect.Value) error {
 	}
 }
 
-// bytes puts a copy of bytes into a slice, or an array of that length.
+// bytes writes a copy of data to a slice, or to an array of the same length.
 func (d *decoder) bytes(data []byte, dest reflect.Value) error {
 	switch {
 	case dest.Kind() == reflect.Slice && dest.Type().Elem().Kind() == reflect.Uint8:
@@ -99,8 +99,8 @@ func (d *decoder) bytes(data []byte, dest reflect.Value) error {
 	}
 }
 
-// enum puts a value's name into a string, its number into an integer or into the
-// enum's own Go type.
+// enum writes a value's name to a string, or its number to an integer or to the enum's Go
+// type.
 func (d *decoder) enum(desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, dest reflect.Value) error {
 	if zero, ok := reflect.TypeAssert[protoreflect.Enum](reflect.Zero(dest.Type())); ok {
 		own, _, ok := enumOf(zero)

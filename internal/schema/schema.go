@@ -1,5 +1,5 @@
-// Package schema handles descriptors of APIs as values: it packs them for a
-// registry, reads them back, and compares two of them.
+// Package schema packs the descriptors of APIs for a registry, reads them back, and
+// compares two of them.
 package schema
 
 import (
@@ -31,31 +31,31 @@ import (
 	"github.com/onecall-dev/onecall/proto/sourceinfo"
 )
 
-// MaxBytes is the most that packed descriptors may have: etcd takes little more
-// in one value.
+// MaxBytes is the largest size of packed descriptors: etcd accepts little more in one
+// value.
 const MaxBytes = 1 << 20
 
-// Schema is an API's descriptor, and the comments of its .proto. It never
-// changes, and is safe for all goroutines.
+// Schema is an API's descriptor, with the comments of its .proto file. It is immutable and
+// safe for concurrent use.
 type Schema struct {
 	// Service is the descriptor.
 	Service protoreflect.ServiceDescriptor
-	// Types makes messages of the descriptor's types.
+	// Types creates messages of the descriptor's types.
 	Types Types
 
 	comments func(path string) *descriptorpb.SourceCodeInfo
 	digest   string
-	// bare makes the schema without expressions, once; nil of one that is linked
-	// into the program.
+	// bare returns the schema without expressions and caches it. It is nil if the schema
+	// is linked into the program.
 	bare func() (*Schema, error)
 }
 
-// PublishedDigest returns the digest of the descriptors that the schema was
-// unpacked from, "" of one that is linked into the program. It is that which
-// [Digest] returned where they were packed.
+// PublishedDigest returns the digest of the descriptors that the schema was unpacked from.
+// It is equal to the result of [Digest] where they were packed. It is "" if the schema is
+// linked into the program.
 func (s *Schema) PublishedDigest() string { return s.digest }
 
-// Types finds types of messages and of extensions.
+// Types finds types of messages and extensions.
 type Types interface {
 	protoregistry.MessageTypeResolver
 	protoregistry.ExtensionTypeResolver
@@ -66,7 +66,7 @@ func Of(service protoreflect.ServiceDescriptor) *Schema {
 	return &Schema{Service: service, Types: protoregistry.GlobalTypes, comments: sourceinfo.Find}
 }
 
-// Comment returns the comment of a part of the schema, "" when there is none.
+// Comment returns the comment of a part of the schema, "" if there is none.
 func (s *Schema) Comment(part protoreflect.Descriptor) string {
 	file := part.ParentFile()
 	info := s.comments(file.Path())
@@ -94,7 +94,7 @@ func equal(a, b []int32) bool {
 	return true
 }
 
-// The numbers of descriptor.proto by which a location is addressed.
+// Field numbers in descriptor.proto, from which a location's path is made.
 const (
 	fileMessages, fileEnums, fileServices        = 4, 5, 6
 	messageFields, messageMessages, messageEnums = 2, 3, 4
@@ -102,7 +102,7 @@ const (
 	serviceMethods, enumValues                   = 2, 2
 )
 
-// pathOf returns the address of a part in its file.
+// pathOf returns the location path of a part in its file.
 func pathOf(part protoreflect.Descriptor) []int32 {
 	parent := part.Parent()
 	if parent == nil {
@@ -135,8 +135,8 @@ func pathOf(part protoreflect.Descriptor) []int32 {
 	return append(pathOf(parent), kind, int32(part.Index())) //nolint:gosec // an index in a file
 }
 
-// closure returns a file and all that it imports, in the order in which they can
-// be read, but for those that every program of this module links.
+// closure returns a file and all files that it imports, imported files first. It omits the
+// files that every program with this module links.
 func closure(file protoreflect.FileDescriptor) []protoreflect.FileDescriptor {
 	var files []protoreflect.FileDescriptor
 	seen := make(map[string]bool)
@@ -156,8 +156,8 @@ func closure(file protoreflect.FileDescriptor) []protoreflect.FileDescriptor {
 	return files
 }
 
-// always are the files that every program of this module links, since this package
-// does.
+// always are the files that every program with this module links, because this package
+// imports them.
 var always = func() map[string]protoreflect.FileDescriptor {
 	files := make(map[string]protoreflect.FileDescriptor)
 	for _, file := range []protoreflect.FileDescriptor{
@@ -171,10 +171,10 @@ var always = func() map[string]protoreflect.FileDescriptor {
 	return files
 }()
 
-// linked reports whether every program of this module links a file.
+// linked reports whether every program with this module links a file.
 func linked(path string) bool { return always[path] != nil }
 
-// Digest returns a text that is equal for equal definitions, whatever their
+// Digest returns a text that is the same for the same definitions, whatever their
 // comments: 22 characters of base64url.
 func Digest(service protoreflect.ServiceDescriptor) (string, error) {
 	digest := newDigest()
@@ -188,8 +188,8 @@ func Digest(service protoreflect.ServiceDescriptor) (string, error) {
 	return digest.sum(string(service.FullName())), nil
 }
 
-// Pack returns the descriptors, with their comments, compressed; without comments
-// when they would be too many with them.
+// Pack returns the compressed descriptors with their comments. It omits the comments if
+// the result would be too large with them.
 func (s *Schema) Pack() (string, error) {
 	var tooLarge error
 	for _, comments := range []bool{true, false} {
@@ -211,7 +211,7 @@ func (s *Schema) Pack() (string, error) {
 	return "", fmt.Errorf("the descriptors of %s %w; part its .proto files", s.Service.FullName(), tooLarge)
 }
 
-// encode returns the descriptors as bytes, and whether readers take that many.
+// encode returns the encoded descriptors. tooLarge is not nil if readers would refuse them.
 func (s *Schema) encode(comments bool) (data []byte, tooLarge, err error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, file := range closure(s.Service.ParentFile()) {
@@ -231,7 +231,7 @@ func (s *Schema) encode(comments bool) (data []byte, tooLarge, err error) {
 	return data, cmp.Or(checkSize(data), checkNames(set)), nil
 }
 
-// compress compresses bytes.
+// compress compresses data with DEFLATE.
 func compress(data []byte) (string, error) {
 	var out strings.Builder
 	compressor, err := flate.NewWriter(&out, flate.BestCompression)
@@ -245,21 +245,21 @@ func compress(data []byte) (string, error) {
 	return out.String(), err
 }
 
-// Unpack reads what Pack returned of a service. Its input may be anything: it
-// takes some 50 MB of memory and 0.15 s of CPU time: see BenchmarkUnpackTheLargest.
+// Unpack reads the result of Pack for a service. packed may be any bytes: Unpack takes at
+// most about 50 MB of memory and 0.15 s of CPU time, see BenchmarkUnpackTheLargest.
 func Unpack(packed, service string) (*Schema, error) {
 	if len(packed) > MaxBytes {
 		return nil, fmt.Errorf("descriptors of %s: %d bytes are more than %d", quote.Line(service, quote.TextLimit), len(packed), MaxBytes)
 	}
 	unpacked, err := unpack(packed, service)
 	if err != nil {
-		// The text is the publisher's.
+		// The publisher chose the text.
 		return nil, fmt.Errorf("descriptors of %s: %s", quote.Line(service, quote.TextLimit), quote.Line(err.Error(), maxErrorBytes))
 	}
 	return unpacked, nil
 }
 
-// maxErrorBytes is the most that an error shows of what is wrong with descriptors.
+// maxErrorBytes bounds the part of an error text that says what is wrong with descriptors.
 const maxErrorBytes = 500
 
 func unpack(packed, service string) (*Schema, error) {
@@ -278,7 +278,7 @@ func unpack(packed, service string) (*Schema, error) {
 	return unpacked, nil
 }
 
-// read makes the schema of descriptors, as bytes, which change may change before.
+// read decodes descriptors and returns their schema. change may modify them first.
 func read(data []byte, service string, change func(*descriptorpb.FileDescriptorSet)) (*Schema, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
@@ -305,15 +305,14 @@ func read(data []byte, service string, change func(*descriptorpb.FileDescriptorS
 	}, nil
 }
 
-// testFiles is the folder of protobuf-go's own tests, whose files protodesc lets
-// have any edition, which it then may end the process for.
+// testFiles is the folder of protobuf-go's own tests. protodesc accepts any edition in
+// files of this folder, and may then exit the process.
 const testFiles = "cmd/protoc-gen-go/testdata/"
 
-// build makes the files of a set, and returns their comments by path.
+// build builds the files of a set, and returns their comments by path.
 func build(set *descriptorpb.FileDescriptorSet) (files *protoregistry.Files, comments map[string]*descriptorpb.SourceCodeInfo, err error) {
 	defer func() {
-		// What comes from a registry must not end a process, whatever protodesc
-		// thinks of it.
+		// Content of a registry must not end the process, even if protodesc panics.
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("cannot be read: %v", cause)
 		}
@@ -324,7 +323,7 @@ func build(set *descriptorpb.FileDescriptorSet) (files *protoregistry.Files, com
 			return nil, nil, fmt.Errorf("file %s has the name of one of protobuf-go's own tests", described.GetName())
 		}
 		comments[described.GetName()] = described.GetSourceCodeInfo()
-		described.SourceCodeInfo = nil // ours has no spans, which NewFile would want
+		described.SourceCodeInfo = nil // without spans, which NewFile requires
 		file, err := protodesc.NewFile(described, both{files})
 		if err != nil {
 			return nil, nil, err
@@ -336,8 +335,7 @@ func build(set *descriptorpb.FileDescriptorSet) (files *protoregistry.Files, com
 	return files, comments, nil
 }
 
-// types finds types among those that were unpacked, and those of the files that
-// every program links.
+// types finds types in the unpacked files, and in the files that every program links.
 type types struct{ *dynamicpb.Types }
 
 // FindMessageByName implements [protoregistry.MessageTypeResolver].
@@ -356,7 +354,7 @@ func (t types) FindMessageByURL(url string) (protoreflect.MessageType, error) {
 	return own(protoregistry.GlobalTypes.FindMessageByURL(url))
 }
 
-// own lets through what every program links.
+// own returns only types that every program links.
 func own(found protoreflect.MessageType, err error) (protoreflect.MessageType, error) {
 	if err != nil || !linked(found.Descriptor().ParentFile().Path()) {
 		return nil, protoregistry.NotFound
@@ -364,8 +362,7 @@ func own(found protoreflect.MessageType, err error) (protoreflect.MessageType, e
 	return found, nil
 }
 
-// both finds files among those that were unpacked, and those that every program
-// links.
+// both finds files among the unpacked ones, and among those that every program links.
 type both struct{ *protoregistry.Files }
 
 // FindFileByPath implements [protodesc.Resolver].
@@ -388,11 +385,11 @@ func (b both) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Des
 	return found, nil
 }
 
-// optionsPath is the path that onecall's generated code is registered under.
+// optionsPath is the path under which onecall's generated code is registered.
 const optionsPath = "onecall/v1/options.proto"
 
-// importRemedy returns what to do about an imported file that is not linked in,
-// such as one that the .proto files import by another path than its Go code has.
+// importRemedy returns what to do about an imported file that is not linked. Often the
+// .proto files import it by another path than its Go code was generated with.
 func importRemedy(path string) string {
 	if strings.HasSuffix(path, "/"+optionsPath) {
 		return ": import it as \"" + optionsPath + "\", with the folder above onecall/ as an import path"
