@@ -16,10 +16,10 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxDemand bounds the bytes of one demand of a rule in a spelled-out call.
+// maxDemand bounds the bytes of one demand of a rule in the text of a call.
 const maxDemand = 60
 
-// rulesOf returns the rules of a field, nil when it has none that apply.
+// rulesOf returns the rules of a field, nil if no rule applies to it.
 func rulesOf(desc protoreflect.FieldDescriptor) *validate.FieldRules {
 	rules, ok := proto.GetExtension(desc.Options(), validate.E_Field).(*validate.FieldRules)
 	if !ok || rules.GetIgnore() == validate.Ignore_IGNORE_ALWAYS {
@@ -28,7 +28,7 @@ func rulesOf(desc protoreflect.FieldDescriptor) *validate.FieldRules {
 	return rules
 }
 
-// demanded reports whether a call breaks the rules if it leaves the field out.
+// demanded reports whether a call that omits the field breaks the rules.
 func demanded(desc protoreflect.FieldDescriptor) bool {
 	rules := rulesOf(desc)
 	if rules.GetRequired() {
@@ -46,7 +46,7 @@ func oneofDemanded(desc protoreflect.OneofDescriptor) bool {
 	return ok && rules.GetRequired()
 }
 
-// messageDemands returns what the rules of a message as a whole demand, in words.
+// messageDemands returns the demands of the rules of a whole message as text.
 func messageDemands(desc protoreflect.MessageDescriptor) []string {
 	rules, ok := proto.GetExtension(desc.Options(), validate.E_Message).(*validate.MessageRules)
 	if !ok {
@@ -61,8 +61,8 @@ func messageDemands(desc protoreflect.MessageDescriptor) []string {
 	return demands
 }
 
-// expressions returns what rules in CEL demand: their message, or else the
-// expression.
+// expressions returns the demands of rules in CEL: the message of a rule, or its
+// expression if it has no message.
 func expressions(rules []*validate.Rule, plain []string) []string {
 	var demands []string
 	for _, rule := range rules {
@@ -78,15 +78,15 @@ func expressions(rules []*validate.Rule, plain []string) []string {
 	return demands
 }
 
-// inWords returns text from a .proto on one line, short, and such that it neither
-// ends a comment nor a string.
+// inWords returns text from a .proto file, cut and on one line. The result can end neither
+// a comment nor a string.
 func inWords(text string) string {
 	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "*/", "* /")
 	quoted := quote.Quoted(text, maxDemand)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `'`)
 }
 
-// described returns a value, with what is demanded of it as a comment.
+// described returns a value followed by a comment with its demands.
 func described(value string, demands []string) string {
 	if len(demands) == 0 {
 		return value
@@ -94,7 +94,7 @@ func described(value string, demands []string) string {
 	return value + " /* " + strings.Join(demands, ", ") + " */"
 }
 
-// amount returns a demand of a number of units.
+// amount returns a demand for a number of units, such as "1 to 5 items".
 func amount(least, most *uint64, unit string) string {
 	switch {
 	case least != nil && most != nil && *least == *most:
@@ -108,7 +108,7 @@ func amount(least, most *uint64, unit string) string {
 	}
 }
 
-// textExample returns a string that the rules accept, or one that says what they
+// textExample returns a string that the rules accept, or a string that describes what they
 // demand.
 func textExample(rules *validate.FieldRules) string {
 	text := rules.GetString()
@@ -131,7 +131,7 @@ func textExample(rules *validate.FieldRules) string {
 	return `"(` + strings.Join(demands, ", ") + `)"`
 }
 
-// textDemands returns what rules of a string demand that "…" does not meet.
+// textDemands returns the demands of string rules that "…" does not meet.
 func textDemands(text *validate.StringRules) []string {
 	var demands []string
 	least, most := text.MinLen, text.MaxLen
@@ -162,14 +162,14 @@ func textDemands(text *validate.StringRules) []string {
 	return demands
 }
 
-// formats has a value of each format that is common.
+// formats has a valid value of each common format.
 var formats = map[string]string{ //nolint:gochecknoglobals // a constant
 	"email": "adam@example.com", "hostname": "example.com", "address": "example.com", "host_and_port": "example.com:443",
 	"ip": "192.0.2.1", "ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/", "uri_ref": "/index",
 	"uuid": "123e4567-e89b-42d3-a456-426614174000", "tuuid": "123e4567e89b42d3a456426614174000",
 }
 
-// formatOf returns the name of the format that a string has to have, "" of none.
+// formatOf returns the name of the format that a string must have, "" if there is none.
 func formatOf(text *validate.StringRules) string {
 	set := text.ProtoReflect()
 	oneof := set.Descriptor().Oneofs().ByName("well_known")
@@ -183,7 +183,7 @@ func formatOf(text *validate.StringRules) string {
 	return string(which.Name())
 }
 
-// typeRules returns the rules of a field's type, invalid when it has none.
+// typeRules returns the rules of a field's type, an invalid message if it has none.
 func typeRules(rules *validate.FieldRules) protoreflect.Message {
 	set := rules.ProtoReflect()
 	if which := set.WhichOneof(set.Descriptor().Oneofs().ByName("type")); which != nil {
@@ -192,8 +192,8 @@ func typeRules(rules *validate.FieldRules) protoreflect.Message {
 	return (*validate.FieldRules)(nil).ProtoReflect()
 }
 
-// numberExample returns a number that the rules accept, or else zero with what
-// they demand.
+// numberExample returns a number that the rules accept. If it finds none, it returns zero
+// with a comment that describes the demands.
 func numberExample(rules *validate.FieldRules, kind protoreflect.Kind) string {
 	whole := kind != protoreflect.FloatKind && kind != protoreflect.DoubleKind
 	demands := expressions(rules.GetCel(), rules.GetCelExpression())
@@ -220,7 +220,7 @@ func numberText(number *big.Rat, whole bool) string {
 	return text
 }
 
-// fits reports whether a kind of whole numbers has the number.
+// fits reports whether an integer kind can hold the number.
 func fits(number *big.Int, kind protoreflect.Kind) bool {
 	switch kind {
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
@@ -234,9 +234,9 @@ func fits(number *big.Int, kind protoreflect.Kind) bool {
 	}
 }
 
-// bounds are rules of numbers.
+// bounds are the rules of a number.
 type bounds struct {
-	above, from, below, to, exactly *big.Rat // nil when there is no such rule
+	above, from, below, to, exactly *big.Rat // nil if there is no such rule
 	in, notIn                       []*big.Rat
 }
 
@@ -273,7 +273,7 @@ func boundsOf(rules protoreflect.Message) bounds {
 	return out
 }
 
-// rational returns a number of a rule, nil when it is not finite or none.
+// rational returns the number of a rule, nil if it is not finite or not a number.
 func rational(value protoreflect.Value) *big.Rat {
 	switch number := value.Interface().(type) {
 	case int32:
@@ -293,7 +293,7 @@ func rational(value protoreflect.Value) *big.Rat {
 	}
 }
 
-// candidates returns numbers near the edges.
+// candidates returns numbers near the bounds.
 func (b bounds) candidates() []*big.Rat {
 	one := big.NewRat(1, 1)
 	out := []*big.Rat{one}
@@ -312,7 +312,7 @@ func (b bounds) candidates() []*big.Rat {
 	return out
 }
 
-// edges returns the lowest and the highest bound, nil where there is none.
+// edges returns the lower and the upper bound, nil if there is none.
 func (b bounds) edges() (low, high *big.Rat) {
 	return cmp.Or(b.above, b.from), cmp.Or(b.below, b.to)
 }
@@ -330,7 +330,7 @@ func (b bounds) accept(number *big.Rat) bool {
 func (b bounds) within(number *big.Rat) bool {
 	aboveLow := (b.above == nil || number.Cmp(b.above) > 0) && (b.from == nil || number.Cmp(b.from) >= 0)
 	belowHigh := (b.below == nil || number.Cmp(b.below) < 0) && (b.to == nil || number.Cmp(b.to) <= 0)
-	if low, high := b.edges(); low != nil && high != nil && low.Cmp(high) > 0 { // protovalidate takes what is outside
+	if low, high := b.edges(); low != nil && high != nil && low.Cmp(high) > 0 { // protovalidate accepts numbers outside
 		return aboveLow || belowHigh
 	}
 	return aboveLow && belowHigh
@@ -372,7 +372,7 @@ func enumExample(rules *validate.FieldRules, enum protoreflect.EnumDescriptor) s
 	return described(`"`+anyName(enum)+`"`, append(demands, "see its rules"))
 }
 
-// otherDemands names the rules of a value for which no other example is made.
+// otherDemands returns the demands of rules for values that have no other example.
 func otherDemands(rules *validate.FieldRules) []string {
 	demands := expressions(rules.GetCel(), rules.GetCelExpression())
 	set := typeRules(rules)

@@ -1,21 +1,21 @@
-// Package protoargs turns parameters with names into protobuf messages,
-// and messages into plain Go values, by descriptor: no generated code is
-// needed, and where it is linked in, it is what comes out.
+// Package protoargs converts named arguments to protobuf messages, and messages to plain
+// Go values. It uses descriptors and needs no generated code. If generated code is linked
+// into the program, the messages have their generated types.
 //
-// # What a parameter is
+// # Parameters
 //
-// Its name is the field's name in the .proto, such as user_name; the camelCase
-// of JSON is no name. A field must be given unless the .proto says that it may
-// be left out: see [contract.Required].
+// A parameter's name is the field's name in the .proto file, such as user_name, and not its
+// camelCase JSON name. A call must set a field unless the .proto file says that it may be
+// omitted: see [contract.Required].
 //
-// # What values it takes
+// # Values
 //
-// A value is converted exactly or refused; see [Plan.Encode] for the table.
+// A value is converted exactly or refused. See [Plan.Encode] for the conversions.
 //
-// # What a reply comes out as
+// # Replies
 //
 // See [ToMap] and [Decode].
 //
-// Values that fields with debug_redact hold are in no error, nor are the keys
-// and unknown names inside them.
+// No error shows the values of fields with debug_redact, or the keys and unknown names
+// inside them.
 package protoargs

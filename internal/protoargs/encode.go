@@ -15,52 +15,52 @@ import (
 )
 
 const (
-	// MaxDepth is how many values may be around a value: messages
-	// in messages, lists and objects in JSON.
+	// MaxDepth is how deep a value may be nested: messages in messages, and lists and
+	// objects in JSON.
 	MaxDepth = 64
-	// DefaultLimit is how large a request may be on the wire, in bytes, unless
-	// [Plan.Limit] says otherwise. It bounds the work of values that hold one
-	// another many times over; a gRPC server takes 4 MiB by default.
+	// DefaultLimit is the largest size of a request on the wire, in bytes, if
+	// [Plan.Limit] does not set another. It bounds the work for values that contain one
+	// another many times. A gRPC server accepts 4 MiB by default.
 	DefaultLimit = 64 << 20
 )
 
-// maxCounted bounds the problems that are looked for at all.
+// maxCounted is the number of problems after which the search for problems ends.
 const maxCounted = 1000
 
-// Encode makes a request of args, whose names are the fields'. Args are neither
-// changed nor kept. Its errors are *ArgumentError and have every problem, not
-// only the first.
+// Encode converts args to a request. The names in args are those of the fields. Encode
+// neither changes nor keeps args. Its errors are of type *ArgumentError and contain every
+// problem, not only the first.
 //
-// Values are converted exactly or refused:
+// Each value is converted exactly or refused:
 //
-//   - Integers of all Go types fit every integer field that can hold them, and
-//     a float or double that holds them exactly. So does a float without
-//     fraction below 2^53 (float32: 2^24), because JSON makes floats of all
-//     numbers, and a json.Number. A time.Duration is no integer: its unit would
-//     be lost.
-//   - Floats of both Go types fit a double; a float takes the nearest number, so
-//     that 0.1 can be given, unless that is infinite or zero when the given one
-//     is not. NaN and the infinities are numbers here.
-//   - A string is for a string field and must be valid UTF-8; a bool for bool;
-//     a slice or array of bytes for bytes.
-//   - An enum takes the exact name of a value, the number of a declared one, or
-//     a value of its generated Go type.
-//   - A message takes a map with string keys, a struct, a pointer to one (its
-//     fields go by their name in the json tag, else in snake_case; nil ones and
-//     those that omitempty or omitzero leave out are not given), or a message of
-//     the same full name, which is copied as it is.
-//   - Repeated fields take slices and arrays, maps take maps, whose keys are of
-//     the field's type: no "7" for 7.
-//   - google.protobuf.Timestamp takes a time.Time of the years 1 to 9999,
-//     Duration a time.Duration, both also a map of their fields; Struct, Value
-//     and ListValue take what JSON can say; FieldMask a slice of strings; the
-//     wrappers what their value takes; Any a message, or a map with "@type" and
-//     the message's fields (or "value" where the message has a Go value of its
-//     own, or the type is not known and the value bytes).
+//   - An integer of any Go type is converted to any integer field that can hold it, and to
+//     a float or double that holds it exactly. The same is true for a json.Number, and for
+//     a float without fraction below 2^53 (float32: 2^24), because JSON decodes all numbers
+//     to floats. A time.Duration is not an integer: its unit would be lost.
+//   - A float of either Go type is converted to a double. A float field receives the
+//     nearest number, so that 0.1 is accepted. A finite number that would become infinite
+//     is refused, and so is one that would become zero and is not. NaN and the infinities
+//     are accepted.
+//   - A string field requires a string of valid UTF-8, a bool field a bool, and a bytes
+//     field a slice or array of bytes.
+//   - An enum field accepts the exact name of a value, the number of a declared value, or a
+//     value of its generated Go type.
+//   - A message field accepts a map with string keys, a struct, a pointer to a struct, or a
+//     message of the same full name, which is copied unchanged. The name of a struct field
+//     is that in its json tag, else its Go name in snake_case. Nil struct fields, and those
+//     that omitempty or omitzero omit, are not set.
+//   - A repeated field accepts a slice or an array. A map field accepts a map whose keys
+//     have the type of the field's keys: "7" is not accepted for 7.
+//   - google.protobuf.Timestamp accepts a time.Time of the years 1 to 9999, and Duration a
+//     time.Duration. Both also accept a map of their fields. Struct, Value and ListValue
+//     accept values that JSON can represent, FieldMask a slice of strings, and a wrapper
+//     the values of its value field. Any accepts a message, or a map with "@type" and the
+//     message's fields. The map has "value" instead of the fields if the message has a Go
+//     value of its own, or if the type is not known: then "value" is the message's bytes.
 //
-// Types that are named, such as type UserID int64, and pointers are looked
-// through. A nil is refused everywhere, but for a Value, whose null it
-// is; a nil slice or map that has a type is an empty one.
+// Values of named types, such as type UserID int64, and pointers are accepted like the
+// values themselves. Nil is refused, except for a Value, where it is null. A nil slice or
+// map of a type is an empty one.
 func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
 	e := encoder{plan: p}
 	request := p.new()
@@ -73,9 +73,8 @@ func (p *Plan) Encode(args map[string]any) (proto.Message, error) {
 	return request.Interface(), nil
 }
 
-// explain encodes args once more to find all that is wrong with them: the first time
-// stops at once and formats nothing. If the arguments are too large, that is the only
-// problem.
+// explain encodes args again to find all problems. The first run stops at the first
+// problem and formats no text. If the arguments are too large, that is the only problem.
 func (p *Plan) explain(args map[string]any, large bool) error {
 	e := encoder{plan: p, explain: true, large: large}
 	if !large {
@@ -101,25 +100,25 @@ func (p *Plan) tooLarge() error {
 // encoder fills one request.
 type encoder struct {
 	plan *Plan
-	// explain says that all problems are wanted, with texts.
+	// explain is true if all problems are wanted, with texts.
 	explain  bool
 	problems []Problem
 	more     int
-	// stop says that nothing more is to be looked at.
+	// stop is true if the encoder must not read any more values.
 	stop bool
 	path fieldpath.Path
-	// hidden is how many of the fields around are redacted.
+	// hidden is the number of redacted fields around the current value.
 	hidden int
 	depth  int
-	// size is at most the bytes that what was read so far has on the wire. It
-	// bounds the work when values hold one another many times over.
+	// size is a lower bound for the bytes on the wire of the values read so far. It
+	// bounds the work for values that contain one another many times.
 	size int
-	// large says that the request would be too large.
+	// large is true if the request would be too large.
 	large    bool
 	versions versions
 }
 
-// fail notes a problem of the value at hand. It always returns false.
+// fail records a problem of the current value. It always returns false.
 func (e *encoder) fail(kind Kind, format string, args ...any) bool {
 	switch {
 	case !e.explain:
@@ -135,24 +134,24 @@ func (e *encoder) fail(kind Kind, format string, args ...any) bool {
 // full reports whether the next problem is only counted.
 func (e *encoder) full() bool { return !e.explain || len(e.problems) >= maxProblems }
 
-// halt reports whether to end after a problem.
+// halt reports whether to stop after a problem.
 func (e *encoder) halt() bool { return !e.explain || e.stop }
 
-// push takes a step down. The path is kept only if errors are wanted, which show it.
+// push adds a step to the path. The path is only kept if errors are wanted, which show it.
 func (e *encoder) push(at fieldpath.Step) {
 	if e.explain {
 		e.path = append(e.path, at)
 	}
 }
 
-// pop takes the last step back.
+// pop removes the last step.
 func (e *encoder) pop() {
 	if e.explain {
 		e.path = e.path[:len(e.path)-1]
 	}
 }
 
-// enter goes into a value that holds others; leave comes back.
+// enter must be called before a value that contains others, and leave after it.
 func (e *encoder) enter() bool {
 	if e.depth > MaxDepth {
 		e.fail(TooDeep, "lies within more than %d other values: does a value hold itself?", MaxDepth)
@@ -165,7 +164,7 @@ func (e *encoder) enter() bool {
 
 func (e *encoder) leave() { e.depth-- }
 
-// charge counts bytes that the request has at least.
+// charge adds bytes to size. It returns false if the request would be too large.
 func (e *encoder) charge(bytes int) bool {
 	e.size += bytes
 	if e.size <= e.plan.limit {
@@ -177,7 +176,7 @@ func (e *encoder) charge(bytes int) bool {
 
 const missingText = "is missing: it takes %s"
 
-// message fills a message with the named values.
+// message fills a message from named values.
 func (e *encoder) message(m *message, into protoreflect.Message, args map[string]any) bool {
 	if !e.enter() {
 		return false
@@ -185,7 +184,7 @@ func (e *encoder) message(m *message, into protoreflect.Message, args map[string
 	defer e.leave()
 	ok := true
 	known := 0
-	var chosen map[int]*field // by oneof
+	var chosen map[int]*field // key: index of the oneof
 	for _, f := range m.fields {
 		value, given := args[f.name]
 		switch {
@@ -214,12 +213,12 @@ func (e *encoder) message(m *message, into protoreflect.Message, args map[string
 	return false
 }
 
-// missing reports a field that must be given and is not.
+// missing reports a required field that is not set.
 func (e *encoder) missing(f *field) bool {
 	return e.explain && e.failAt(f.name, Missing, missingText, f.wants())
 }
 
-// choose notes a field of a oneof that is given; chosen are those before it.
+// choose records that a field of a oneof is set. chosen contains the earlier ones.
 func (e *encoder) choose(f *field, chosen map[int]*field) bool {
 	if first := chosen[f.oneof]; first != nil {
 		return e.failAt(f.name, Doubled, "cannot be given together with %s: the two are members of oneof %s, which holds one at most",
@@ -229,7 +228,7 @@ func (e *encoder) choose(f *field, chosen map[int]*field) bool {
 	return true
 }
 
-// unknownNames reports the names that no field has.
+// unknownNames reports the names in args that no field has.
 func (e *encoder) unknownNames(m *message, args map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(args)) {
 		if m.byName[name] != nil {
@@ -242,7 +241,7 @@ func (e *encoder) unknownNames(m *message, args map[string]any) {
 	}
 }
 
-// unknown reports a name that no field has.
+// unknown reports one name that no field has.
 func (e *encoder) unknown(m *message, name string) {
 	shown := plainName(name)
 	switch {
@@ -250,7 +249,7 @@ func (e *encoder) unknown(m *message, name string) {
 		e.fail(Unknown, "")
 		return
 	case e.hidden > 0:
-		// Nothing inside a redacted field is shown, names included.
+		// Nothing inside a redacted field is shown, not even names.
 		e.fail(Unknown, "has a member that %s has not", m.desc.Name())
 		return
 	case len(m.fields) == 0:
@@ -268,7 +267,7 @@ func (e *encoder) unknown(m *message, name string) {
 	e.failAt(shown, Unknown, "is no parameter: there are %s", quote.Clip(strings.Join(m.names(), ", "), maxPath))
 }
 
-// failAt is fail for a field of the message at hand.
+// failAt is fail for a field of the current message.
 func (e *encoder) failAt(name string, kind Kind, format string, args ...any) bool {
 	e.push(fieldpath.Step{Field: name})
 	e.fail(kind, format, args...)
