@@ -12,7 +12,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// fromMessage copies a message into one of its type, or packs it into an Any.
+// fromMessage copies a message to another of the same type, or packs it into an Any.
 func (e *encoder) fromMessage(t *valueType, message proto.Message, into protoreflect.Message) bool {
 	m := reflectOf(message)
 	if m == nil || !m.IsValid() {
@@ -32,8 +32,8 @@ func (e *encoder) fromMessage(t *valueType, message proto.Message, into protoref
 	}
 }
 
-// reflectOf returns a message's reflection; nil when it has none. A struct that embeds a
-// nil message is a message to Go, and its ProtoReflect panics.
+// reflectOf returns a message's reflection, nil if it has none. A struct that embeds a nil
+// message implements proto.Message, but its ProtoReflect panics.
 func reflectOf(message proto.Message) (m protoreflect.Message) {
 	defer func() {
 		if recover() != nil {
@@ -47,8 +47,9 @@ func reflectOf(message proto.Message) (m protoreflect.Message) {
 	return m
 }
 
-// checkValid checks a message that the program made: it must not hold itself, hold
-// nil elements or text that is not UTF-8, lack what proto2 requires, or be too large.
+// checkValid checks a message that the program created. It must not contain itself, nil
+// elements or text that is not UTF-8. It must have all fields that proto2 requires, and
+// must not be too large.
 func (e *encoder) checkValid(m protoreflect.Message) bool {
 	check := check{encoder: e, around: e.path, hidden: e.hidden, depth: e.depth, ok: true}
 	fieldpath.Walk(m, check.push, check.pop)
@@ -56,8 +57,8 @@ func (e *encoder) checkValid(m protoreflect.Message) bool {
 	return check.ok
 }
 
-// check checks a message. around, hidden and depth are what the encoder had when it
-// came to the message.
+// check checks a message. around, hidden and depth are the encoder's values where the
+// message is.
 type check struct {
 	*encoder
 
@@ -89,7 +90,7 @@ func (c *check) pop(at protopath.Values) error {
 	return nil
 }
 
-// step checks a value, and its key if it is in a map, without what it holds.
+// step checks a value, and its key if it is in a map, but not the values inside it.
 func (c *check) step(at protopath.Values) bool {
 	last := at.Index(-1)
 	anyText, isElement := kindOf(at)
@@ -113,8 +114,8 @@ func (c *check) step(at protopath.Values) bool {
 	}
 }
 
-// kindOf reports whether the last value is of a field of proto2, whose strings may hold
-// any bytes, and whether it is an element of a list or a map.
+// kindOf describes the last value. anyText is true if its field is of proto2, whose strings
+// may contain any bytes. isElement is true if it is an element of a list or a map.
 func kindOf(at protopath.Values) (anyText, isElement bool) {
 	field := at.Index(-1).Step
 	if field.Kind() == protopath.ListIndexStep || field.Kind() == protopath.MapIndexStep {
@@ -124,7 +125,7 @@ func kindOf(at protopath.Values) (anyText, isElement bool) {
 	return anyText, isElement
 }
 
-// string checks a string, which in proto2 may hold any bytes.
+// string checks a string. In proto2 it may contain any bytes.
 func (c *check) string(text string, anyText bool) bool {
 	if anyText {
 		return c.charge(len(text))
@@ -132,7 +133,7 @@ func (c *check) string(text string, anyText bool) bool {
 	return c.validText(text)
 }
 
-// message checks a message without what it holds.
+// message checks a message, but not the values inside it.
 func (c *check) message(m protoreflect.Message) bool {
 	if !c.enter() {
 		return false

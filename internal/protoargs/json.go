@@ -12,7 +12,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/fieldpath"
 )
 
-// jsonNumberType is what the numbers of a Value are.
+// jsonNumberType is the type of the numbers in a Value.
 var jsonNumberType = &valueType{kind: protoreflect.DoubleKind}
 
 // json fills a Struct, Value or ListValue.
@@ -38,7 +38,7 @@ func (e *encoder) json(t *valueType, v any, into protoreflect.Message) bool {
 	return e.copyMessage(made, into)
 }
 
-// jsonValue makes a Value of what JSON can say.
+// jsonValue converts a value that JSON can represent to a Value.
 func (e *encoder) jsonValue(t *valueType, v any) (*structpb.Value, bool) {
 	if v == nil {
 		return structpb.NewNullValue(), true
@@ -104,7 +104,7 @@ func (e *encoder) jsonObject(t *valueType, v any, at reflect.Value) (*structpb.V
 	return structpb.NewStructValue(out), ok
 }
 
-// jsonElement is the type of what an object or a list of JSON holds.
+// jsonElement is the type of the elements of a JSON object or list.
 var jsonElement = &valueType{kind: protoreflect.MessageKind, message: &message{special: jsonValue, desc: wellKnown["google.protobuf.Value"].desc}}
 
 func (e *encoder) jsonList(at reflect.Value) (*structpb.Value, bool) {

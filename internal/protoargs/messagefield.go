@@ -40,7 +40,7 @@ func (e *encoder) messageField(t *valueType, v any, into protoreflect.Message) b
 	}
 }
 
-// args returns the named values that a map or a struct holds.
+// args returns the named values in a map or a struct.
 func (e *encoder) args(t *valueType, v any) (map[string]any, bool) {
 	if args, ok := v.(map[string]any); ok {
 		return args, true
@@ -65,7 +65,7 @@ func isTime(v any) bool {
 	return ok
 }
 
-// isMessageStruct reports whether v is a generated message by value.
+// isMessageStruct reports whether v is a generated message that is not a pointer.
 func isMessageStruct(v any) bool {
 	at := reflect.TypeOf(v)
 	return at != nil && at.Kind() == reflect.Struct && reflect.PointerTo(at).Implements(messageType)
@@ -73,8 +73,8 @@ func isMessageStruct(v any) bool {
 
 var messageType = reflect.TypeFor[proto.Message]()
 
-// time fills a Timestamp or a Duration. A map of their fields is for durations
-// that a time.Duration is too short for.
+// time fills a Timestamp or a Duration. A map of their fields is needed for durations that
+// are too long for a time.Duration.
 func (e *encoder) time(t *valueType, v any, into protoreflect.Message) bool {
 	switch given := v.(type) {
 	case time.Time:

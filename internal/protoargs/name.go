@@ -15,15 +15,14 @@ import (
 // maxName bounds the bytes of an RPC's bus name.
 const maxName = 256
 
-// shape says what the name of an RPC looks like.
+// shape describes the form of an RPC's name.
 const shape = "an RPC's name is its API's, a dot and the method in snake_case, such as auth.check_password"
 
-// NameError is a bus name that no RPC can have. Its gRPC code is
-// INVALID_ARGUMENT.
+// NameError says that no RPC can have a name. Its gRPC code is INVALID_ARGUMENT.
 type NameError struct {
-	// Name is what was given, quoted and cut to 60 bytes.
+	// Name is the wrong name, quoted and cut to 60 bytes.
 	Name string
-	// Problem says what is wrong with it and what to write instead.
+	// Problem says what is wrong with the name and what to write instead.
 	Problem string
 }
 
@@ -35,9 +34,9 @@ func (e *NameError) GRPCStatus() *status.Status {
 	return status.New(codes.InvalidArgument, e.Error())
 }
 
-// SplitName parts an RPC's bus name, such as "billing.invoices.list", into the
-// API's name and the RPC's own. It looks at the form alone: whether there is
-// such an API and RPC is for the caller to find out. Its errors are *NameError.
+// SplitName splits an RPC's bus name, such as "billing.invoices.list", into the API's name
+// and the RPC's own name. It checks only the form of the name, and not whether the API and
+// the RPC exist. Errors are of type *NameError.
 func SplitName(name string) (api, rpc string, err error) {
 	if problem := checkText(name); problem != "" {
 		return "", "", &NameError{Name: quote.Quoted(name, maxNameEcho), Problem: problem}
@@ -49,7 +48,7 @@ func SplitName(name string) (api, rpc string, err error) {
 	return name[:dot], name[dot+1:], nil
 }
 
-// checkText refuses what is no dotted name at all.
+// checkText returns the problem of a name that is not a dotted name at all.
 func checkText(name string) string {
 	switch {
 	case name == "":
@@ -74,8 +73,8 @@ func checkText(name string) string {
 	return ""
 }
 
-// checkParts refuses words between dots that are none, and an RPC that is not in
-// snake_case. Dot is where the last dot is, or less than 0.
+// checkParts returns the problem of a name with an invalid word between dots, or with an
+// RPC that is not in snake_case. dot is the index of the last dot, negative if there is none.
 func checkParts(name string, dot int) string {
 	if dot < 0 {
 		return "it has no RPC, only one word; " + shape
@@ -100,8 +99,8 @@ func checkParts(name string, dot int) string {
 	return ""
 }
 
-// fromPath returns the bus name that gRPC's path "/service/method" stands for, or
-// what a name looks like.
+// fromPath returns the bus name for gRPC's path "/service/method". If the path has another
+// form, it returns an example of a name.
 func fromPath(path string) string {
 	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	name := service + "." + contract.SnakeCase(method)
@@ -111,7 +110,7 @@ func fromPath(path string) string {
 	return name
 }
 
-// orElse suggests a name, or says what one looks like when it is none itself.
+// orElse suggests a name, or describes the form of names if that name is also invalid.
 func orElse(name string) string {
 	if _, _, err := SplitName(name); err != nil {
 		return shape

@@ -18,7 +18,7 @@ type integer struct {
 	abs      uint64
 }
 
-// signed returns the integer if it fits into so many bits.
+// signed returns the integer if it fits into width bits.
 func (n integer) signed(width int) (int64, bool) {
 	limit := uint64(1) << (width - 1)
 	if n.negative {
@@ -27,17 +27,17 @@ func (n integer) signed(width int) (int64, bool) {
 	return int64(n.abs), n.abs < limit //nolint:gosec // checked in the same line
 }
 
-// unsigned returns the integer if it fits into so many bits.
+// unsigned returns the integer if it fits into width bits.
 func (n integer) unsigned(width int) (uint64, bool) {
 	return n.abs, (!n.negative || n.abs == 0) && bits.Len64(n.abs) <= width
 }
 
-// exactly reports whether a float with so many bits of mantissa holds the integer.
+// exactly reports whether a float with so many bits of mantissa can hold the integer.
 func (n integer) exactly(mantissa int) bool {
 	return n.abs == 0 || bits.Len64(n.abs)-bits.TrailingZeros64(n.abs) <= mantissa
 }
 
-// float returns the integer as the nearest double.
+// float returns the double that is nearest to the integer.
 func (n integer) float() float64 {
 	if n.negative {
 		return -float64(n.abs)
@@ -45,13 +45,13 @@ func (n integer) float() float64 {
 	return float64(n.abs)
 }
 
-// The bits of mantissa, which bound the integers that a float holds for sure.
+// The bits of mantissa. A float can hold all integers with at most so many bits.
 const (
 	mantissa64 = 53
 	mantissa32 = 24
 )
 
-// integerOf reads a basic value as an integer; a problem says why it is none.
+// integerOf reads a basic value as an integer. problem says why it is not one, else "".
 func integerOf(v any) (n integer, problem Kind) {
 	switch v := v.(type) {
 	case int64:
@@ -76,8 +76,8 @@ func magnitude(v int64) uint64 {
 	return uint64(v)
 }
 
-// integerOfFloat takes a float without fraction, below the bound from which on
-// a float may be the nearest of several integers.
+// integerOfFloat converts a float without fraction. From 2^mantissa on, it refuses all
+// floats, because each may be the nearest float of several integers.
 func integerOfFloat(v float64, mantissa int) (integer, Kind) {
 	switch {
 	case v != math.Trunc(v) || math.IsInf(v, 0): // NaN is unlike itself
@@ -89,18 +89,17 @@ func integerOfFloat(v float64, mantissa int) (integer, Kind) {
 	}
 }
 
-// jsonNumber is the number of RFC 8259: whole, fraction, exponent.
+// jsonNumber matches a number of RFC 8259: integer, fraction, exponent.
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$`)
 
-// maxNumberText bounds the text of a number: a double has at most 1,100 digits
-// or so.
+// maxNumberText bounds the text of a number. A double needs at most about 1,100 digits.
 const maxNumberText = 2048
 
 func isJSONNumber(text string) bool {
 	return len(text) <= maxNumberText && jsonNumber.MatchString(text)
 }
 
-// integerOfNumber reads a number of JSON: 1e3 and 10.0 are integers.
+// integerOfNumber reads a JSON number. 1e3 and 10.0 are integers.
 func integerOfNumber(text string) (integer, Kind) {
 	if !isJSONNumber(text) {
 		return integer{}, WrongType
@@ -109,7 +108,7 @@ func integerOfNumber(text string) (integer, Kind) {
 	if !strings.ContainsAny(mantissa, "123456789") {
 		return integer{}, ""
 	}
-	const digits = 4 // of an exponent: the work grows with it
+	const digits = 4 // of an exponent; the work grows with the exponent
 	if len(strings.TrimLeft(exponent, "+-0")) > digits {
 		return integer{}, OutOfRange
 	}
@@ -127,7 +126,7 @@ func integerOfNumber(text string) (integer, Kind) {
 	return integer{number.Sign() < 0, abs.Uint64()}, ""
 }
 
-// floatOf reads a basic value as a float of so many bits.
+// floatOf reads a basic value as a float of width bits.
 func floatOf(v any, width int) (f float64, problem Kind) {
 	switch v := v.(type) {
 	case int64, uint64:
@@ -156,8 +155,8 @@ func floatOf(v any, width int) (f float64, problem Kind) {
 	}
 }
 
-// notFiniteText returns the text that protobuf's JSON has for a float that is not
-// finite, "" of every other: encoding/json has none.
+// notFiniteText returns the text of a float that is not finite in protobuf's JSON, "" if
+// it is finite. encoding/json cannot write such floats.
 func notFiniteText(f float64) string {
 	switch {
 	case math.IsNaN(f):
@@ -171,7 +170,7 @@ func notFiniteText(f float64) string {
 	}
 }
 
-// notFinite reads such a text.
+// notFinite reads a text of notFiniteText.
 func notFinite(text string) (f float64, ok bool) {
 	switch text {
 	case "NaN":
@@ -185,8 +184,8 @@ func notFinite(text string) (f float64, ok bool) {
 	}
 }
 
-// rounded returns the nearest float of the width, unless it is infinite or zero
-// when v is not.
+// rounded returns the nearest float of width bits. It refuses v if the result would become
+// infinite or zero.
 func rounded(v float64, width int) (float64, Kind) {
 	if width == 64 {
 		return v, ""
@@ -198,8 +197,8 @@ func rounded(v float64, width int) (float64, Kind) {
 	return near, ""
 }
 
-// floatOfNumber reads a number of JSON. One with a fraction is the nearest float,
-// one without must be that float exactly, or what a float is written as.
+// floatOfNumber reads a JSON number. A number with a fraction becomes the nearest float. A
+// number without one must be equal to that float, or to the shortest text of that float.
 func floatOfNumber(text string, width int) (float64, Kind) {
 	if !isJSONNumber(text) {
 		return 0, WrongType
@@ -213,10 +212,10 @@ func floatOfNumber(text string, width int) (float64, Kind) {
 	if width == 32 {
 		least = float64(uint64(1) << mantissa32)
 	}
-	if math.Abs(f) < least { // which holds every integer
+	if math.Abs(f) < least { // floats below least hold every integer
 		return f, ""
 	}
-	given, ok := new(big.Rat).SetString(text) // its exponent is small: f is finite, and not zero
+	given, ok := new(big.Rat).SetString(text) // the exponent is small, because f is finite and not zero
 	if !ok {
 		return 0, WrongType
 	}
@@ -227,7 +226,7 @@ func floatOfNumber(text string, width int) (float64, Kind) {
 	return f, ""
 }
 
-// integer converts a value to one of the integer kinds.
+// integer converts a value to an integer kind.
 func (e *encoder) integer(t *valueType, v any) (protoreflect.Value, bool) {
 	n, problem := integerOf(basic(v))
 	if problem != "" {
@@ -250,12 +249,12 @@ func (e *encoder) integer(t *valueType, v any) (protoreflect.Value, bool) {
 		if u, ok := n.unsigned(64); ok {
 			return protoreflect.ValueOfUint64(u), true
 		}
-	default: // of the other kinds none comes here
+	default: // the other kinds are not integers
 	}
 	return protoreflect.Value{}, e.badNumber(t, v, OutOfRange)
 }
 
-// float converts a value to a float or double.
+// float converts a value to a float or a double.
 func (e *encoder) float(t *valueType, v any) (protoreflect.Value, bool) {
 	width := 64
 	if t.kind == protoreflect.FloatKind {

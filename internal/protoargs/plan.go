@@ -19,9 +19,8 @@ type Resolver interface {
 	protoregistry.ExtensionTypeResolver
 }
 
-// Plan makes requests of one RPC out of named values. It is read once from the
-// descriptor of the request, never changes, and may be used by any number of
-// goroutines.
+// Plan converts named arguments to requests of one RPC. It is built from the descriptor of
+// the request. It is immutable and safe for concurrent use.
 type Plan struct {
 	rpc     string
 	types   Resolver
@@ -30,10 +29,10 @@ type Plan struct {
 	limit   int
 }
 
-// NewPlan reads the request desc of the RPC with the bus name rpc. Types finds
-// the Go types of messages; nil means those that are linked into the
-// program. A request is of the generated Go type when types has it for this very
-// descriptor, else a *dynamicpb.Message.
+// NewPlan returns a plan for the RPC with the bus name rpc, whose request has the
+// descriptor desc. types finds the Go types of messages; nil means those that are linked
+// into the program. A request has the generated Go type if types has one for exactly this
+// descriptor, else it is a *dynamicpb.Message.
 func NewPlan(rpc string, desc protoreflect.MessageDescriptor, types Resolver) *Plan {
 	if types == nil {
 		types = protoregistry.GlobalTypes
@@ -46,7 +45,7 @@ func NewPlan(rpc string, desc protoreflect.MessageDescriptor, types Resolver) *P
 	return plan
 }
 
-// Limit returns the plan with another limit of how large a request may be on the
+// Limit returns a copy of the plan with another limit for the size of a request on the
 // wire, in bytes.
 func (p *Plan) Limit(bytes int) *Plan {
 	if bytes == p.limit {
@@ -57,7 +56,7 @@ func (p *Plan) Limit(bytes int) *Plan {
 	return &limited
 }
 
-// message is what a plan knows of a message.
+// message is a message type of a plan.
 type message struct {
 	desc    protoreflect.MessageDescriptor
 	special special
@@ -66,7 +65,7 @@ type message struct {
 	oneofs  int
 }
 
-// field is what a plan knows of a field.
+// field is a field of a message type.
 type field struct {
 	desc     protoreflect.FieldDescriptor
 	name     string
@@ -92,11 +91,11 @@ const (
 type valueType struct {
 	kind protoreflect.Kind
 	enum protoreflect.EnumDescriptor
-	// message is set when the kind is of messages.
+	// message is set if the kind is a message kind.
 	message *message
 }
 
-// compile reads a message and all that it may hold.
+// compile reads a message type and all types that it may contain.
 func compile(desc protoreflect.MessageDescriptor) *message {
 	return compileOnce(desc, make(map[protoreflect.MessageDescriptor]*message))
 }
@@ -152,7 +151,7 @@ func (m *message) names() []string {
 	return names
 }
 
-// byJSONName finds the field whose name in JSON is name.
+// byJSONName returns the field with a JSON name, nil if there is none.
 func (m *message) byJSONName(name string) *field {
 	for _, f := range m.fields {
 		if f.desc.JSONName() == name {
@@ -162,7 +161,7 @@ func (m *message) byJSONName(name string) *field {
 	return nil
 }
 
-// text says in protobuf's words what the type is.
+// text returns protobuf's name of the type.
 func (t *valueType) text() string {
 	switch {
 	case t.message != nil:

@@ -11,63 +11,63 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxProblems bounds the problems that one error has in full.
+// maxProblems bounds the problems that one error shows.
 const maxProblems = 20
 
-// Kind sorts problems.
+// Kind is the kind of a problem.
 type Kind string
 
-// The kinds of problems, which are the reasons in google.rpc.BadRequest.
+// The kinds of problems. They are the reasons in google.rpc.BadRequest.
 const (
-	// Missing is a parameter that must be given and is not.
+	// Missing says that a required parameter is not set.
 	Missing Kind = "MISSING"
-	// Unknown is a name that no parameter has.
+	// Unknown says that no parameter has this name.
 	Unknown Kind = "UNKNOWN"
-	// WrongType is a value of a Go type that the parameter does not take.
+	// WrongType says that the parameter does not accept the value's Go type.
 	WrongType Kind = "WRONG_TYPE"
-	// OutOfRange is a number or time that the field's type does not hold.
+	// OutOfRange says that the field's type cannot hold the number or time.
 	OutOfRange Kind = "OUT_OF_RANGE"
-	// Inexact is a number that the field's type holds only rounded.
+	// Inexact says that the field's type can hold the number only rounded.
 	Inexact Kind = "INEXACT"
-	// BadText is a string that is not valid UTF-8.
+	// BadText says that a string is not valid UTF-8.
 	BadText Kind = "BAD_TEXT"
-	// NoSuchValue is a name or number that an enum does not have, or a message
-	// type that is not known.
+	// NoSuchValue says that an enum does not have the name or number, or that a
+	// message type is not known.
 	NoSuchValue Kind = "NO_SUCH_VALUE"
-	// Nil is a parameter that is given as nil.
+	// Nil says that a parameter is nil.
 	Nil Kind = "NIL"
-	// Doubled is a oneof of which two members are given, or a map's key that is
-	// there twice.
+	// Doubled says that two members of a oneof are set, or that a map has a key
+	// twice.
 	Doubled Kind = "DOUBLED"
-	// TooDeep is a value within more than [MaxDepth] others.
+	// TooDeep says that a value is inside more than [MaxDepth] others.
 	TooDeep Kind = "TOO_DEEP"
-	// TooLarge is a request of more than the limit: see [Plan.Limit].
+	// TooLarge says that the request is larger than the limit: see [Plan.Limit].
 	TooLarge Kind = "TOO_LARGE"
-	// ByPosition is a call with values that have no names.
+	// ByPosition says that a call has values without names.
 	ByPosition Kind = "BY_POSITION"
 )
 
-// Problem is one thing that is wrong with the parameters of a call.
+// Problem is one problem of the parameters of a call.
 type Problem struct {
-	// Path leads to the field, such as items[2].price; empty when it is the
-	// call as a whole.
+	// Path is the path of the field, such as items[2].price; empty if the problem is
+	// the call as a whole.
 	Path string
-	// Text says what is wrong and what to do, in a few words.
+	// Text says briefly what is wrong and what to do.
 	Text string
-	// Kind sorts it.
+	// Kind is the kind of the problem.
 	Kind Kind
 }
 
-// ArgumentError is a call whose parameters are not what the RPC takes. Its gRPC
-// code is INVALID_ARGUMENT, with a google.rpc.BadRequest.
+// ArgumentError says that an RPC does not accept the parameters of a call. Its gRPC code is
+// INVALID_ARGUMENT, with a google.rpc.BadRequest.
 type ArgumentError struct {
 	// RPC is the call's bus name, such as "auth.check_password".
 	RPC string
-	// Problems are what is wrong, in the order of the .proto; the first 20.
+	// Problems are the problems in the order of the .proto file, at most the first 20.
 	Problems []Problem
-	// More is how many others there are, at least.
+	// More is a lower bound for the number of further problems.
 	More int
-	// Usage is the call as it should be: see [Plan.Usage].
+	// Usage is an example of a correct call: see [Plan.Usage].
 	Usage string
 }
 
@@ -116,9 +116,9 @@ func (e *ArgumentError) GRPCStatus() *status.Status {
 	return detailed
 }
 
-// Positional returns the error of a call with values that have no names: an
-// *ArgumentError with their number and Go types, never the values, and
-// usage, the call as it should be.
+// Positional returns the error for a call with values that have no names: an *ArgumentError
+// with the number and Go types of the values, but never the values. usage is an example of a
+// correct call.
 func Positional(rpc, usage string, values []any) error {
 	types := make([]string, 0, min(len(values), maxProblems)+1)
 	for _, value := range values[:min(len(values), maxProblems)] {

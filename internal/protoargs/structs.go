@@ -9,21 +9,22 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// structField is a field of a Go struct for one of a message.
+// structField is a field of a Go struct that corresponds to a field of a message.
 type structField struct {
 	name  string
 	index []int
-	// zero and empty are the json tag's omitzero and omitempty.
+	// zero and empty are true if the json tag has omitzero and omitempty.
 	zero, empty bool
 }
 
-// knownStructs keeps the fields of each struct type, of which a program has only
-// so many.
+// knownStructs caches the fields of each struct type. A program has only a limited number
+// of them.
 var knownStructs sync.Map // reflect.Type to []structField
 
-// fieldsOf returns the fields of a struct by name: the json tag's, else the Go
-// name in snake_case. Those of embedded structs are the struct's own, as in
-// encoding/json; of two with one name the outer counts, and the first.
+// fieldsOf returns the fields of a struct. The name of a field is that in its json tag,
+// else its Go name in snake_case. The fields of embedded structs are fields of the struct
+// itself, as in encoding/json. If two fields have the same name, the outer one is used, and
+// at the same depth the first.
 func fieldsOf(t reflect.Type) []structField {
 	if known, ok := knownStructs.Load(t); ok {
 		if fields, ok := known.([]structField); ok {
@@ -52,13 +53,13 @@ func fieldsOf(t reflect.Type) []structField {
 	return out
 }
 
-// embedded is a struct and where it lies in the outermost.
+// embedded is an embedded struct and its index in the outermost struct.
 type embedded struct {
 	goType reflect.Type
 	index  []int
 }
 
-// fields returns a struct's own fields and the structs that it embeds.
+// fields returns a struct's own fields, and the structs that it embeds.
 func (at embedded) fields(seen map[reflect.Type]bool) (own []structField, deeper []embedded) {
 	for i := range at.goType.NumField() {
 		f := at.goType.Field(i)
@@ -91,7 +92,7 @@ func (at embedded) fields(seen map[reflect.Type]bool) (own []structField, deeper
 	return own, deeper
 }
 
-// flattened returns the struct whose fields are those of the one that embeds it.
+// flattened returns the embedded struct, and whether its fields are those of the outer struct.
 func flattened(f reflect.StructField, tag string) (reflect.Type, bool) {
 	inner := f.Type
 	if inner.Kind() == reflect.Pointer {
@@ -101,8 +102,9 @@ func flattened(f reflect.StructField, tag string) (reflect.Type, bool) {
 	return inner, ok
 }
 
-// structArgs returns the values of a struct's fields by name, without those that
-// are left out: nil ones, and what the tag says.
+// structArgs returns the values of a struct's fields by name. It omits nil values, and
+// those that the json tag omits. It keeps a nil slice or map for a required field, where
+// it is an empty value.
 func structArgs(m *message, at reflect.Value) map[string]any {
 	fields := fieldsOf(at.Type())
 	args := make(map[string]any, len(fields))
@@ -127,7 +129,7 @@ func structArgs(m *message, at reflect.Value) map[string]any {
 	return args
 }
 
-// isEmpty is what encoding/json takes for empty.
+// isEmpty reports whether encoding/json considers a value empty.
 func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:

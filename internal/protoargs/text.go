@@ -7,7 +7,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// The longest quotations of an argument, in bytes before quoting.
+// The longest parts of an argument that are shown, in bytes before quoting.
 const (
 	maxValueEcho = 40
 	maxNameEcho  = 60
@@ -16,7 +16,7 @@ const (
 	maxUsage     = 700
 )
 
-// plainName returns a name as it is when it is one, and quoted otherwise.
+// plainName returns a name unchanged if it has the form of a name, else quoted.
 func plainName(name string) string {
 	if name == "" || len(name) > maxNameEcho || strings.ContainsFunc(name, func(char rune) bool { return !isWord(char) }) {
 		return quote.Quoted(name, maxNameEcho)
@@ -24,7 +24,7 @@ func plainName(name string) string {
 	return name
 }
 
-// goType names the Go type of a value. It never shows the value.
+// goType returns the name of a value's Go type. It never shows the value.
 func goType(v any) string {
 	if v == nil {
 		return "nil"
@@ -32,12 +32,12 @@ func goType(v any) string {
 	return quoteless(fmt.Sprintf("%T", v))
 }
 
-// quoteless returns the name of a Go type, which may hold a struct's tags.
+// quoteless returns a short name of a Go type. The name may contain the tags of a struct.
 func quoteless(name string) string {
 	return quote.Clip(strings.ToValidUTF8(strings.ReplaceAll(name, "interface {}", "any"), "?"), maxTypeEcho)
 }
 
-// listed joins words with commas and "and".
+// listed joins words with commas, and the last one with and, such as "and" or "or".
 func listed(words []string, and string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
