@@ -11,31 +11,29 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// ToMap returns a message as plain Go values, by field name. Types finds what is
-// inside an Any; nil means the types that are linked into the program.
+// ToMap returns a message as plain Go values, by field name. types finds the type of the
+// message in an Any; nil means the types that are linked into the program.
 //
-//   - Scalars without presence, repeated fields and maps are always there; a
-//     field with presence, such as a message or a member of a oneof, is there
-//     when it is set.
-//   - Integers are int32, int64, uint32 or uint64; floats float32 and float64;
-//     enums the value's name, or an int32 when it has none; bytes []byte.
-//   - Messages are map[string]any; repeated fields []any; maps map[K]any, where
-//     K is string or the Go type of the integer.
-//   - What encoding/json cannot write is the text that protobuf's JSON has for
-//     it: the keys of a map with bool keys are "true" and "false", a float that is
+//   - Scalars without presence, repeated fields and maps are always in the result. A field
+//     with presence, such as a message or a member of a oneof, is there only if it is set.
+//   - Integers are int32, int64, uint32 or uint64; floats are float32 and float64; bytes
+//     are []byte. An enum is the value's name, or an int32 if it has none.
+//   - Messages are map[string]any; repeated fields are []any; maps are map[K]any, where K
+//     is string or the Go type of the integer.
+//   - Values that encoding/json cannot write are the text that protobuf's JSON has for
+//     them: the keys of a map with bool keys are "true" and "false", and a float that is
 //     not finite is "NaN", "Infinity" or "-Infinity".
-//   - A Timestamp is a time.Time in UTC, a Duration a time.Duration, both a map
-//     of their fields when Go's type cannot hold them. Struct, Value and
-//     ListValue are what JSON says, with float64 for all numbers; FieldMask is
-//     []string; a wrapper its value.
-//   - An Any is the map of its message and "@type"; when that is one of the
-//     above with a Go value, the value is under "value", and when the type is
-//     not known or the bytes are not of it, the bytes are.
+//   - A Timestamp is a time.Time in UTC and a Duration a time.Duration. Either is a map of
+//     its fields if the Go type cannot hold it. Struct, Value and ListValue are JSON
+//     values, with float64 for all numbers. FieldMask is []string. A wrapper is its value.
+//   - An Any is the map of its message and "@type". If the message has a Go value of its
+//     own, as above, that value is under "value". If the type is not known, or the bytes
+//     are not a message of it, the bytes are under "value".
 //
-// The message itself is always a map of its fields. Fields that are not in its
-// schema, and extensions, are left out. What Encode makes of the map is equal
-// to the message, but for enum values without a name and for numbers of a Value
-// that are not finite. The map of nil is nil.
+// The message itself is always a map of its fields. Fields that are not in its schema, and
+// extensions, are omitted. Encode converts the map to a message that is equal to this one,
+// except for enum values without a name and for numbers of a Value that are not finite. The
+// map of nil is nil.
 func ToMap(message proto.Message, types Resolver) map[string]any {
 	if message == nil {
 		return nil
@@ -43,11 +41,11 @@ func ToMap(message proto.Message, types Resolver) map[string]any {
 	return newReader(types).fields(message.ProtoReflect())
 }
 
-// reader makes plain values of messages.
+// reader converts messages to plain values.
 type reader struct {
 	types Resolver
-	// anys is how many Anys lie around: each is unpacked into a copy, so that
-	// their work would grow with the square of their number.
+	// anys is the number of Anys around the current value. Each Any is unpacked into a
+	// copy, so without a bound the work would grow with the square of their number.
 	anys int
 }
 
@@ -104,7 +102,7 @@ func (r *reader) value(field protoreflect.FieldDescriptor, v protoreflect.Value)
 	}
 }
 
-// enumValue returns the name of a value, or its number when it has none.
+// enumValue returns the name of a value, or its number if it has none.
 func enumValue(enum protoreflect.EnumDescriptor, number protoreflect.EnumNumber) any {
 	if value := enum.Values().ByNumber(number); value != nil {
 		return string(value.Name())
@@ -145,7 +143,7 @@ func mapOf[K comparable](r *reader, field protoreflect.FieldDescriptor, values p
 	return out
 }
 
-// message returns the plain value of a message that is a field's.
+// message returns the plain value of a message that is the value of a field.
 func (r *reader) message(m protoreflect.Message) any {
 	switch specialOf(m.Descriptor()) {
 	case timestamp:
@@ -179,7 +177,7 @@ func (r *reader) message(m protoreflect.Message) any {
 	return r.fields(m)
 }
 
-// holds reports whether a time.Duration is long enough for d.
+// holds reports whether a time.Duration can hold d.
 func holds(d *durationpb.Duration) bool {
 	near := d.AsDuration()
 	return int64(near/time.Second) == d.GetSeconds() && int64(near%time.Second) == int64(d.GetNanos())
@@ -195,7 +193,7 @@ func jsonOf(m protoreflect.Message) (any, bool) {
 	case *structpb.ListValue:
 		return message.AsSlice(), true
 	}
-	// A dynamic message goes through bytes into the generated type.
+	// Convert a dynamic message to the generated type through its bytes.
 	var copied proto.Message
 	switch specialOf(m.Descriptor()) {
 	case object:
@@ -212,7 +210,7 @@ func jsonOf(m protoreflect.Message) (any, bool) {
 	return jsonOf(copied.ProtoReflect())
 }
 
-// anyField returns the map of what an Any holds.
+// anyField returns the content of an Any as a map.
 func (r *reader) anyField(m protoreflect.Message) any {
 	url, data := anyParts(m)
 	out := map[string]any{typeKey: url}
@@ -238,8 +236,8 @@ func anyParts(m protoreflect.Message) (url string, data []byte) {
 	return m.Get(fields.ByNumber(typeURLField)).String(), m.Get(fields.ByNumber(anyValueField)).Bytes()
 }
 
-// unpack reads an Any; nil when its type is not known, its bytes are not of it,
-// or too many Anys lie around it.
+// unpack returns the message in an Any. It returns nil if the type is not known, if the
+// bytes are not a message of that type, or if too many Anys contain it.
 func (r *reader) unpack(url string, data []byte) protoreflect.Message {
 	if r.anys >= MaxDepth {
 		return nil

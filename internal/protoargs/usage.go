@@ -11,13 +11,13 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxSpelled is how many messages deep fields are spelled out.
+// maxSpelled is the depth of messages up to which fields are written out.
 const maxSpelled = 3
 
-// Usage spells the right call of an RPC: with all parameters that it must have, then as
-// a comment those that it may have. The values are placeholders, which pass the API's
-// rules or say what the rules demand. Desc is the request's; nil
-// when the schema is not known. It has some 700 bytes at most.
+// Usage returns an example of a correct call of an RPC: with all required parameters, and
+// with the optional ones in a comment. The values are placeholders. They pass the API's
+// rules or describe what the rules demand. desc is the descriptor of the request; nil if the
+// schema is not known. The example has about 700 bytes at most.
 func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 	if desc == nil {
 		return call(rpc, `"name": value, …`)
@@ -25,7 +25,7 @@ func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 	return (&Plan{rpc: rpc, request: compile(desc)}).Usage()
 }
 
-// Usage spells the right call of the plan's RPC: see [Usage].
+// Usage returns an example of a correct call of the plan's RPC: see [Usage].
 func (p *Plan) Usage() string {
 	var spell speller
 	first, optional := spell.fields(p.request)
@@ -40,7 +40,7 @@ func (p *Plan) Usage() string {
 	return text
 }
 
-// fitting returns the texts that there is room for, in bytes, and "…" for others.
+// fitting returns the texts that fit into room, in bytes, and "…" for the others.
 func fitting(texts []string, room *int) []string {
 	for i, text := range texts {
 		if *room -= len(text) + len(", "); *room < 0 {
@@ -50,11 +50,11 @@ func fitting(texts []string, room *int) []string {
 	return texts
 }
 
-// speller spells parameters of a call. It is the messages within which it is.
+// speller writes the parameters of a call. Its elements are the messages around them.
 type speller []*message
 
-// fields spells the fields of a message: those that a call must have, and those
-// that it may have.
+// fields returns the fields of a message with placeholders: those that a call must set, and
+// those that it may set.
 func (s speller) fields(m *message) (first, optional []string) {
 	oneofs := make(map[int][]string)
 	for _, f := range m.fields {
@@ -79,8 +79,8 @@ func (s speller) fields(m *message) (first, optional []string) {
 	return first, optional
 }
 
-// members returns which of the members of a oneof a call must have, "" if it need
-// have none, and those that it may have, or have instead.
+// members returns the member of a oneof that a call must set, "" if it need not set one. The
+// others are the members that a call may set, or may set instead.
 func members(oneof protoreflect.OneofDescriptor, examples []string) (required, others string) {
 	if len(examples) == 0 || !oneofDemanded(oneof) {
 		return "", listed(examples, "or")
@@ -95,7 +95,7 @@ func call(rpc, args string) string {
 	return "bus.Call(ctx, " + quote.Quoted(rpc, maxName) + ", framework.Args{" + args + "})"
 }
 
-// field spells a field with a placeholder.
+// field returns a field's name with a placeholder.
 func (s speller) field(f *field) string {
 	rules := rulesOf(f.desc)
 	value := ""
@@ -112,7 +112,7 @@ func (s speller) field(f *field) string {
 	return `"` + quote.Clip(f.name, maxNameEcho) + `": ` + value
 }
 
-// sizeDemands returns what the rules of a list or map demand beyond one element.
+// sizeDemands returns the demands for a list or map that are not met by one element.
 func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string {
 	demands := expressions(rules.GetCel(), rules.GetCelExpression())
 	if least > 1 {
@@ -121,7 +121,7 @@ func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string
 	return demands
 }
 
-// value returns a placeholder for a value with rules, which may be nil.
+// value returns a placeholder for a value. The rules may be nil.
 func (s speller) value(t *valueType, rules *validate.FieldRules) string {
 	switch t.kind {
 	case protoreflect.StringKind:
@@ -168,8 +168,8 @@ func (s speller) message(m *message) string {
 	}
 }
 
-// inner spells the fields that a message in another must have, if rules demand
-// anything of them, and "…" otherwise.
+// inner returns the required fields of a message inside another, if rules demand anything
+// of them. Otherwise it returns "…".
 func (s speller) inner(m *message) string {
 	if len(m.fields) == 0 {
 		return ""
@@ -185,8 +185,8 @@ func (s speller) inner(m *message) string {
 	return text
 }
 
-// ruled reports whether rules demand anything of the fields that a message must
-// have, or of messages in them.
+// ruled reports whether rules demand anything of the required fields of a message, or of
+// messages in these.
 func ruled(m *message, within speller) bool {
 	if slices.Contains(within, m) {
 		return false
@@ -204,7 +204,7 @@ func ruled(m *message, within speller) bool {
 	return false
 }
 
-// keyType returns the Go type of a map's key.
+// keyType returns the Go type of a map's keys.
 func keyType(kind protoreflect.Kind) string {
 	switch kind {
 	case protoreflect.StringKind, protoreflect.BoolKind:

@@ -13,12 +13,12 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxPointers bounds the pointers that one value is looked for behind: a
-// pointer may lead to itself.
+// maxPointers bounds the pointers that are followed to one value, because a pointer may
+// point to itself.
 const maxPointers = 16
 
-// value converts one value to type t. Slot is an empty message of the type to
-// fill, when it is one.
+// value converts one value to type t. If t is a message type, slot is an empty message of
+// that type, which value fills.
 func (e *encoder) value(t *valueType, v any, slot protoreflect.Value) (protoreflect.Value, bool) {
 	if text, ok := v.(string); ok && t.kind == protoreflect.StringKind {
 		return e.text(text)
@@ -50,8 +50,8 @@ func (e *encoder) value(t *valueType, v any, slot protoreflect.Value) (protorefl
 	return protoreflect.Value{}, e.wrongType(t, v)
 }
 
-// deref returns what pointers lead to. It does not look into a message. Only a
-// Value takes nil.
+// deref follows pointers and returns the last value. It does not follow a pointer to a
+// message. Nil is valid only for a Value.
 func (e *encoder) deref(t *valueType, v any) (any, bool) {
 	for range maxPointers {
 		if v == nil {
@@ -81,8 +81,8 @@ func (e *encoder) isNil() bool {
 	return e.fail(Nil, "is nil: leave it out, or give a value")
 }
 
-// basic returns a value of a named type, such as type UserID int64, as int64,
-// uint64, float32, float64, string or bool. All else stays as it is.
+// basic converts a value of a named type, such as type UserID int64, to int64, uint64,
+// float32, float64, string or bool. It returns any other value unchanged.
 func basic(v any) any {
 	switch v := v.(type) {
 	case string, bool, float64, float32, int64, uint64, json.Number, time.Duration:
@@ -149,11 +149,11 @@ func (e *encoder) bytes(t *valueType, v any) (protoreflect.Value, bool) {
 	if !e.charge(len(data)) {
 		return protoreflect.Value{}, false
 	}
-	// A copy, so that the caller may use its own again.
+	// Copy the bytes, because the caller may change them later.
 	return protoreflect.ValueOfBytes(append([]byte{}, data...)), true
 }
 
-// enum takes a name, a declared number, or a value of the generated Go type.
+// enum converts a name, a declared number, or a value of the generated Go type.
 func (e *encoder) enum(t *valueType, v any) (protoreflect.Value, bool) {
 	if given, ok := v.(protoreflect.Enum); ok {
 		return e.sameEnum(t, v, given)
@@ -180,8 +180,8 @@ func (e *encoder) enum(t *valueType, v any) (protoreflect.Value, bool) {
 		e.echo(" ", read), t.text(), anyName(t.enum))
 }
 
-// sameEnum takes a value of a Go type of an enum: any number that the enum may
-// hold on the wire.
+// sameEnum converts a value of an enum's Go type. It accepts any number that the enum may
+// have on the wire.
 func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protoreflect.Value, bool) {
 	desc, number, ok := enumOf(given)
 	if !ok || desc.FullName() != t.enum.FullName() {
@@ -198,14 +198,14 @@ func (e *encoder) sameEnum(t *valueType, v any, given protoreflect.Enum) (protor
 	return protoreflect.ValueOfEnum(number), true
 }
 
-// sameValue reports whether a number means the same in two enums: also if one of them
-// has no name for it, unless the other has the name for another number.
+// sameValue reports whether a number has the same meaning in two enums. That is also true if
+// one of them has no name for it, unless it uses the other's name for another number.
 func sameValue(here, there protoreflect.EnumDescriptor, number protoreflect.EnumNumber) bool {
 	one, other := here.Values().ByNumber(number), there.Values().ByNumber(number)
 	if here == there || one == nil {
 		return true
 	}
-	// An enum may have two names for a number, so that the first may differ.
+	// A number may have several names, so the first names may differ.
 	same := there.Values().ByName(one.Name())
 	if same == nil {
 		if other == nil {
@@ -216,8 +216,8 @@ func sameValue(here, there protoreflect.EnumDescriptor, number protoreflect.Enum
 	return same != nil && same.Number() == number
 }
 
-// enumOf reads an enum. A struct that embeds a nil enum is an enum to Go, and its
-// methods panic.
+// enumOf reads an enum. A struct that embeds a nil enum implements protoreflect.Enum, but
+// its methods panic.
 func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number protoreflect.EnumNumber, ok bool) {
 	defer func() {
 		if recover() != nil {
@@ -228,7 +228,7 @@ func enumOf(given protoreflect.Enum) (desc protoreflect.EnumDescriptor, number p
 	return desc, given.Number(), desc != nil
 }
 
-// echo returns a value, short and printable, after a text, and "" if no error may
+// echo returns before and the value, short and printable. It returns "" if no error may
 // show the value.
 func (e *encoder) echo(before string, v any) string {
 	if e.hidden > 0 {
@@ -237,7 +237,7 @@ func (e *encoder) echo(before string, v any) string {
 	return before + valueText(v)
 }
 
-// valueText prints a basic value.
+// valueText returns the text of a basic value.
 func valueText(v any) string {
 	switch v := v.(type) {
 	case string:

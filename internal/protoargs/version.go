@@ -11,13 +11,14 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// versions compares the types of messages that have one full name, and may be of two
-// versions of a .proto.
+// versions caches the differences between message types of the same full name, which may be
+// from two versions of a .proto file.
 type versions map[[2]protoreflect.MessageDescriptor][]schema.Difference
 
-// copyMessage makes a message equal to another, which may be of another Go type or of
-// another version of the .proto. Then it goes through bytes, which hold neither names
-// nor, of most fields, types: so it returns what would be read as something else.
+// copyMessage makes a message equal to another, which may have another Go type or be from
+// another version of the .proto file. In that case it encodes and decodes the message. The
+// bytes contain no names, and no types for most fields, so it first compares the two types.
+// It copies nothing if bytes would be misread, and returns the differences.
 func (v *versions) copyMessage(from, into protoreflect.Message, types Resolver) ([]schema.Difference, error) {
 	if from.Descriptor() == into.Descriptor() {
 		proto.Merge(into.Interface(), from.Interface())
@@ -42,8 +43,8 @@ func (v *versions) copyMessage(from, into protoreflect.Message, types Resolver) 
 	return nil, proto.UnmarshalOptions{AllowPartial: true, Merge: true, Resolver: types}.Unmarshal(data, into.Interface())
 }
 
-// parts returns the path of the field that differs, and the value of its enum if that
-// is what differs, with a blank.
+// parts returns the path of the field that differs. If an enum value differs, it also
+// returns that value, followed by a space.
 func parts(differs schema.Difference) (field, value string) {
 	field, value, found := strings.Cut(differs.Part, " ")
 	if found {

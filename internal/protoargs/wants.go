@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// wrongType reports a value that is nothing the type takes.
+// wrongType reports a value that the type does not accept.
 func (e *encoder) wrongType(t *valueType, v any) bool {
 	switch {
 	case isDuration(v) && t.message == nil && t.enum == nil:
@@ -27,7 +27,7 @@ func isDuration(v any) bool {
 	return ok
 }
 
-// wants says in Go's words what the field takes.
+// wants describes in Go's terms the values that the field accepts.
 func (f *field) wants() string {
 	switch f.shape {
 	case list:
@@ -39,12 +39,12 @@ func (f *field) wants() string {
 	}
 }
 
-// wantsOf is wants for a field that no plan has.
+// wantsOf is wants for a field that is not in a plan.
 func wantsOf(field protoreflect.FieldDescriptor) string {
 	return compileField(field, make(map[protoreflect.MessageDescriptor]*message)).wants()
 }
 
-// wants says in Go's words what the type takes.
+// wants describes in Go's terms the values that the type accepts.
 func (t *valueType) wants() string {
 	switch t.kind {
 	case protoreflect.StringKind:
@@ -87,7 +87,7 @@ func (m *message) wants() string {
 	}
 }
 
-// noSuchName reports a name that no value of an enum has.
+// noSuchName reports a name that an enum does not have.
 func (e *encoder) noSuchName(t *valueType, name string) bool {
 	if e.hidden > 0 || e.full() {
 		return e.fail(NoSuchValue, "is no name of a value of %s", t.text())
@@ -103,7 +103,7 @@ func (e *encoder) noSuchName(t *valueType, name string) bool {
 	return e.fail(NoSuchValue, "is %s, which is no value of %s: it has %s", quote.Quoted(name, maxValueEcho), t.text(), quote.Clip(listed(names, "and"), maxPath))
 }
 
-// anyName returns a name of the enum's to show: the first but for zero's.
+// anyName returns the name of a value of an enum as an example, if possible not that of zero.
 func anyName(enum protoreflect.EnumDescriptor) string {
 	values := enum.Values()
 	for i := range values.Len() {

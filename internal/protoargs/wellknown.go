@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// special is a message of protobuf's own that Go has a value for.
+// special is one of protobuf's well-known messages that have a Go value of their own.
 type special int
 
 const (
@@ -25,7 +25,7 @@ const (
 	wrapper
 )
 
-// wellKnown are the messages with a Go value of their own.
+// wellKnown are the messages that have a Go value of their own.
 var wellKnown = map[protoreflect.FullName]struct {
 	special special
 	desc    protoreflect.MessageDescriptor
@@ -48,9 +48,8 @@ var wellKnown = map[protoreflect.FullName]struct {
 	"google.protobuf.BytesValue":  {wrapper, (*wrapperspb.BytesValue)(nil).ProtoReflect().Descriptor()},
 }
 
-// specialOf reports which of the well-known messages desc is. One that has only
-// the name of such a message and other fields, as a schema from elsewhere may
-// say, is an ordinary message.
+// specialOf returns which well-known message desc is. A message that has the name of one
+// but other fields, as in a schema from elsewhere, is an ordinary message.
 func specialOf(desc protoreflect.MessageDescriptor) special {
 	known, ok := wellKnown[desc.FullName()]
 	if !ok || desc != known.desc && !sameFields(desc, known.desc) {
