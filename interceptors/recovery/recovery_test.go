@@ -21,11 +21,11 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// server runs one function as each of its handlers.
+// server runs act in each of its handlers.
 type server struct {
 	testv1.UnimplementedEchoServiceServer
 
-	// act is called by every handler, of a stream after the first reply.
+	// act is called by every handler. A stream calls it after the first reply.
 	act func() error
 }
 
@@ -43,10 +43,10 @@ func (s *server) Watch(req *testv1.WatchRequest, stream grpc.ServerStreamingServ
 	return actInAFunctionWithANameToFind(s.act)
 }
 
-// actInAFunctionWithANameToFind is a function to find in the stack of a panic.
+// actInAFunctionWithANameToFind has a name that is easy to find in the stack of a panic.
 func actInAFunctionWithANameToFind(act func() error) error { return act() }
 
-// line is what the log holds of a panic.
+// line is a log line of a panic.
 type line struct {
 	Level    string `json:"level"`
 	Incident string `json:"incident"`
@@ -55,8 +55,8 @@ type line struct {
 	Stack    string `json:"stack"`
 }
 
-// serve serves act in memory and returns a client and the log's lines. It is
-// called inside a synctest bubble.
+// serve runs a server in memory whose handlers call act. It returns a client and the log
+// lines. Call it inside a synctest bubble.
 func serve(t *testing.T, act func() error) (testv1.EchoServiceClient, func() []line) {
 	t.Helper()
 	var written bytes.Buffer // read after the server has stopped
@@ -80,7 +80,7 @@ func serve(t *testing.T, act func() error) (testv1.EchoServiceClient, func() []l
 	}
 }
 
-// shapes are a unary call and a stream; each returns the error it ends with.
+// shapes are a unary call and a stream. Each returns the error that it ends with.
 var shapes = map[string]struct {
 	method string
 	call   func(t *testing.T, client testv1.EchoServiceClient) error
@@ -162,7 +162,7 @@ func TestAPanicTellsTheCallerAnIncidentAndTheLogTheCause(t *testing.T) {
 	}
 }
 
-// unprintable is an error whose text can't be had.
+// unprintable is an error whose Error method panics.
 type unprintable struct{}
 
 func (unprintable) Error() string { panic("the secret is 46") }

@@ -148,14 +148,14 @@ func TestEveryMethodHasItsOwnConfiguration(t *testing.T) {
 	if none := timeout.MethodConfigs(nil); none == nil || len(none) != 0 {
 		t.Errorf("MethodConfigs of nothing = %#v, want an empty list, which is [] in JSON", none)
 	}
-	// What takes proves is worth as much as what it refuses.
+	// Check that takes really refuses a bad config.
 	configs[0].Timeout = "1m"
 	if takes(configs) == nil {
 		t.Error("grpc took a timeout that is no google.protobuf.Duration")
 	}
 }
 
-// takes reports whether grpc takes a service config with the methods.
+// takes returns the error of grpc-go for a service config with these methods.
 func takes(methods []timeout.MethodConfig) error {
 	config, err := json.Marshal(map[string]any{"methodConfig": methods})
 	if err != nil {
@@ -175,7 +175,7 @@ func TestBeginReadsTheOptionsOfACall(t *testing.T) {
 	t.Parallel()
 	declared := timeout.Limit{Duration: 2 * time.Second, Source: timeout.FromAPI}
 	tests := map[string]struct {
-		since  time.Duration // how long ago the call began, by an option
+		since  time.Duration // time since the call began, set by an option
 		opts   []grpc.CallOption
 		exact  bool
 		longer bool
@@ -241,7 +241,7 @@ func TestALimitThatIsNotMoreThanZeroIsRefused(t *testing.T) {
 			t.Parallel()
 			for _, opts := range [][]grpc.CallOption{
 				{timeout.Option(limit)},
-				{timeout.Option(limit), timeout.Option(time.Second)}, // a later one does not mend it
+				{timeout.Option(limit), timeout.Option(time.Second)}, // a later option does not fix the bad one
 			} {
 				_, err := timeout.Begin(timeout.Declared(0, 0), opts)
 				want := fmt.Sprintf("option Timeout is %v: a timeout is more than zero; leave it out to have the declared one", limit)
@@ -280,10 +280,10 @@ func TestExplainTellsOfALimitOnlyOnceItPassed(t *testing.T) {
 	late := status.Error(codes.DeadlineExceeded, "late")
 	tests := map[string]struct {
 		own    time.Duration // the caller's deadline; 0 is none
-		after  time.Duration // when the error comes
+		after  time.Duration // when the error is returned
 		err    error
 		source timeout.Source
-		same   bool // the error stays as it is
+		same   bool // the error is returned unchanged
 	}{
 		"the declared limit passed":                       {after: 2 * time.Second, err: late, source: timeout.FromAPI},
 		"the caller's earlier deadline passed":            {own: time.Second, after: time.Second, err: late, source: timeout.FromCaller},
@@ -330,8 +330,7 @@ const (
 	unknownPath = "/auth.v1.AuthService/Other"
 )
 
-// serve runs handler behind the interceptor, for a method with an API's limit
-// of 2 s.
+// serve runs handler behind the interceptor. The API of its method has a timeout of 2 s.
 func serve(ctx context.Context, path string, handler grpc.UnaryHandler) (any, error) {
 	interceptor := timeout.UnaryServerInterceptor(map[string]timeout.Method{
 		knownPath: {RPC: "auth.check", Limit: timeout.Limit{Duration: 2 * time.Second, Source: timeout.FromAPI}},
@@ -343,8 +342,8 @@ func TestAHandlerRunsWithTheDeadlineOfItsCallElseTheDeclaredOne(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		path string
-		wire time.Duration // the deadline that the call came with; 0 is none
-		same bool          // the handler has the very context that the call came with
+		wire time.Duration // the deadline that the call arrived with; 0 is none
+		same bool          // the handler has exactly the context of the call
 		ends time.Duration // when the handler's context ends; 0 is never
 	}{
 		"an unknown method without a deadline":                    {path: unknownPath, same: true},
@@ -363,7 +362,7 @@ func TestAHandlerRunsWithTheDeadlineOfItsCallElseTheDeclaredOne(t *testing.T) {
 					came, cancel = context.WithTimeout(came, test.wire)
 					defer cancel()
 				}
-				var after func() error // the handler's context, after it
+				var after func() error // Err of the handler's context, for use after the handler
 				reply, err := serve(came, test.path, func(ctx context.Context, req any) (any, error) {
 					after = ctx.Err
 					if (ctx == came) != test.same {
@@ -392,14 +391,14 @@ func TestAHandlerRunsWithTheDeadlineOfItsCallElseTheDeclaredOne(t *testing.T) {
 func TestAHandlersErrorIsOneOfTimeOnlyWhenItsOwnDeadlinePassed(t *testing.T) {
 	t.Parallel()
 	late, other := status.Error(codes.DeadlineExceeded, "of another call"), status.Error(codes.NotFound, "no such user")
-	const declared, wire = 2 * time.Second, time.Second // the call's own comes first
+	const declared, wire = 2 * time.Second, time.Second // the call's deadline is earlier
 	tests := map[string]struct {
 		path   string
-		wire   bool          // the call comes with a deadline
+		wire   bool          // the call arrived with a deadline
 		runs   time.Duration // how long the handler runs
 		err    error         // what it returns
 		source timeout.Source
-		same   bool // the error stays as it is
+		same   bool // the error is returned unchanged
 	}{
 		"the declared limit passed, says the context":              {path: knownPath, runs: declared, err: context.DeadlineExceeded, source: timeout.FromAPI},
 		"the declared limit passed, says a wrapped error":          {path: knownPath, runs: declared, err: fmt.Errorf("query: %w", context.DeadlineExceeded), source: timeout.FromAPI},

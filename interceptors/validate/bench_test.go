@@ -40,7 +40,8 @@ func BenchmarkCheckRequest(b *testing.B) {
 	}
 }
 
-// A request that breaks rules costs as much as the sender wants, within bounds.
+// BenchmarkBadRequest measures requests that break rules. The sender chooses their cost,
+// within bounds.
 func BenchmarkBadRequest(b *testing.B) {
 	for _, bench := range []struct {
 		title, method string
@@ -62,7 +63,7 @@ func BenchmarkBadRequest(b *testing.B) {
 	}
 }
 
-// Compiling is done once an API, at the start.
+// BenchmarkCompile measures compiling, which happens at the start, one time for each API.
 func BenchmarkCompile(b *testing.B) {
 	for _, bench := range []struct{ title, method string }{
 		{"simple rules", "Check"}, {"no rules", "Free"}, {"expressions", "Keep"},
@@ -77,8 +78,8 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkCall sets checking against a call over memory, client and server in
-// one process.
+// BenchmarkCall compares calls with and without checks. Client and server are in one
+// process.
 func BenchmarkCall(b *testing.B) {
 	impl := &server{check: func(*testv1.CheckRequest) (*testv1.CheckResponse, error) {
 		return &testv1.CheckResponse{Valid: true}, nil

@@ -23,7 +23,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// fine returns an order that keeps to all rules.
+// fine returns an order that breaks no rule.
 func fine() *testv1.OrderRequest {
 	return &testv1.OrderRequest{
 		Customer: "adam",
@@ -32,14 +32,14 @@ func fine() *testv1.OrderRequest {
 	}
 }
 
-// order returns a fine order with a change.
+// order returns a valid order after a change.
 func order(change func(*testv1.OrderRequest)) *testv1.OrderRequest {
 	req := fine()
 	change(req)
 	return req
 }
 
-// broken returns the fields and rules of an error, in order of the fields.
+// broken returns the fields and rules of an error, in the order of the fields.
 func broken(err error) []string {
 	var found *validate.Error
 	if !errors.As(err, &found) {
@@ -143,7 +143,7 @@ func TestEachViolationIsToldWithItsPath(t *testing.T) {
 	}
 }
 
-// detail returns the one detail of a type.
+// detail returns the only detail of type M.
 func detail[M proto.Message](tb testing.TB, sent *status.Status) M {
 	tb.Helper()
 	var found M
@@ -182,7 +182,7 @@ func TestTheTextOfAnErrorSaysWhatIsWrong(t *testing.T) {
 		},
 		"the message as a whole": {
 			compiled(t, "Order").CheckRequest(order(func(r *testv1.OrderRequest) { r.Customer = "nobody" })),
-			"test.rules.order: the request breaks the API's rules: breaks the rule order.customer; the value is not shown", // there may be anything in its Any
+			"test.rules.order: the request breaks the API's rules: breaks the rule order.customer; the value is not shown", // its Any may contain anything
 		},
 		"a message as a whole": {
 			compiled(t, "Order").CheckRequest(order(func(r *testv1.OrderRequest) { r.Node = &testv1.OrderNode{Name: "nobody"} })),
@@ -301,7 +301,7 @@ func TestOneMessageCanBreakMoreRulesThanAnyoneWantsToRead(t *testing.T) {
 	}
 }
 
-// headerSize returns what a status takes of a list of headers as HTTP/2 counts it.
+// headerSize returns the size of a status in a header list, as HTTP/2 counts it.
 func headerSize(tb testing.TB, sent *status.Status) int {
 	tb.Helper()
 	const overhead = 32
@@ -364,7 +364,7 @@ func TestMessagesThatAreNoneOfProtobufsPass(t *testing.T) {
 	}
 }
 
-// old is a message of the first generation of protobuf's Go.
+// old is a message of the first Go API of protobuf, with reflection.
 type old struct{ inner *testv1.CheckRequest }
 
 func (o *old) Reset()                             { o.inner = &testv1.CheckRequest{} }
@@ -372,7 +372,7 @@ func (o *old) String() string                     { return o.inner.String() }
 func (*old) ProtoMessage()                        {}
 func (o *old) ProtoReflect() protoreflect.Message { return o.inner.ProtoReflect() }
 
-// older has no reflection either.
+// older is such a message without reflection.
 type older struct {
 	Username string `protobuf:"bytes,1,opt,name=username,proto3"`
 }
@@ -387,7 +387,7 @@ func TestMessagesOfOlderGenerationsAreTakenAsGRPCTakesThem(t *testing.T) {
 	if got := broken(method.CheckRequest(&old{&testv1.CheckRequest{Username: "adam"}})); !slices.Equal(got, []string{"password string.min_len"}) {
 		t.Errorf("violations = %q", got)
 	}
-	if err := method.CheckRequest(&older{}); err != nil { // it has no rules of its own
+	if err := method.CheckRequest(&older{}); err != nil { // its type has no rules
 		t.Error(err)
 	}
 }

@@ -15,14 +15,14 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// clientStream reports what passes it, and answers from a list.
+// clientStream records the sent messages, and returns replies from a list.
 type clientStream struct {
 	grpc.ClientStream
 
 	sent    []any
 	replies []int64
-	ended   error  // what RecvMsg returns after the replies
-	during  func() // runs within RecvMsg
+	ended   error  // the error of RecvMsg after the replies
+	during  func() // runs inside RecvMsg
 }
 
 func (s *clientStream) SendMsg(msg any) error {
@@ -143,7 +143,7 @@ func TestAReceiverLearnsThatABadRequestEndedTheStream(t *testing.T) {
 	go func() {
 		var err error
 		for err == nil {
-			_, err = stream.Recv() // the first is answered, the second waits
+			_, err = stream.Recv() // the first Recv gets a reply, the second waits
 		}
 		received <- err
 	}()
@@ -158,7 +158,7 @@ func TestAReceiverLearnsThatABadRequestEndedTheStream(t *testing.T) {
 	}
 }
 
-// checked makes a connection of which the caller's streams are checked.
+// checked is a connection that checks the messages of its client streams.
 type checked struct {
 	*grpc.ClientConn
 
@@ -201,12 +201,12 @@ func TestACallersStreamsAreCheckedInAllShapes(t *testing.T) {
 				grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 					defer func() { ended <- stream.Context() }()
 					return handler(srv, stream)
-				})) // checks nothing
+				})) // does not check messages
 			err := streams[test.shape](t, testv1.NewRulesServiceClient(checked{conn, methods(t)}), test.prices...)
 			if status.Code(err) != test.code || !slices.Equal(broken(err), test.want) {
 				t.Errorf("error = %v, want %v of %q", err, test.code, test.want)
 			}
-			// The stream does not stay open at the server.
+			// The stream must end at the server.
 			select {
 			case <-(<-ended).Done():
 			case <-t.Context().Done():

@@ -18,8 +18,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
-// schema makes the file of an API "a.A" with one method, from the messages that
-// its request a.Root reaches, and returns the file.
+// schema returns the file of an API "a.A" with one method. messages are the messages that its
+// request a.Root contains.
 func schema(tb testing.TB, extensions []*descriptorpb.FieldDescriptorProto, messages ...*descriptorpb.DescriptorProto) protoreflect.FileDescriptor {
 	tb.Helper()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
@@ -116,7 +116,7 @@ func TestARuleThatDoesNotCompileIsAnErrorThatNamesIt(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		messages []*descriptorpb.DescriptorProto
-		subject  string // "" when the rules compile
+		subject  string // "" if the rules compile
 		says     string
 	}{
 		"no rules": {[]*descriptorpb.DescriptorProto{message("Root", nil, text("word", nil))}, "", ""},
@@ -263,18 +263,18 @@ func TestRulesThatCannotBeReadAreAnError(t *testing.T) {
 	}
 }
 
-// loud is the number of the extension that is a predefined rule.
+// loud is the number of the extension for a predefined rule.
 const loud = 1161
 
-// predefined returns rules with the predefined rule alone, which is unknown to who
-// reads them without the extension.
+// predefined returns rules with only the predefined rule. A reader without the extension
+// does not know it.
 func predefined() *pb.FieldRules {
 	rules := &pb.StringRules{}
 	rules.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, loud, protowire.VarintType), 1))
 	return pb.FieldRules_builder{String: rules}.Build()
 }
 
-// extension returns the extension with its rule.
+// extension returns the extension for the predefined rule.
 func extension(expression string) []*descriptorpb.FieldDescriptorProto {
 	made := field("loud", descriptorpb.FieldDescriptorProto_TYPE_BOOL, nil)
 	made.Number = new(int32(loud))

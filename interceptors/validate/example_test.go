@@ -10,8 +10,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// A request is held to the rules in its .proto file. The password's value is in
-// no error, since its field is marked debug_redact.
+// A request is checked against the rules in its .proto file. No error shows the password,
+// because its field is marked debug_redact.
 func Example() {
 	check := testv1.File_onecall_test_v1_rules_proto.Services().ByName("RulesService").Methods().ByName("Check")
 	method, err := validate.Compile("test.rules.check", check)

@@ -13,7 +13,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
-// A schema that is no part of the program has its rules compiled within a bound.
+// The number of compiled rules is bounded for a schema that is not linked into the program.
 func TestTheRulesOfAForeignSchemaAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

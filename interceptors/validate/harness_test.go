@@ -18,12 +18,12 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// service returns the methods of test.rules, by their proto names.
+// service returns the methods of test.rules, by proto name.
 func service() protoreflect.MethodDescriptors {
 	return testv1.File_onecall_test_v1_rules_proto.Services().ByName("RulesService").Methods()
 }
 
-// compiled returns one method of test.rules.
+// compiled returns the compiled rules of one method of test.rules.
 func compiled(tb testing.TB, name string) validate.Method {
 	tb.Helper()
 	method, err := validate.Compile("test.rules."+strings.ToLower(name), service().ByName(protoreflect.Name(name)))
@@ -33,7 +33,7 @@ func compiled(tb testing.TB, name string) validate.Method {
 	return method
 }
 
-// methods returns all methods of test.rules by gRPC's path.
+// methods returns the compiled rules of all methods of test.rules. The keys are gRPC's paths.
 func methods(tb testing.TB) map[string]validate.Method {
 	tb.Helper()
 	all := make(map[string]validate.Method)
@@ -44,7 +44,7 @@ func methods(tb testing.TB) map[string]validate.Method {
 	return all
 }
 
-// server answers with the functions that a test sets. A nil function leaves a method
+// server calls the functions that a test sets. If a function is nil, the method is
 // unimplemented.
 type server struct {
 	testv1.UnimplementedRulesServiceServer
@@ -86,7 +86,7 @@ func (s *server) Haggle(stream grpc.BidiStreamingServer[testv1.HaggleRequest, te
 	return s.haggle(stream)
 }
 
-// line is what the log has of a reply.
+// line is the log line of a bad reply.
 type line struct {
 	Level      string   `json:"level"`
 	Msg        string   `json:"msg"`
@@ -96,7 +96,7 @@ type line struct {
 	Rules      []string `json:"rules"`
 }
 
-// linesOf returns the lines of a log of JSON.
+// linesOf returns the lines of a JSON log.
 func linesOf(tb testing.TB, log *testlog.Log) []line {
 	tb.Helper()
 	var lines []line
@@ -111,7 +111,7 @@ func linesOf(tb testing.TB, log *testlog.Log) []line {
 	}
 }
 
-// serve serves in memory, with every message checked at the server.
+// serve runs a server in memory that checks every message.
 func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *testlog.Log) {
 	tb.Helper()
 	log := new(testlog.Log)
@@ -121,7 +121,7 @@ func serve(tb testing.TB, impl *server, refuseUnknown bool) (*grpc.ClientConn, *
 		grpc.StreamInterceptor(validate.StreamServerInterceptor(logger, methods(tb), refuseUnknown))), log
 }
 
-// serveWith serves in memory.
+// serveWith runs a server in memory.
 func serveWith(tb testing.TB, impl *server, options ...grpc.ServerOption) *grpc.ClientConn {
 	tb.Helper()
 	host := grpc.NewServer(options...)

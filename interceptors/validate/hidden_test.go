@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// secret is what nothing may show: the rules of KeepRequest would show it.
+	// secret must not be shown. The rules of KeepRequest would show it.
 	secret = "top-5ecre7-of-all"
-	// code is a secret that is a number.
+	// code is another secret, as a number.
 	code = 4111111111111111
 )
 
@@ -46,8 +46,8 @@ func lock() *testv1.Lock {
 
 func drawer() *testv1.Drawer { return &testv1.Drawer{Content: secret} }
 
-// hiding are requests with the secret in one place each, and what is shown of
-// them.
+// hiding returns requests with the secret in one place each, and the violations that may be
+// shown.
 func hiding(tb testing.TB) map[string]struct {
 	req  *testv1.KeepRequest
 	want []string
@@ -83,7 +83,7 @@ func hiding(tb testing.TB) map[string]struct {
 	}
 }
 
-// everywhere is a request with the secret in all places.
+// everywhere returns a request with the secret in all places.
 func everywhere(tb testing.TB) *testv1.KeepRequest {
 	tb.Helper()
 	all := &testv1.KeepRequest{}
@@ -96,12 +96,12 @@ func everywhere(tb testing.TB) *testv1.KeepRequest {
 	return all
 }
 
-// shows reports whether a text holds a secret.
+// shows reports whether a text contains a secret.
 func shows(text string) bool {
 	return strings.Contains(text, secret) || strings.Contains(text, strconv.FormatInt(code, 10))
 }
 
-// mustNotShow fails when anything of an error shows a secret.
+// mustNotShow fails if any part of an error shows a secret.
 func mustNotShow(tb testing.TB, err error) {
 	tb.Helper()
 	raw, marshalErr := proto.Marshal(status.Convert(err).Proto())

@@ -51,7 +51,7 @@ func TestAServerChecksUnaryCallsAndGoesOn(t *testing.T) {
 				return test.reply, test.err
 			}}, false)
 			client := testv1.NewRulesServiceClient(conn)
-			for range 2 { // the server goes on
+			for range 2 { // the server continues after an error
 				_, err := client.Order(t.Context(), test.req)
 				if status.Code(err) != test.code || test.says != "" && !strings.Contains(err.Error(), test.says) {
 					t.Fatalf("error = %v, want %v with %q", err, test.code, test.says)
@@ -79,7 +79,7 @@ func TestANilReplyOfAMethodWithoutRulesIsAnErrorToo(t *testing.T) {
 	if status.Code(err) != codes.Internal || len(linesOf(t, log)) != 1 {
 		t.Errorf("error = %v, log %s", err, log.String())
 	}
-	// A handler that is not of generated code may return no pointer at all.
+	// A handler that is not generated code may return a nil that is not a pointer.
 	check := validate.UnaryServerInterceptor(slog.New(slog.DiscardHandler), methods(t), false)
 	_, err = check(t.Context(), &testv1.FreeRequest{}, &grpc.UnaryServerInfo{FullMethod: testv1.RulesService_Free_FullMethodName},
 		func(context.Context, any) (any, error) { return nothing.reply, nil })
@@ -113,8 +113,8 @@ func TestMethodsThatNobodyCompiledAreLeftAlone(t *testing.T) {
 	}
 }
 
-// streams run one stream of each shape and return the error that it ends with, nil
-// at its orderly end. Each sends the numbers as messages.
+// streams run one stream of each shape. Each sends prices as messages and returns the error
+// that the stream ends with, nil if it ends normally.
 var streams = map[string]func(t *testing.T, client testv1.RulesServiceClient, prices ...int64) error{
 	"follow": func(t *testing.T, client testv1.RulesServiceClient, prices ...int64) error {
 		t.Helper()
@@ -132,7 +132,7 @@ var streams = map[string]func(t *testing.T, client testv1.RulesServiceClient, pr
 		}
 		for _, price := range prices {
 			if err := stream.Send(&testv1.GatherRequest{Price: price}); errors.Is(err, io.EOF) {
-				break // the server has ended the stream: CloseAndRecv says why
+				break // the server has ended the stream; CloseAndRecv returns the reason
 			} else if err != nil {
 				return err
 			}
@@ -169,8 +169,8 @@ func orderly(err error) error {
 	return err
 }
 
-// stubborn is a server whose handlers ignore errors and continue: convert converts the first
-// error to what they return.
+// stubborn returns a server whose handlers ignore errors and continue. They return the
+// result of convert for the first error.
 func stubborn(convert func(error) error) *server {
 	return &server{
 		follow: func(req *testv1.FollowRequest, stream grpc.ServerStreamingServer[testv1.FollowResponse]) error {
@@ -211,7 +211,7 @@ func stubborn(convert func(error) error) *server {
 	}
 }
 
-// endings are what handlers make of an error.
+// endings convert an error to the error that the handler returns.
 var endings = map[string]func(error) error{
 	"the handler returns the error":   func(err error) error { return err },
 	"the handler returns none":        func(error) error { return nil },
@@ -244,7 +244,7 @@ func TestAServerChecksEachMessageOfAStreamAndGoesOn(t *testing.T) {
 				}
 				conn, log := serve(t, stubborn(convert), false)
 				client := testv1.NewRulesServiceClient(conn)
-				for range 2 { // the server goes on
+				for range 2 { // the server continues after an error
 					sent := status.Convert(streams[test.shape](t, client, test.prices...))
 					code, lines := codes.OK, 0
 					switch {
@@ -302,7 +302,7 @@ func TestWhatHasNoRulesCostsNoAllocation(t *testing.T) {
 	unary := validate.UnaryServerInterceptor(logger, known, false)
 	stream := validate.StreamServerInterceptor(logger, map[string]validate.Method{"/free": known[testv1.RulesService_Free_FullMethodName]}, false)
 	req, reply := &testv1.FreeRequest{Text: "x"}, &testv1.FreeResponse{Text: "x"}
-	reply.ProtoReflect() // the first use of a message sets it up
+	reply.ProtoReflect() // initializes the message type
 	var msg any = reply
 	handler := func(context.Context, any) (any, error) { return msg, nil }
 	free, other := &grpc.UnaryServerInfo{FullMethod: testv1.RulesService_Free_FullMethodName}, &grpc.UnaryServerInfo{FullMethod: "/other"}

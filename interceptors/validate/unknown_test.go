@@ -20,7 +20,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// with returns a message with unknown fields, each with the secret as its value.
+// with returns msg with unknown fields. The value of each is the secret.
 func with[M proto.Message](msg M, numbers ...protowire.Number) M {
 	var raw []byte
 	for _, number := range numbers {
@@ -169,7 +169,7 @@ func TestAServerAcceptsUnknownFieldsUnlessToldNotTo(t *testing.T) {
 			impl := stubborn(func(err error) error { return err })
 			impl.free = func(*testv1.FreeRequest) (*testv1.FreeResponse, error) { return &testv1.FreeResponse{}, nil }
 			impl.check = func(*testv1.CheckRequest) (*testv1.CheckResponse, error) {
-				return with(&testv1.CheckResponse{}, 99), nil // a reply's are never refused
+				return with(&testv1.CheckResponse{}, 99), nil // a reply with unknown fields is never refused
 			}
 			conn, _ := serve(t, impl, refuse)
 			client := testv1.NewRulesServiceClient(conn)

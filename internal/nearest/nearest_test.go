@@ -12,17 +12,17 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	known := []string{"auth", "author", "billing", "billing.invoices", "user", "user-admin"}
 	for name, want := range map[string][]string{
-		"auht":            {"auth"},           // two neighbours changed places
-		"Auth":            {"auth", "author"}, // case does not count
+		"auht":            {"auth"},           // two swapped neighbours
+		"Auth":            {"auth", "author"}, // case is ignored
 		"bilings":         {"billing"},
 		"billing.invoice": {"billing.invoices"},
 		"usr":             {"user"},
-		"billing":         {"billing", "billing.invoices"}, // the whole before what begins with it
+		"billing":         {"billing", "billing.invoices"}, // the name itself comes before names with this prefix
 		"":                {},
 		"zebra":           {},
 		"a":               {},
 
-		strings.Repeat("a", 1<<20): {}, // no work for what cannot be a typing error
+		strings.Repeat("a", 1<<20): {}, // too long for a typing error
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := nearest.Names(name, known, 3); !slices.Equal(got, want) {
