@@ -20,7 +20,7 @@ import (
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 )
 
-// file builds the descriptor of a .proto file with one message, Message.
+// file returns the descriptor of a .proto file with one message, Message.
 func file(t *testing.T, name, pkg string, services ...*descriptorpb.ServiceDescriptorProto) protoreflect.FileDescriptor {
 	t.Helper()
 	described := &descriptorpb.FileDescriptorProto{
@@ -46,7 +46,7 @@ func file(t *testing.T, name, pkg string, services ...*descriptorpb.ServiceDescr
 	return built
 }
 
-// service describes a service; api is its option, nil for none.
+// service returns a service; api is its option, nil for none.
 func service(name string, api *onecallv1.ApiOptions, methods ...*descriptorpb.MethodDescriptorProto) *descriptorpb.ServiceDescriptorProto {
 	described := &descriptorpb.ServiceDescriptorProto{Name: new(name), Method: methods}
 	if api != nil {
@@ -56,7 +56,7 @@ func service(name string, api *onecallv1.ApiOptions, methods ...*descriptorpb.Me
 	return described
 }
 
-// method describes a method; rpc is its option, nil for none.
+// method returns a method; rpc is its option, nil for none.
 func method(name string, rpc *onecallv1.RpcOptions) *descriptorpb.MethodDescriptorProto {
 	described := &descriptorpb.MethodDescriptorProto{Name: new(name)}
 	if rpc != nil {
@@ -68,14 +68,13 @@ func method(name string, rpc *onecallv1.RpcOptions) *descriptorpb.MethodDescript
 
 func named(name string) *onecallv1.ApiOptions { return &onecallv1.ApiOptions{Name: new(name)} }
 
-// read reads the contract of the one service of package shop.v1.
+// read reads the contract of the only service of package shop.v1.
 func read(t *testing.T, described *descriptorpb.ServiceDescriptorProto) (*contract.API, error) {
 	t.Helper()
 	return contract.FromDescriptor(file(t, "shop/v1/shop.proto", "shop.v1", described).Services().Get(0))
 }
 
-// wantFault fails unless err is a *contract.Error of subject whose text holds
-// all parts.
+// wantFault fails unless err is a *contract.Error for subject whose text contains all parts.
 func wantFault(t *testing.T, err error, subject string, parts ...string) {
 	t.Helper()
 	var fault *contract.Error
@@ -402,8 +401,8 @@ func TestAPathIsPartedIntoServiceAndMethod(t *testing.T) {
 	}
 }
 
-// files holds a good service, two services of one bus name, a service with a
-// faulty name and one with a faulty method.
+// files returns a valid service, two services with the same bus name, a service with an
+// invalid name and one with an invalid method.
 func files(t *testing.T) *protoregistry.Files {
 	t.Helper()
 	files := &protoregistry.Files{}

@@ -50,7 +50,7 @@ func TestAnIndexFindsTheServicesOfABusName(t *testing.T) {
 	t.Parallel()
 	index := contract.NewIndex(files(t))
 	for name, want := range map[string][]string{
-		"shop":                 {"shop.v1.ShopService", "shop.v2.ShopService"}, // without the one that has a bad method
+		"shop":                 {"shop.v1.ShopService", "shop.v2.ShopService"}, // without the service that has an invalid method
 		"shop.v1.PlainService": {"shop.v1.PlainService"},
 		"shop.v1.ShopService":  nil, // its name is shop
 		"Bad":                  nil,
@@ -74,8 +74,8 @@ func TestAnIndexFindsRPCs(t *testing.T) {
 	t.Parallel()
 	index := contract.NewIndex(files(t))
 	for name, want := range map[string]string{
-		"shop.buy":                     "/shop.v1.ShopService/Buy", // the first of two services that have it
-		"shop.v2.ShopService.buy":      "/shop.v2.ShopService/Buy", // by the full proto name
+		"shop.buy":                     "/shop.v1.ShopService/Buy", // the first of two services with this RPC
+		"shop.v2.ShopService.buy":      "/shop.v2.ShopService/Buy", // by full proto name
 		"shop.v1.PlainService.ping":    "/shop.v1.PlainService/Ping",
 		"shop.sell":                    "",
 		"shop.Buy":                     "",

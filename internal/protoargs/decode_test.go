@@ -98,7 +98,7 @@ func TestToMap(t *testing.T) {
 	}
 }
 
-// TestToMapOfManyAnys bounds the copies that Anys in Anys make.
+// TestToMapOfManyAnys checks the bound on copies for Anys inside Anys.
 func TestToMapOfManyAnys(t *testing.T) {
 	t.Parallel()
 	inside := anyOf(t, &testv1.Item{})
@@ -115,7 +115,7 @@ func TestToMapOfManyAnys(t *testing.T) {
 	}
 }
 
-// The types that replies are decoded into.
+// Types that replies are decoded into.
 type (
 	itemOut struct {
 		Name  string
@@ -267,7 +267,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// same compares as reflect.DeepEqual does, and messages as proto.Equal does.
+// same compares like reflect.DeepEqual, but messages like proto.Equal.
 func same(a, b reflect.Value) bool {
 	if a.Kind() != b.Kind() || a.IsValid() && a.Type() != b.Type() {
 		return false
@@ -310,7 +310,7 @@ func same(a, b reflect.Value) bool {
 	}
 }
 
-// sameMessage compares messages and times; ok is false for all else.
+// sameMessage compares messages and times. ok is false for all other values.
 func sameMessage(a, b reflect.Value) (equal, ok bool) {
 	if !a.IsValid() || !a.CanInterface() {
 		return false, false
@@ -422,15 +422,15 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused decodes what another
-// version of the schema has into the generated message.
+// TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused decodes replies into messages of
+// another version of the schema.
 func TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range otherVersions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// The reply is the generated message here, and what it goes into the other
-			// version's: the same the other way round.
+			// The reply has the generated type, and the destination is of the other version.
+			// It does not matter which of the two is the generated one.
 			other, types := changed(t, test.change)
 			into := dynamicpb.NewMessage(other.Messages().ByName(test.message.ProtoReflect().Descriptor().Name()))
 			err := protoargs.Decode(test.message, types, into)
@@ -460,7 +460,7 @@ func TestAReplyOfAnotherSchemaThatReadsOtherwiseIsRefused(t *testing.T) {
 	}
 }
 
-// TestDecodeTellsNoSecret decodes secrets into what does not hold them.
+// TestDecodeTellsNoSecret decodes secrets into destinations that cannot hold them.
 func TestDecodeTellsNoSecret(t *testing.T) {
 	t.Parallel()
 	secrets := &testv1.Secrets{

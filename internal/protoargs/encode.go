@@ -24,7 +24,7 @@ const (
 	DefaultLimit = 64 << 20
 )
 
-// maxCounted is the number of problems after which the search for problems ends.
+// maxCounted bounds the problems that are only counted. Then the search for problems ends.
 const maxCounted = 1000
 
 // Encode converts args to a request. The names in args are those of the fields. Encode

@@ -28,7 +28,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// The types that arguments have in programs.
+// Types of arguments in programs.
 type (
 	namedInt    int16
 	namedString string
@@ -170,8 +170,8 @@ var titledGood = good{titled{"x"}, 7}
 
 type anyKeys map[uint64]any
 
-// TestEncodeWellKnown returns each of protobuf's own messages as the Go value that
-// stands for it, and as itself.
+// TestEncodeWellKnown passes each well-known message as its Go value, and as the message
+// itself.
 func TestEncodeWellKnown(t *testing.T) {
 	t.Parallel()
 	object := map[string]any{"null": nil, "list": []any{1, "a", true}, "map": map[string]int{"a": 1}, "number": json.Number("1.5"), "strings": []string{"x"}}
@@ -275,7 +275,7 @@ func sameOnTheWire(tb testing.TB, got, want proto.Message) {
 	}
 }
 
-// TestEncodeKeepsNothing changes what was given afterwards.
+// TestEncodeKeepsNothing changes the arguments after the call.
 func TestEncodeKeepsNothing(t *testing.T) {
 	t.Parallel()
 	item, data := &testv1.Item{Name: "x"}, []byte{1, 2}
@@ -289,7 +289,7 @@ func TestEncodeKeepsNothing(t *testing.T) {
 	}
 }
 
-// TestEncodeLarge takes a megabyte, and what is left below the bound.
+// TestEncodeLarge passes arguments of a megabyte and more, all below the limit.
 func TestEncodeLarge(t *testing.T) {
 	t.Parallel()
 	plan := protoargs.NewPlan("test.kinds.mirror", (&testv1.Lists{}).ProtoReflect().Descriptor(), nil).Limit(someLimit)
@@ -312,7 +312,7 @@ func TestEncodeLarge(t *testing.T) {
 	}
 }
 
-// TestPlanIsForAll uses a plan from many goroutines; the race detector watches.
+// TestPlanIsForAll uses a plan from many goroutines. The race detector checks it.
 func TestPlanIsForAll(t *testing.T) {
 	t.Parallel()
 	plan := protoargs.NewPlan("test.kinds.place", (&testv1.PlaceRequest{}).ProtoReflect().Descriptor(), nil)
@@ -334,7 +334,7 @@ func TestPlanIsForAll(t *testing.T) {
 	all.Wait()
 }
 
-// TestEveryFloatThatJSONWritesIsTaken goes by what encoding/json makes of floats.
+// TestEveryFloatThatJSONWritesIsTaken passes floats as encoding/json writes them.
 func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
 	t.Parallel()
 	plan := protoargs.NewPlan("test.kinds.mirror", (&testv1.Optionals{}).ProtoReflect().Descriptor(), nil)
@@ -350,12 +350,12 @@ func TestEveryFloatThatJSONWritesIsTaken(t *testing.T) {
 	}
 }
 
-// encode makes a request of args.
+// encode converts args to a request.
 func encode(rpc string, desc protoreflect.MessageDescriptor, types protoargs.Resolver, args map[string]any) (proto.Message, error) {
 	return protoargs.NewPlan(rpc, desc, types).Encode(args)
 }
 
-// changed returns the tests' schema as another version of it has it.
+// changed returns another version of the tests' schema.
 func changed(tb testing.TB, change func(message func(name string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto)) (protoreflect.FileDescriptor, *dynamicpb.Types) {
 	tb.Helper()
 	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_kinds_proto)
@@ -374,15 +374,15 @@ func changed(tb testing.TB, change func(message func(name string) *descriptorpb.
 	return other, dynamicpb.NewTypes(files)
 }
 
-// otherVersions change the tests' schema, most so that the same bytes are read as
-// something else. Each has a message that shows it, where in it, and what the two
-// have there.
+// otherVersions change the tests' schema, most of them so that the same bytes have another
+// meaning. Each has a message that shows this, the path of the field, and the field's
+// description in both versions.
 var otherVersions = map[string]struct {
 	change       func(message func(name string) *descriptorpb.DescriptorProto, file *descriptorpb.FileDescriptorProto)
 	message      proto.Message
 	path         string
 	ours, theirs string
-	// fits says that the two read the message alike.
+	// fits is true if both versions read the message in the same way.
 	fits bool
 }{
 	"an int32 for an int64": {
@@ -503,15 +503,15 @@ func swapMoods(_ func(string) *descriptorpb.DescriptorProto, file *descriptorpb.
 	moods[1].Number, moods[2].Number = moods[2].Number, moods[1].Number
 }
 
-// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused returns a generated message
-// where the schema has its name and other fields.
+// TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused passes a generated message to a
+// schema that has other fields under the same message name.
 func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range otherVersions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			other, types := changed(t, test.change)
-			// A message goes into a field of its own type, so each is in one.
+			// A message is accepted for a field of its own type, so put each into one.
 			holder := holderOf(t, test.message.ProtoReflect().Descriptor(), other)
 			got, err := encode("test.kinds.mirror", holder, types, anyArgs{"held": test.message})
 			if test.fits {
@@ -529,7 +529,7 @@ func TestAMessageThatAnotherSchemaReadsOtherwiseIsRefused(t *testing.T) {
 	}
 }
 
-// holderOf returns a message with one optional field, held, of a type of a file.
+// holderOf returns a message type with one optional field, held, of a type in file.
 func holderOf(tb testing.TB, held protoreflect.Descriptor, file protoreflect.FileDescriptor) protoreflect.MessageDescriptor {
 	tb.Helper()
 	resolver := new(protoregistry.Files)
@@ -549,7 +549,7 @@ func holderOf(tb testing.TB, held protoreflect.Descriptor, file protoreflect.Fil
 	return made.Messages().Get(0)
 }
 
-// TestEachDifferenceOfTwoVersionsIsReported returns two that are in one message.
+// TestEachDifferenceOfTwoVersionsIsReported passes a message with two differences.
 func TestEachDifferenceOfTwoVersionsIsReported(t *testing.T) {
 	t.Parallel()
 	other, types := changed(t, func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
@@ -565,8 +565,8 @@ func TestEachDifferenceOfTwoVersionsIsReported(t *testing.T) {
 	}
 }
 
-// TestFieldsThatAnotherSchemaHasInOneOneofAreRefused returns both, of which one
-// would be lost.
+// TestFieldsThatAnotherSchemaHasInOneOneofAreRefused sets two fields, of which the other
+// schema would lose one.
 func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
 	t.Parallel()
 	other, types := changed(t, func(message func(string) *descriptorpb.DescriptorProto, _ *descriptorpb.FileDescriptorProto) {
@@ -581,7 +581,7 @@ func TestFieldsThatAnotherSchemaHasInOneOneofAreRefused(t *testing.T) {
 	}
 }
 
-// TestAGeneratedEnumIsNoOtherValue returns a value that the schema has for another.
+// TestAGeneratedEnumIsNoOtherValue passes a number that is another value in the schema.
 func TestAGeneratedEnumIsNoOtherValue(t *testing.T) {
 	t.Parallel()
 	other, types := changed(t, swapMoods)
@@ -600,7 +600,7 @@ func TestAGeneratedEnumIsNoOtherValue(t *testing.T) {
 	}
 }
 
-// TestAnEmptyAnyThatCameOutCanBeGivenAgain returns what a reply is decoded into.
+// TestAnEmptyAnyThatCameOutCanBeGivenAgain passes a decoded reply as an argument.
 func TestAnEmptyAnyThatCameOutCanBeGivenAgain(t *testing.T) {
 	t.Parallel()
 	reply := &testv1.Choice{Kind: &testv1.Choice_Anything{Anything: &anypb.Any{}}}

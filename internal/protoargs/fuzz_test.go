@@ -12,8 +12,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// FuzzEncode returns whatever JSON can say as arguments: nothing panics, and what
-// is taken comes back equal through ToMap.
+// FuzzEncode passes any JSON as arguments. Nothing may panic. If Encode accepts them, ToMap
+// and Encode must return an equal request.
 func FuzzEncode(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `null`, `{"choice": {"json": [1, null, {"a": "b"}]}}`,

@@ -25,8 +25,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// refusal returns the error of arguments that must be refused, and checks what
-// holds for all such errors.
+// refusal returns the error of arguments that must be refused. It also checks what is true for
+// all such errors.
 func refusal(tb testing.TB, request proto.Message, given map[string]any) *protoargs.ArgumentError {
 	tb.Helper()
 	got, err := protoargs.NewPlan("test.kinds.rpc", request.ProtoReflect().Descriptor(), nil).Limit(someLimit).Encode(given)
@@ -260,7 +260,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// TestErrorTellsAll reads one whole error.
+// TestErrorTellsAll checks one whole error text.
 func TestErrorTellsAll(t *testing.T) {
 	t.Parallel()
 	bad := refusal(t, &testv1.PlaceRequest{}, map[string]any{
@@ -281,7 +281,7 @@ func TestErrorTellsAll(t *testing.T) {
 	}
 }
 
-// TestManyProblems counts those that it does not list.
+// TestManyProblems checks that problems beyond the first ones are counted.
 func TestManyProblems(t *testing.T) {
 	t.Parallel()
 	for _, count := range []int{20, 21, 500, 1 << 20} {
@@ -303,7 +303,7 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
-// TestEncodeDepth nests to the bound and beyond it.
+// TestEncodeDepth nests values up to the bound and beyond it.
 func TestEncodeDepth(t *testing.T) {
 	t.Parallel()
 	nested := func(levels int) map[string]any {
@@ -376,13 +376,13 @@ func TestEncodeDepth(t *testing.T) {
 	}
 }
 
-// someLimit is a limit of the size of requests.
+// someLimit is a limit for the size of requests.
 const someLimit = 4 << 20
 
-// TestEncodeTooLarge stops where more work would be for nothing.
+// TestEncodeTooLarge checks that Encode stops as soon as the request is too large.
 func TestEncodeTooLarge(t *testing.T) {
 	t.Parallel()
-	// Each level holds the one below it ten times: 10^20 items, and no cycle.
+	// Each level contains the one below it ten times: 10^20 items without a cycle.
 	long := strings.Repeat("x", 1<<10)
 	tower := map[string]any{"name": long}
 	for range 20 {
@@ -421,8 +421,8 @@ func TestEncodeTooLarge(t *testing.T) {
 	}
 }
 
-// TestErrorsTellNoSecret puts a word into every field with debug_redact, in
-// every wrong way.
+// TestErrorsTellNoSecret passes a secret to every field with debug_redact, in every
+// wrong way.
 func TestErrorsTellNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
@@ -473,7 +473,7 @@ func TestErrorsTellNoSecret(t *testing.T) {
 	}
 }
 
-// TestErrorsTellTheRest reports what stands behind a redacted field.
+// TestErrorsTellTheRest checks that fields after a redacted field are shown.
 func TestErrorsTellTheRest(t *testing.T) {
 	t.Parallel()
 	bad := refusal(t, &testv1.Kinds{}, anyArgs{
@@ -492,7 +492,7 @@ func TestErrorsTellTheRest(t *testing.T) {
 	}
 }
 
-// TestProblemsAreInOrder reports those in maps by their keys.
+// TestProblemsAreInOrder checks that problems inside maps are in the order of the keys.
 func TestProblemsAreInOrder(t *testing.T) {
 	t.Parallel()
 	labels, numbers, wrong, mixed := map[string]any{}, map[int]any{}, map[string]any{}, map[any]any{}
@@ -531,7 +531,7 @@ func TestProblemsAreInOrder(t *testing.T) {
 	}
 }
 
-// inAny returns what stands for an Any with a Secrets in it.
+// inAny returns the map of an Any that contains a Secrets.
 func inAny(given any) any {
 	fields, ok := given.(anyArgs)
 	if !ok {
@@ -542,7 +542,7 @@ func inAny(given any) any {
 	return out
 }
 
-// TestPositional reports the types and the right call, and no value.
+// TestPositional checks that the error shows the types and the correct call, but no value.
 func TestPositional(t *testing.T) {
 	t.Parallel()
 	request := (&testv1.SignInRequest{}).ProtoReflect().Descriptor()

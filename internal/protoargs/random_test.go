@@ -19,8 +19,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// foreign returns the schema of the test API as one that came from elsewhere: none
-// of its descriptors, protobuf's own included, is one that is linked in.
+// foreign returns the schema of the test API as if it were from another program: none of its
+// descriptors is linked into this one, not even those of protobuf itself.
 func foreign(tb testing.TB) (find func(name protoreflect.FullName) protoreflect.MessageDescriptor, types *dynamicpb.Types) {
 	tb.Helper()
 	set := &descriptorpb.FileDescriptorSet{}
@@ -50,7 +50,7 @@ func foreign(tb testing.TB) (find func(name protoreflect.FullName) protoreflect.
 	}, dynamicpb.NewTypes(files)
 }
 
-// random fills messages with anything that their fields hold.
+// random fills messages with random values for all types of fields.
 type random struct {
 	*rand.Rand
 
@@ -141,7 +141,7 @@ func (r random) field(m protoreflect.Message, field protoreflect.FieldDescriptor
 }
 
 func (r random) value(field protoreflect.FieldDescriptor, slot protoreflect.Value, depth int) protoreflect.Value {
-	bits := r.Uint64() >> r.Intn(64) // numbers of every length
+	bits := r.Uint64() >> r.Intn(64) // numbers of all lengths
 	if r.Intn(2) == 0 {
 		bits = -bits
 	}
@@ -161,7 +161,7 @@ func (r random) value(field protoreflect.FieldDescriptor, slot protoreflect.Valu
 	case protoreflect.FloatKind:
 		return protoreflect.ValueOfFloat32(float32(oneNaN(float64(math.Float32frombits(uint32(r.Uint64()))))))
 	case protoreflect.DoubleKind:
-		if field.Parent().FullName() == "google.protobuf.Value" { // whose text "NaN" would come back as a string
+		if field.Parent().FullName() == "google.protobuf.Value" { // its text "NaN" would be decoded as a string
 			return protoreflect.ValueOfFloat64(float64(int64(bits)))
 		}
 		return protoreflect.ValueOfFloat64([]float64{oneNaN(math.Float64frombits(r.Uint64())), math.NaN(), math.Inf(1), math.Inf(-1)}[max(0, r.Intn(12)-8)])
@@ -176,8 +176,8 @@ func (r random) value(field protoreflect.FieldDescriptor, slot protoreflect.Valu
 	}
 }
 
-// oneNaN returns a float, and for each NaN the same: no text distinguishes them, and
-// an Any is compared by its bytes.
+// oneNaN returns f, but the same NaN for every NaN: text cannot distinguish them, and the
+// test compares an Any by its bytes.
 func oneNaN(f float64) float64 {
 	if math.IsNaN(f) {
 		return math.NaN()
@@ -185,8 +185,8 @@ func oneNaN(f float64) float64 {
 	return f
 }
 
-// TestRoundTrip takes random messages apart and puts them together again, with
-// the generated types and with a schema from elsewhere.
+// TestRoundTrip converts random messages to maps and back, with the generated types and with
+// a foreign schema.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	desc := (&testv1.MirrorRequest{}).ProtoReflect().Descriptor()
@@ -250,8 +250,8 @@ func note(seen map[string]bool, m protoreflect.Message) {
 	})
 }
 
-// everyField fails when a field of a message, or of one that it may hold, was
-// never set: then the property was not tested.
+// everyField fails if a field of a message, or of a message inside it, was never set. Then the
+// test did not cover that field.
 func everyField(t *testing.T, seen map[string]bool, desc protoreflect.MessageDescriptor, done map[protoreflect.FullName]bool) {
 	t.Helper()
 	if done[desc.FullName()] {
@@ -269,7 +269,7 @@ func everyField(t *testing.T, seen map[string]bool, desc protoreflect.MessageDes
 	}
 }
 
-// TestEncodeGivesTheGeneratedType holds for the linked descriptor alone.
+// TestEncodeGivesTheGeneratedType checks that only the linked descriptor has that type.
 func TestEncodeGivesTheGeneratedType(t *testing.T) {
 	t.Parallel()
 	args := map[string]any{"username": "admin", "password": "secret"}

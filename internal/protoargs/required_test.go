@@ -19,7 +19,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// parse makes a file of a FileDescriptorProto as text.
+// parse returns the file of a FileDescriptorProto in text format.
 func parse(tb testing.TB, text string) protoreflect.FileDescriptor {
 	tb.Helper()
 	file := &descriptorpb.FileDescriptorProto{}
@@ -33,7 +33,7 @@ func parse(tb testing.TB, text string) protoreflect.FileDescriptor {
 	return desc
 }
 
-// TestRequired names the fields of each message that must be given.
+// TestRequired checks which fields of each message are required.
 func TestRequired(t *testing.T) {
 	t.Parallel()
 	proto2 := parse(t, `name: "two.proto" syntax: "proto2" package: "two"
@@ -81,7 +81,7 @@ func TestRequired(t *testing.T) {
 			if strings.Join(got, " ") != test.want {
 				t.Errorf("%s: %q are required, want %q", name, got, test.want)
 			}
-			// What must be given is what suffices.
+			// The required fields are sufficient.
 			given := make(map[string]any)
 			for _, name := range got {
 				switch field := test.desc.Fields().ByName(protoreflect.Name(name)); field.Kind() {
@@ -125,8 +125,8 @@ func TestRequired(t *testing.T) {
 	}
 }
 
-// TestAGivenMessageWithoutARequiredFieldIsRefused returns messages that no program could
-// send, of the schema itself and of another version of it.
+// TestAGivenMessageWithoutARequiredFieldIsRefused passes messages that cannot be encoded, of
+// the schema itself and of another version of it.
 func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 	t.Parallel()
 	text := `name: "two.proto" syntax: "proto2" package: "two"
@@ -162,8 +162,8 @@ func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 	}
 }
 
-// TestBogusWellKnown reads a schema whose google.protobuf.Timestamp is another
-// message than protobuf's: it is one like any other.
+// TestBogusWellKnown uses a schema whose google.protobuf.Timestamp has other fields than
+// protobuf's. Such a message is an ordinary one.
 func TestBogusWellKnown(t *testing.T) {
 	t.Parallel()
 	files, err := protodesc.NewFiles(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
@@ -206,8 +206,8 @@ func TestBogusWellKnown(t *testing.T) {
 	})
 }
 
-// bogus returns a file with a message of protobuf's that has one field alone, and
-// a request that holds it.
+// bogus returns a file with a message that has the name of a well-known one and only one
+// field, and a request that contains it.
 func bogus(name, field string, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FileDescriptorProto {
 	return &descriptorpb.FileDescriptorProto{
 		Name: new(name + ".proto"), Syntax: new("proto3"), Package: new("google.protobuf"),

@@ -16,7 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// setOf packs files, the last of which declares the service a.Service.
+// setOf packs files. The last one declares the service a.Service.
 func setOf(tb testing.TB, files ...*descriptorpb.FileDescriptorProto) string {
 	tb.Helper()
 	data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
@@ -26,7 +26,8 @@ func setOf(tb testing.TB, files ...*descriptorpb.FileDescriptorProto) string {
 	return compress(tb, data)
 }
 
-// message is an empty one, nested so deep under names of so many bytes.
+// message returns a message nested depth deep. Each name has about name bytes, and the
+// innermost message has so many fields.
 func message(depth, name, fields int) *descriptorpb.DescriptorProto {
 	out := &descriptorpb.DescriptorProto{Name: new("M" + strings.Repeat("m", name))}
 	if depth > 1 {
@@ -42,11 +43,11 @@ func message(depth, name, fields int) *descriptorpb.DescriptorProto {
 	return out
 }
 
-// What a registry holds may have been written by any client. Each of these fits into
-// one value of etcd; unbounded, they take from 200 MB to the whole memory, or do
-// not end.
+// Any client may have written the content of a registry. Each of these cases fits into one
+// value of etcd. Without bounds, they would use from 200 MB to the whole memory, or would not
+// end.
 func TestDescriptorsThatTakeFarMoreMemoryThanBytesAreRefused(t *testing.T) {
-	// Not parallel: it measures what is allocated.
+	// Not parallel: it measures allocated memory.
 	service := &descriptorpb.FileDescriptorProto{
 		Name: new("a.proto"), Package: new("a"), Syntax: new("proto3"),
 		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("Service")}},
@@ -56,8 +57,8 @@ func TestDescriptorsThatTakeFarMoreMemoryThanBytesAreRefused(t *testing.T) {
 		edit(edited)
 		return edited
 	}
-	// Each file imports the two before it publicly: the ways from the last to the
-	// first are as many as the Fibonacci numbers are large.
+	// Each file imports the two before it publicly. The number of paths from the last to
+	// the first file is a Fibonacci number.
 	chain := []*descriptorpb.FileDescriptorProto{{Name: new("p0")}, {Name: new("p1")}}
 	for i := 2; i < 200; i++ {
 		chain = append(chain, &descriptorpb.FileDescriptorProto{
@@ -127,8 +128,8 @@ func TestNothingOfDescriptorsMakesAnErrorLongOrMultiLine(t *testing.T) {
 	}
 }
 
-// A difference names parts of the other program's schema, which may be as long
-// and as many as descriptors can hold.
+// A difference shows names of the other program's schema. They may be as long and as many as
+// descriptors allow.
 func TestDifferencesAreFewAndShort(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 100_000)
@@ -153,12 +154,12 @@ func TestDifferencesAreFewAndShort(t *testing.T) {
 	}
 }
 
-// Who reads descriptors may know fewer options than who published them.
+// A reader of descriptors may know fewer options than their publisher.
 func TestTheDigestIsThatOfThePublisherWhateverOptionsAreKnown(t *testing.T) {
 	t.Parallel()
 	file := protodesc.ToFileDescriptorProto(echo.ParentFile())
-	// The publisher knows option 1001, which goes before that of the rules there;
-	// here it is unknown, and written after it.
+	// The publisher knows option 1001, and so encodes it before the option for rules. Here
+	// it is unknown, and would be encoded after that option.
 	options := &descriptorpb.FieldOptions{}
 	raw := protowire.AppendVarint(protowire.AppendTag(nil, 1001, protowire.VarintType), 1)
 	raw = protowire.AppendBytes(protowire.AppendTag(raw, 1159, protowire.BytesType), nil)

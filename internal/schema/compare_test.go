@@ -11,7 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// parts of EchoService's .proto.
+// Message indexes in EchoService's .proto file.
 const (
 	request = iota // EchoRequest
 	reply          // EchoResponse
@@ -39,8 +39,8 @@ func TestOnlyIncompatibleDifferencesAreFound(t *testing.T) {
 	base := edited(t, func(*descriptorpb.FileDescriptorProto) {})
 	for name, test := range map[string]struct {
 		change func(*descriptorpb.FileDescriptorProto)
-		// there and here are what a caller with the base finds of an instance with
-		// the change, and the other way round.
+		// there are the differences for a caller with the base schema and an instance with the
+		// changed one. here are those in the other direction.
 		there, here []string
 	}{
 		"a field's number": {
@@ -140,7 +140,7 @@ func TestDifferencesInsideMessagesAndEnumsAreFound(t *testing.T) {
 				newField("colour", 7, func(field *descriptorpb.FieldDescriptorProto) {
 					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_ENUM.Enum(), new(".onecall.test.v1.Colour")
 				}),
-				newField("again", 8, func(field *descriptorpb.FieldDescriptorProto) { // Inner holds itself
+				newField("again", 8, func(field *descriptorpb.FieldDescriptorProto) { // Inner contains itself
 					field.Type, field.TypeName = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), new(".onecall.test.v1.Inner")
 				}),
 			}})
@@ -161,8 +161,8 @@ func TestDifferencesInsideMessagesAndEnumsAreFound(t *testing.T) {
 	}
 }
 
-// TestTheSyntaxOfPresenceIsNoDifference has optional of proto3 become the presence
-// of an edition.
+// TestTheSyntaxOfPresenceIsNoDifference compares an optional field of proto3 with a field of
+// an edition that has presence.
 func TestTheSyntaxOfPresenceIsNoDifference(t *testing.T) {
 	t.Parallel()
 	proto3 := edited(t, func(f *descriptorpb.FileDescriptorProto) { optional(f.GetMessageType()[reply]) })
@@ -191,8 +191,8 @@ func texts(found []schema.Difference) []string {
 	return out
 }
 
-// TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference joins two oneofs, of
-// which a caller may set both.
+// TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference joins two oneofs. A caller may
+// have set a field of each.
 func TestFieldsThatExcludeEachOtherOnOneSideAloneAreADifference(t *testing.T) {
 	t.Parallel()
 	oneofs := func(names []string, of ...int32) func(*descriptorpb.FileDescriptorProto) {

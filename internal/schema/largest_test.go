@@ -10,8 +10,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// BenchmarkUnpackTheLargest reads descriptors that reach the bounds of what they
-// may take: docs/named-parameters.md has the figures.
+// BenchmarkUnpackTheLargest unpacks descriptors that reach the limits. The results are in
+// docs/named-parameters.md.
 func BenchmarkUnpackTheLargest(b *testing.B) {
 	for _, test := range []struct {
 		name   string
@@ -32,8 +32,8 @@ func BenchmarkUnpackTheLargest(b *testing.B) {
 	}
 }
 
-// largest returns packed descriptors of so many messages with so many fields, and
-// names of so many bytes more.
+// largest returns packed descriptors with so many messages, so many fields in each, and so
+// many additional bytes in each message name.
 func largest(tb testing.TB, messages, fields, name int) string {
 	tb.Helper()
 	file := &descriptorpb.FileDescriptorProto{

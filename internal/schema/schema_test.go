@@ -21,7 +21,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// services are all that are linked into this test.
+// services returns all services that are linked into this test.
 func services() []protoreflect.ServiceDescriptor {
 	var all []protoreflect.ServiceDescriptor
 	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
@@ -114,7 +114,7 @@ func TestADigestIsThatOfTheDefinition(t *testing.T) {
 	}
 }
 
-// edited returns EchoService with its .proto changed.
+// edited returns EchoService after a change of its .proto file.
 func edited(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) protoreflect.ServiceDescriptor {
 	t.Helper()
 	described := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_echo_proto)
@@ -126,7 +126,7 @@ func edited(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) protor
 	return file.Services().Get(0)
 }
 
-// compress packs bytes that may be no descriptors.
+// compress packs bytes that need not be valid descriptors.
 func compress(tb testing.TB, data []byte) string {
 	tb.Helper()
 	var out bytes.Buffer
@@ -140,7 +140,7 @@ func compress(tb testing.TB, data []byte) string {
 }
 
 func TestBadDescriptorsAreErrors(t *testing.T) {
-	// Not parallel: it measures what is allocated.
+	// Not parallel: it measures allocated memory.
 	good, err := schema.Of(echo).Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 		file.Syntax, file.Edition = new("editions"), descriptorpb.Edition(number).Enum()
 		return set(file)
 	}
-	// parts returns a file that holds so many bytes of one part after the other.
+	// parts returns a file of about size bytes that repeats one part.
 	parts := func(size int, part string) string {
 		inner := strings.Repeat(part, size/len(part))
 		return compress(t, append(protowire.AppendTag(nil, 1, protowire.BytesType), protowire.AppendString(nil, inner)...))
@@ -211,7 +211,7 @@ func TestBadDescriptorsAreErrors(t *testing.T) {
 	}
 }
 
-// TestDamagedDescriptorsAreErrorsOrDescriptors changes bytes of good ones.
+// TestDamagedDescriptorsAreErrorsOrDescriptors changes bytes of valid descriptors.
 func TestDamagedDescriptorsAreErrorsOrDescriptors(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -246,7 +246,7 @@ func TestDamagedDescriptorsAreErrorsOrDescriptors(t *testing.T) {
 	}
 }
 
-// TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema is for what an Any holds.
+// TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema finds the types of messages in an Any.
 func TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema(t *testing.T) {
 	t.Parallel()
 	packed, err := schema.Of(echo).Pack()
@@ -268,7 +268,7 @@ func TestTypesOfProtobufsOwnAreFoundBesideAPublishedSchema(t *testing.T) {
 	}
 }
 
-// FuzzUnpack reads whatever an instance may publish.
+// FuzzUnpack unpacks any bytes that an instance may publish.
 func FuzzUnpack(f *testing.F) {
 	for _, service := range services() {
 		data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(service.ParentFile())}})
