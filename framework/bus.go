@@ -17,22 +17,21 @@ import (
 	"github.com/onecall-dev/onecall/internal/protoargs"
 )
 
-// Bus is a caller's handle on all APIs of a registry: generated clients take it
-// as their connection, and it finds the API by the called method. One a process
-// is enough; its methods are safe for all goroutines. Each service of an API has
-// one set of connections, made at its first call, with one connection to each
-// instance that serves it.
+// Bus is the connection of generated clients to all APIs of a registry. It finds the
+// API by the called method. One bus is enough for a process. Its methods are safe for
+// all goroutines. The first call of a service makes one connection to each instance
+// that serves it.
 type Bus struct {
 	registry discovery.Registry
 	options  busOptions
-	// contracts are those of the APIs that are linked into the program.
+	// contracts are the contracts of the APIs that are linked into the program.
 	contracts *contract.Index
 	caller    *client.Caller
 	throttle  throttle
 	closed    atomic.Bool
 
-	// routes are by gRPC's path. Calls read them without a lock; the map is replaced,
-	// never changed, under mu.
+	// routes are by gRPC's path. Calls read them without a lock. The map is never
+	// changed: it is replaced, under mu.
 	routes atomic.Pointer[map[string]*route]
 
 	// byName are the RPCs that were called by name, by that name.
@@ -41,16 +40,16 @@ type Bus struct {
 	// incompatible counts schemas that are incompatible with the program's own.
 	incompatible atomic.Uint64
 
-	// mu guards apis, the fields of an api that say so, and the replacing of routes. It
-	// is not held while the registry or the program's logger is called.
+	// mu guards apis, the fields of an api whose comments name it, and the replacement
+	// of routes. It is not held while the registry or the program's logger is called.
 	mu   sync.Mutex
 	apis map[string]*api // by bus name
 }
 
 var _ grpc.ClientConnInterface = (*Bus)(nil)
 
-// NewBus returns a bus on a registry, which stays the program's to close, after
-// the bus. It does no I/O. Its errors name the parameter or option at fault.
+// NewBus returns a bus on a registry. The program closes the bus, then the registry.
+// NewBus does no I/O. Its errors name the wrong parameter or option.
 func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if registry == nil {
 		return nil, errors.New("onecall: bus: registry is nil: open one with etcd.Open or memory.New")
@@ -76,9 +75,9 @@ func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	return bus, nil
 }
 
-// checkDialOptions finds options that every connection would fail with, whether
-// they have credentials that exclude the default ones, such as
-// grpc.WithCredentialsBundle, and how large a message they let a call send.
+// checkDialOptions returns an error if every connection would fail with the dial
+// options. It sets whether they have credentials that exclude the default ones, such
+// as grpc.WithCredentialsBundle, and the largest message that a call may send.
 func checkDialOptions(read *busOptions, caller *client.Caller) error {
 	warnOfServiceConfig(read.log, read.dial)
 	try := func() error {
@@ -112,16 +111,19 @@ func checkDialOptions(read *busOptions, caller *client.Caller) error {
 
 // Invoke makes a unary call, for generated clients. method is gRPC's path,
 // "/package.Service/Method". Its handler starts at most once, unless the RPC
-// declares that it may run more often; [OutcomeOf] says of an error whether it
-// did.
+// declares that it may run more often. [OutcomeOf] returns whether the handler of a
+// failed call started.
 //
-// Errors are gRPC's, and: INVALID_ARGUMENT for a path, context or option that
-// makes no sense, INVALID_ARGUMENT with *validate.Error for a request that breaks
-// the API's rules, which is not sent, INTERNAL with *validate.Error for such a
-// reply, INTERNAL for a fault in the API's .proto, UNIMPLEMENTED with
-// *discovery.UnknownAPIError, UNAVAILABLE with *discovery.NoInstanceError or
-// *discovery.UnreachableError, DEADLINE_EXCEEDED with *timeout.Error, CANCELED
-// with [ErrClosed].
+// Errors are those of gRPC, and:
+//   - INVALID_ARGUMENT: the path, the context or an option is not valid.
+//   - INVALID_ARGUMENT with *validate.Error: the request breaks the API's rules. It
+//     is not sent.
+//   - INTERNAL with *validate.Error: the reply breaks the API's rules.
+//   - INTERNAL: the API's .proto has an error.
+//   - UNIMPLEMENTED with *discovery.UnknownAPIError.
+//   - UNAVAILABLE with *discovery.NoInstanceError or *discovery.UnreachableError.
+//   - DEADLINE_EXCEEDED with *timeout.Error.
+//   - CANCELED with [ErrClosed].
 //
 // errors.Is finds [context.DeadlineExceeded] or [context.Canceled] in the error if
 // ctx itself had ended, and neither if a declared timeout passed.
@@ -133,8 +135,8 @@ func (b *Bus) Invoke(ctx context.Context, method string, args, reply any, opts .
 	return route.call(ctx, args, reply, opts)
 }
 
-// NewStream begins a stream, for generated clients. It has no timeout but its
-// context's deadline. Errors are those of [Bus.Invoke].
+// NewStream begins a stream, for generated clients. Its only timeout is the deadline
+// of its context. Errors are those of [Bus.Invoke].
 func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	route, err := b.route(ctx, method, opts)
 	if err != nil {
@@ -143,7 +145,8 @@ func (b *Bus) NewStream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	return route.newStream(ctx, desc, opts)
 }
 
-// route returns the route of a method, by gRPC's path. opts are the call's.
+// route returns the route of a method, by gRPC's path. opts are the options of the
+// call.
 func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
 	if ctx == nil {
 		return nil, invalid(b.nameOf(path), "the context is nil: give context.Background() if there is no other")
@@ -154,14 +157,14 @@ func (b *Bus) route(ctx context.Context, path string, opts []grpc.CallOption) (*
 	return b.addRoute(ctx, path, opts)
 }
 
-// Close ends the bus and all its connections. Calls under way, and goroutines that
-// wait for a description, get CANCELED. A second Close does nothing.
+// Close ends the bus and all its connections. Calls under way and calls of
+// [Bus.Describe] fail with CANCELED. A second Close does nothing.
 func (b *Bus) Close() error {
 	b.closed.Store(true)
 	b.fetcher.close()
 	b.mu.Lock()
 	apis := b.apis
-	b.apis = nil // nothing is added after closed
+	b.apis = nil // no API is added when closed is set
 	b.mu.Unlock()
 	var errs []error
 	for _, of := range apis {
@@ -175,8 +178,8 @@ func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
 	return (code == codes.Canceled || code == codes.Unavailable) && b.closed.Load() && ctx.Err() == nil
 }
 
-// sendLimit returns the largest message that options of a call let it send, in
-// bytes, and otherwise when they do not say.
+// sendLimit returns the size in bytes of the largest message that a call may send
+// with its options. If they do not set it, sendLimit returns otherwise.
 func sendLimit(opts []grpc.CallOption, otherwise int) int {
 	for _, opt := range opts {
 		if limit, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {

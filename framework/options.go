@@ -17,7 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// defaultShutdownTimeout is that of Serve without option ShutdownTimeout.
+// defaultShutdownTimeout is the shutdown timeout without option ShutdownTimeout.
 const defaultShutdownTimeout = 25 * time.Second
 
 // ServeOption is an option of [Serve] and [Start].
@@ -37,7 +37,7 @@ type Option interface {
 }
 
 type serveOptions struct {
-	// listen is what ListenOn or Listener set; listener is that of Listener.
+	// listen is set by ListenOn and Listener, listener only by Listener.
 	listen          func(context.Context) (net.Listener, error)
 	listener        net.Listener
 	advertise       string
@@ -66,14 +66,14 @@ type busOptions struct {
 	// sendLimit is the largest request that the dial options let a call by name
 	// send, in bytes; read by NewBus.
 	sendLimit int
-	// credentials says that dial has credentials that exclude the default ones.
+	// credentials reports whether dial has credentials, which exclude the default ones.
 	credentials bool
-	plainText   plainText // the default ones
-	// balancing is what LoadBalancing sets: a policy and its configuration.
+	plainText   plainText // the default credentials
+	// balancing is set by LoadBalancing: a policy and its configuration.
 	balancing map[string]json.RawMessage
 	zone      string
 	strict    bool
-	// identified is what RequireIdentity sets.
+	// identified is set by RequireIdentity.
 	identified bool
 	retry      RetryPolicy
 }
@@ -86,14 +86,14 @@ type busOption func(*busOptions) error
 
 func (o busOption) applyToBus(options *busOptions) error { return o(options) }
 
-// bothOption is an option of a service and a caller.
+// bothOption is an option of both a service and a bus.
 type bothOption struct {
 	serveOption
 	busOption
 }
 
-// ListenOn sets the TCP address to listen on, "host:port". Port 0 is any free
-// port, no host is every address of this machine. The default is
+// ListenOn sets the TCP address to listen on, "host:port". Port 0 means any free
+// port, an empty host means every address of this machine. The default is
 // "127.0.0.1:0", which other machines cannot reach.
 func ListenOn(address string) ServeOption {
 	return serveOption(func(options *serveOptions) error {
@@ -108,13 +108,13 @@ func ListenOn(address string) ServeOption {
 	})
 }
 
-// errListeners is of a service with two addresses.
+// errListeners is the error of a service with two addresses.
 var errListeners = errors.New("options ListenOn and Listener: both are given: leave one out")
 
-// Listener sets a listener to serve on, instead of [ListenOn]: one that the program
-// has made, such as one in memory for tests. The service closes it, also if it
-// cannot start. For a listener that is not of TCP, option [AdvertiseAs] says how
-// callers reach it.
+// Listener sets a listener to serve on, which the program has made, such as one in
+// memory for tests. It replaces [ListenOn]. The service closes the listener, also if
+// the service cannot start. If it is not a TCP listener, set the address at which
+// callers reach it with [AdvertiseAs].
 func Listener(listener net.Listener) ServeOption {
 	return serveOption(func(options *serveOptions) error {
 		switch {
@@ -146,10 +146,11 @@ func listenOn(address string) func(context.Context) (net.Listener, error) {
 	}
 }
 
-// AdvertiseAs sets the address at which callers reach the service, "host:port",
-// when it is not the one listened on, such as behind address translation. Port
-// 0 is the port listened on. The default is the address listened on, or this
-// machine's first other than loopback when that is every address.
+// AdvertiseAs sets the address at which callers reach the service, "host:port". It is
+// needed if the service listens on another address, such as behind address
+// translation. Port 0 means the port that the service listens on. The default is the
+// address that it listens on. If that is every address, the default is the first
+// address of this machine that is not loopback.
 func AdvertiseAs(address string) ServeOption {
 	return serveOption(func(options *serveOptions) error {
 		host, port, err := net.SplitHostPort(address)
@@ -164,15 +165,15 @@ func AdvertiseAs(address string) ServeOption {
 	})
 }
 
-// ShutdownTimeout sets how long the graceful shutdown of [Serve] may take in all;
-// more than zero. The default is 25 s, below the 30 s after which Kubernetes
-// kills.
+// ShutdownTimeout sets how long the whole graceful shutdown of [Serve] may take. It
+// must be more than zero. The default is 25 s: Kubernetes kills after 30 s.
 //
-// The shutdown begins when the context of Serve ends. Handlers learn of it by
-// [Draining]. After four fifths of the timeout the contexts of streams end. A
-// twentieth before its end, at most a second, all connections are closed and with
-// them the calls that still run, so that their handlers can return. Serve never
-// takes longer, whatever a handler does.
+// The shutdown begins when the context of Serve ends. Handlers can see it by
+// [Draining]. After four fifths of the timeout the contexts of streams end. Before
+// the end of the timeout, by a twentieth of it or a second if that is less, all
+// connections are closed. This ends the calls that still run, and their handlers have
+// the rest of the time to return. Serve never takes longer than the timeout, also if
+// handlers do not return.
 func ShutdownTimeout(limit time.Duration) ServeOption {
 	return serveOption(func(options *serveOptions) error {
 		if limit <= 0 {
@@ -190,23 +191,25 @@ func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit)
 
 // ServerOptions adds options of grpc-go's server, such as
 // grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
-// service speaks plain text, and logs a warning unless it listens on loopback:
-// grpc.Creds(insecure.NewCredentials()) says that plain text is meant.
+// service speaks plain text, and logs a warning unless it listens on loopback.
+// grpc.Creds(insecure.NewCredentials()) selects plain text without the warning.
 //
-// Chained interceptors are the program's own: they run around each call that is
-// admitted, before its rules are checked, so that they can also authenticate and
-// authorize. They see a request that breaks rules, and a panic of the handler, as an
-// error. Other places are those of [BeforeAdmission] and [AfterAdmission].
-// grpc.UnaryInterceptor and grpc.StreamInterceptor are the framework's and an
-// error here. A grpc.InTapHandle must return a context with the call's metadata:
-// without them the call has no identity.
+// Chained interceptors run around each admitted call, before its rules are checked,
+// so they can also authenticate and authorize. If a request breaks rules or the
+// handler panics, they see an error. [BeforeAdmission] and [AfterAdmission] add
+// interceptors at other points of the chain. The framework itself uses
+// grpc.UnaryInterceptor and grpc.StreamInterceptor: here they are an error. A
+// grpc.InTapHandle must return a context with the call's metadata. Without the
+// metadata the call has no identity.
 //
-// They replace the framework's defaults: a connection may have 1,000 calls under
-// way (grpc.MaxConcurrentStreams) and a call 64 KiB of metadata
-// (grpc.MaxHeaderListSize); it is made within 20 s (grpc.ConnectionTimeout),
-// closed when its client answers no ping within 20 s after a minute of silence
-// (grpc.KeepaliveParams), and its client may ping every 5 s, also without a call
-// (grpc.KeepaliveEnforcementPolicy).
+// These options replace the framework's defaults:
+//   - grpc.MaxConcurrentStreams: a connection has at most 1,000 calls under way.
+//   - grpc.MaxHeaderListSize: a call has at most 64 KiB of metadata.
+//   - grpc.ConnectionTimeout: a connection is made within 20 s.
+//   - grpc.KeepaliveParams: after a minute of silence the service pings the client,
+//     and closes the connection if there is no answer within 20 s.
+//   - grpc.KeepaliveEnforcementPolicy: a client may ping every 5 s, also without a
+//     call.
 func ServerOptions(options ...grpc.ServerOption) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.server = append(o.server, options...)
@@ -217,20 +220,20 @@ func ServerOptions(options ...grpc.ServerOption) ServeOption {
 // AdmissionConfig says which calls a service admits. The zero value is the
 // default.
 type AdmissionConfig struct {
-	// RequireIdentity refuses calls without an identity, which may be copies of
-	// each other: those of callers that are not on a bus. Otherwise they are
-	// served.
+	// RequireIdentity refuses calls without an identity. They come from callers that
+	// do not use a bus, and one may be a copy of another. The default is to serve
+	// them.
 	RequireIdentity bool
-	// MaxSessionsPerPrincipal and MaxSessions are how many callers' sessions a
-	// service remembers: for one TLS identity, or host without TLS, and for all;
-	// 0 is 10,000 and 100,000. Each bus has one; those above are refused. A session
-	// that called within the last minute takes some 1.3 KB, and an idle one, which is
-	// kept for a day, some 80 bytes.
+	// MaxSessionsPerPrincipal and MaxSessions limit how many sessions of callers a
+	// service remembers: for one TLS identity, or for one host without TLS, and in
+	// all. 0 means 10,000 and 100,000. Each bus has one session. The service refuses
+	// calls of further sessions. A session that called within the last minute takes
+	// about 1.3 KB. An idle session takes about 80 bytes, and is kept for a day.
 	MaxSessionsPerPrincipal, MaxSessions int
-	// Ledger is asked before each identified call, which waits for it, and is
-	// shared by the instances of a service, so that a proxy can be in front of them
-	// that picks the instance of each call: package etcdledger has one on etcd.
-	// Without it such calls are refused.
+	// Ledger is used before each call with an identity, and the call waits for it.
+	// The instances of a service share it, so that a proxy in front of them can pick
+	// the instance of each call. Package etcdledger has a ledger in etcd. Without a
+	// ledger an instance refuses calls that are bound to another instance.
 	Ledger atmostonce.Ledger
 }
 
@@ -242,19 +245,20 @@ func Admission(config AdmissionConfig) ServeOption {
 	})
 }
 
-// BeforeAdmission adds interceptors that run around the calls of APIs before they
-// are admitted: those that authenticate, and those that measure or log each call.
-// A call that they refuse takes no session, learns no rule and writes to no ledger.
-// Given several times, they run in that order, the first outermost.
+// BeforeAdmission adds interceptors that run around the calls of APIs before the
+// calls are admitted. It is the point for interceptors that authenticate, measure or
+// log each call. If they refuse a call, it takes no session, its caller learns no
+// rule, and the ledger records nothing. If the option is set several times, the
+// interceptors run in the order of the options, the first outermost.
 //
-// Interceptors of go-grpc-middleware go in unchanged. They must call their handler
-// with a context that derives from their own; [WithPrincipal] sets on it by what
-// name callers are counted. The request of a unary call is nil to them, because it
-// is not read yet. gRPC's own services, such as health and reflection, are
-// served without them.
+// Interceptors of go-grpc-middleware work unchanged. An interceptor must call its
+// handler with a context that derives from its own. [WithPrincipal] sets the name
+// by which the caller is counted on that context. The request of a unary call is nil,
+// because it is not read yet. The interceptors do not run for gRPC's own services,
+// such as health and reflection.
 //
-// Both parameters are required, so that streams are not forgotten. One that has
-// nothing to do calls its handler.
+// Both parameters are required, so that streams are not forgotten. An interceptor
+// that has nothing to do calls its handler.
 func BeforeAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.before = o.before.with(unary, stream)
@@ -262,10 +266,11 @@ func BeforeAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServer
 	})
 }
 
-// AfterAdmission adds interceptors that run around the calls of APIs after they were
-// admitted, and before their rules are checked: those that authorize. They see
-// what becomes of each call, such as a request that breaks rules, as an error.
-// Otherwise it is like [BeforeAdmission]; the request is there.
+// AfterAdmission adds interceptors that run around the calls of APIs after the calls
+// are admitted and before their rules are checked. It is the point for interceptors
+// that authorize. They see the result of each call: if a request breaks rules, they
+// see an error. Otherwise the option is like [BeforeAdmission], except that the
+// request of a unary call is set.
 func AfterAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.after = o.after.with(unary, stream)
@@ -273,7 +278,7 @@ func AfterAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerI
 	})
 }
 
-// bothGiven returns the error of an option of which an interceptor is missing.
+// bothGiven returns an error if one of an option's two interceptors is nil.
 func bothGiven(option string, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) error {
 	if unary == nil || stream == nil {
 		return fmt.Errorf("option %s: an interceptor is nil: give one for unary calls and one for streams, which calls its handler if there is nothing to do", option)
@@ -281,19 +286,18 @@ func bothGiven(option string, unary grpc.UnaryServerInterceptor, stream grpc.Str
 	return nil
 }
 
-// Authenticate sets the function that says who calls, for unary calls and
-// streams. It is an interceptor of [BeforeAdmission], in the form of
-// go-grpc-middleware's auth.AuthFunc: called once for each call, before the request
-// is read and before the call is admitted. Its error is the call's, so it needs a
-// code, such as codes.Unauthenticated.
+// Authenticate sets the function that authenticates the caller of unary calls and
+// streams. It runs as an interceptor of [BeforeAdmission], in the form of
+// go-grpc-middleware's auth.AuthFunc: it is called once for each call, before the
+// request is read and before the call is admitted. If it returns an error, the call
+// fails with that error, so the error needs a code, such as codes.Unauthenticated.
 //
-// The context that it returns is the handler's, and must derive from the one that
-// it was called with. [WithPrincipal] sets on it by what name callers are counted.
-// It is called from many goroutines. gRPC's own services, such as health and
-// reflection, are served without it.
+// The handler gets the returned context, which must derive from the context of the
+// function. [WithPrincipal] sets the name by which the caller is counted on it.
+// The function is called from many goroutines. It is not called for gRPC's own
+// services, such as health and reflection.
 //
-// By default only TLS authenticates. What a caller may do is for interceptors of
-// [AfterAdmission].
+// By default only TLS authenticates. Authorize in interceptors of [AfterAdmission].
 func Authenticate(authenticate func(ctx context.Context) (context.Context, error)) ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		switch {
@@ -308,20 +312,20 @@ func Authenticate(authenticate func(ctx context.Context) (context.Context, error
 	})
 }
 
-// WithPrincipal returns a context for [Authenticate] to return, which names the
-// program that calls. Its sessions are counted by that name instead of by its
-// certificate or host, and are apart from those of all others. Name the program
-// rather than its user: each name takes a session of its own. An empty name
-// changes nothing.
+// WithPrincipal returns a context with the name of the calling program, for
+// [Authenticate] to return. The sessions of that program are counted by this name
+// instead of by its certificate or host, and are separate from all other sessions.
+// Name the program, not its user: each name takes a session of its own. An empty
+// name changes nothing.
 func WithPrincipal(ctx context.Context, name string) context.Context {
 	return server.WithPrincipal(ctx, name)
 }
 
 // ExposeErrors sends the text of a handler's error that has no gRPC status to the
 // caller, with the code UNKNOWN, as grpc-go does. By default the caller gets
-// INTERNAL with an incident's id, and the text goes to the log alone: such errors
-// come from databases and the like, and their text is not meant for callers. An
-// error of a context keeps its code either way.
+// INTERNAL with the id of an incident, and only the log has the text: such errors
+// come from databases and the like, and their text is not meant for callers. The
+// error of a context keeps its code with and without this option.
 func ExposeErrors() ServeOption {
 	return serveOption(func(o *serveOptions) error {
 		o.exposeErrors = true
@@ -331,16 +335,18 @@ func ExposeErrors() ServeOption {
 
 // DialOptions adds options of grpc-go's connections, such as
 // grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
-// text, and logs one warning once it connects to an instance that is not on
-// loopback: insecure.NewCredentials() says that plain text is meant. With TLS the
-// name in an instance's certificate is the API's, unless the credentials or
-// grpc.WithAuthority say otherwise. Resolver, service config, health checks and
-// retries are the framework's; options for them have no effect, and the log has a warning
-// of grpc.WithDefaultServiceConfig: see [Retry] and [LoadBalancing]. The default of
-// grpc.WithKeepaliveParams is a ping every 6 minutes, which all servers bear, and
-// a timeout of 20 s; silent connections are found sooner without it. A bus uses no
-// proxy of the environment, such as HTTPS_PROXY names: a program that wants one
-// passes a grpc.WithContextDialer that connects through it.
+// text, and logs one warning when it first connects to an instance that is not on
+// loopback. insecure.NewCredentials() selects plain text without the warning. With
+// TLS an instance's certificate must have the API's name, unless the credentials or
+// grpc.WithAuthority set another.
+//
+// The framework sets resolver, service config, health checks and retries. Options for
+// them have no effect, and grpc.WithDefaultServiceConfig also logs a warning: see
+// [Retry] and [LoadBalancing]. The default of grpc.WithKeepaliveParams is a ping every
+// 6 minutes, which all servers accept, and a timeout of 20 s. The bus finds silent
+// connections sooner, by probes of its own. It does not use a proxy of the
+// environment, such as HTTPS_PROXY: to use one, pass a grpc.WithContextDialer that
+// connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
 	return busOption(func(o *busOptions) error {
 		o.dial = append(o.dial, options...)
@@ -348,12 +354,13 @@ func DialOptions(options ...grpc.DialOption) BusOption {
 	})
 }
 
-// RequireIdentity has a bus call no instance that has no incarnation, such as a
-// plain gRPC server's entry in the registry: calls to it carry no identity, so they
-// may run more than once when a proxy or the network repeats them. Without the
-// option a bus calls such instances, and logs that once for each API. A call that
-// finds no other instance is not sent, and fails with FAILED_PRECONDITION and
-// *[IdentityError]. The service's half is [AdmissionConfig].RequireIdentity.
+// RequireIdentity forbids a bus to call an instance that has no incarnation, such as
+// a plain gRPC server that is registered. Calls to such an instance carry no
+// identity, so they may run more than once if a proxy or the network repeats them.
+// Without the option a bus calls these instances, and logs that once for each API.
+// If there is no other instance, a call is not sent, and fails with
+// FAILED_PRECONDITION and *[IdentityError]. The same option of a service is
+// [AdmissionConfig].RequireIdentity.
 func RequireIdentity() BusOption {
 	return busOption(func(o *busOptions) error {
 		o.identified = true
@@ -361,9 +368,9 @@ func RequireIdentity() BusOption {
 	})
 }
 
-// Logger sets where the framework logs; the default is [slog.Default]. No
-// message's content is ever logged, and of a panic only the type and the stack.
-// The text of a handler's error that has no gRPC status is logged: see
+// Logger sets the logger of the framework. The default is [slog.Default]. The
+// framework never logs the content of a message. It logs only the type and the stack
+// of a panic. It logs the text of a handler's error that has no gRPC status: see
 // [ExposeErrors].
 func Logger(log *slog.Logger) Option {
 	problem := func() error {
@@ -384,9 +391,9 @@ func Logger(log *slog.Logger) Option {
 	}
 }
 
-// Timeout returns the call option that sets how long one unary call through a bus
-// may take, instead of what its .proto declares; more than zero. The caller's
-// own deadline applies if it is earlier.
+// Timeout returns the call option that sets how long one unary call through a bus may
+// take. It replaces the timeout that the .proto declares, and must be more than zero.
+// The deadline of the call's context applies if it is earlier.
 func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
 
 func newServeOptions(options []ServeOption) (serveOptions, error) {
