@@ -12,17 +12,17 @@ import (
 
 // Serve serves what register registers until ctx ends.
 //
-// It listens, serves the standard health service beside the APIs, and registers
-// itself once it accepts connections. If the registry is unavailable it serves all
-// the same, and registers when the registry is back: the health service reports
-// that as [RegistrationHealth].
+// It listens, serves the APIs and the standard health service, and registers the
+// service as soon as it accepts connections. If the registry is unavailable, Serve
+// serves nevertheless, and registers as soon as the registry is available again. The
+// health service reports the registration as [RegistrationHealth].
 //
-// When ctx ends, Serve removes the service from the registry, lets handlers learn
-// of it ([Draining]), refuses new calls, and finishes those that are under way, all
-// within [ShutdownTimeout]. It waits for no stream of gRPC's own services, such as
-// health watches, and for no caller that is gone. It returns every error it met,
-// joined; nil if there was none. A mistake in a parameter, an option or an API's
-// .proto is an error before anything is served.
+// When ctx ends, Serve removes the service from the registry, closes the channel of
+// [Draining], refuses new calls, and finishes the calls under way, all within
+// [ShutdownTimeout]. It does not wait for streams of gRPC's own services, such as
+// health watches, or for callers whose connection has ended. It returns all errors,
+// joined, or nil. A mistake in a parameter, an option or an API's .proto is an error
+// before anything is served.
 //
 // register passes apis to the generated Register…Server functions:
 //
@@ -30,8 +30,8 @@ import (
 //		authv1.RegisterAuthServiceServer(apis, auth.NewServer(accounts))
 //	})
 //
-// The program closes the registry, after Serve has returned. A program that needs
-// the address or the counters of the service calls [Start] instead.
+// The program closes the registry, after Serve has returned. If the program needs
+// the address or the counters of the service, call [Start] instead.
 func Serve(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options ...ServeOption) error {
 	service, err := start(ctx, registry, register, options)
 	if err != nil {
@@ -53,7 +53,7 @@ func Start(ctx context.Context, registry discovery.Registry, register func(apis 
 	return service, nil
 }
 
-// start returns a service that accepts connections, for run.
+// start returns a service that accepts connections. The caller calls its run.
 func start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options []ServeOption) (*Service, error) {
 	read, err := newServeOptions(options)
 	if err == nil {
@@ -66,7 +66,7 @@ func start(ctx context.Context, registry discovery.Registry, register func(apis 
 	started := false
 	defer func() {
 		if !started {
-			s.abandon() // also when register or the logger ended this goroutine
+			s.abandon() // also if register or the logger ended this goroutine
 		}
 	}()
 	register(s.apis)
@@ -83,7 +83,7 @@ func start(ctx context.Context, registry discovery.Registry, register func(apis 
 	return s, nil
 }
 
-// checkServe returns what is wrong with the parameters of Serve and Start.
+// checkServe returns an error if a parameter of Serve or Start is nil.
 func checkServe(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar)) error {
 	switch {
 	case ctx == nil:

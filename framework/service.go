@@ -17,7 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
-// Service is a running service: what [Start] returns. Its methods are safe for all
+// Service is a running service, made by [Start]. Its methods are safe for all
 // goroutines.
 type Service struct {
 	apis        *apis
@@ -35,10 +35,10 @@ type Service struct {
 	// begin sets these.
 	address      string
 	registration discovery.Registration
-	served       <-chan error // has the error of accepting connections, once
+	served       <-chan error // receives the error of accepting connections, once
 
 	done chan struct{} // closed when run has returned
-	err  error         // what Serve returns; set before done is closed
+	err  error         // the error of Serve; set before done is closed
 }
 
 func newService(ctx context.Context, registry discovery.Registry, options serveOptions) *Service {
@@ -54,13 +54,13 @@ func newService(ctx context.Context, registry discovery.Registry, options serveO
 	return s
 }
 
-// Address returns the address at which callers reach the service, "host:port": the
-// one that is registered.
+// Address returns the address at which callers reach the service, "host:port". The
+// service is registered with it.
 func (s *Service) Address() string { return s.address }
 
-// Stop begins the graceful shutdown that [Serve] describes, waits until it has
-// ended, and returns its error. If ctx ends first, Stop returns the error of ctx,
-// and the shutdown goes on. Stop may be called again.
+// Stop begins the graceful shutdown that [Serve] describes, waits for its end, and
+// returns its error. If ctx ends first, Stop returns the error of ctx, and the
+// shutdown goes on. Stop may be called again.
 func (s *Service) Stop(ctx context.Context) error {
 	s.stop()
 	select {
@@ -71,11 +71,11 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 }
 
-// Done returns a channel that is closed when the service has ended: its context
-// ended, Stop was called, or its listener failed.
+// Done returns a channel that is closed when the service has ended, because its
+// context ended, Stop was called, or its listener failed.
 func (s *Service) Done() <-chan struct{} { return s.done }
 
-// Wait waits until the service has ended, and returns what [Serve] would return.
+// Wait waits until the service has ended, and returns its error as [Serve] does.
 func (s *Service) Wait() error {
 	<-s.done
 	return s.err
@@ -84,7 +84,7 @@ func (s *Service) Wait() error {
 // newServer makes grpc-go's server with all services.
 func (s *Service) newServer() (err error) {
 	defer func() {
-		// grpc-go panics when an interceptor is set twice.
+		// grpc-go panics if an interceptor is set twice.
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("option ServerOptions: %v; give grpc.ChainUnaryInterceptor or grpc.ChainStreamInterceptor instead", cause)
 		}
@@ -145,7 +145,7 @@ func (s *Service) begin() error {
 	return nil
 }
 
-// abandon ends what a service has that could not begin.
+// abandon releases everything that a service holds which could not start.
 func (s *Service) abandon() {
 	s.stop()
 	if s.server != nil {
@@ -157,7 +157,7 @@ func (s *Service) abandon() {
 	_ = s.options.closeListener() // it may be closed already
 }
 
-// run serves until the service's life ends, and then shuts down.
+// run serves until the context of the service ends, and then shuts down.
 func (s *Service) run() {
 	defer close(s.done)
 	defer s.stop()
@@ -171,13 +171,13 @@ func (s *Service) run() {
 	}
 }
 
-// accept has the server accept connections, and returns a channel on which its
-// error is sent, once.
+// accept starts a goroutine in which the server accepts connections. The returned
+// channel receives the server's error, once.
 func (s *Service) accept(listener net.Listener) <-chan error {
 	served := make(chan error, 1)
 	go func() {
 		err := errors.New("its goroutine was ended by the listener")
-		defer func() { // also when the listener calls runtime.Goexit
+		defer func() { // also if the listener calls runtime.Goexit
 			if err != nil {
 				err = fmt.Errorf("accepting connections: %w", err)
 			}
@@ -188,8 +188,7 @@ func (s *Service) accept(listener net.Listener) <-chan error {
 	return served
 }
 
-// acceptingListener closes accepting when connections are accepted for the first
-// time.
+// acceptingListener closes accepting at the first call of Accept.
 type acceptingListener struct {
 	net.Listener
 

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// The parts of [ShutdownTimeout] of which a shutdown is made.
+// The parts of [ShutdownTimeout] for the steps of a shutdown.
 const (
 	// leaveShare is the part that leaving the registry may take: a fifth.
 	leaveShare = 5
-	// replyShare is the part for which connections stay open after the last
-	// handler has returned, so that its caller can take the reply: a tenth.
-	// grpc-go closes a connection itself once its caller has taken all; what is
-	// open after that time has a caller that is gone, or that reads nothing.
+	// replyShare is how long connections stay open after the last handler has
+	// returned, so that its caller can read the reply: a tenth. grpc-go closes a
+	// connection as soon as its caller has read everything. If a connection is open
+	// after that time, its caller is gone or does not read.
 	replyShare = 10
-	// streamShare is the part, before the end, in which streams whose context
-	// was ended can return: a fifth.
+	// streamShare is how long before the end the contexts of streams end, so that
+	// their handlers can return: a fifth.
 	streamShare = 5
-	// lastShare is the part, at the end, in which handlers whose connections
-	// were closed can return: a twentieth, and maxLast at most.
+	// lastShare is how long before the end connections are closed, so that handlers
+	// that still run can return: a twentieth, and at most maxLast.
 	lastShare = 20
 	maxLast   = time.Second
 )
 
 const (
-	// drainTime is how long callers have to learn that an instance is
-	// draining before its connections get a GOAWAY. A call that is sent just
-	// then ends with an unknown outcome.
+	// drainTime is the time between the registry's update that an instance is
+	// draining and the GOAWAY on its connections. Callers receive the update in that
+	// time. A call that is sent at the moment of the GOAWAY has an unknown outcome.
 	drainTime = 200 * time.Millisecond
-	// lookEvery is how often a shutdown looks at the calls under way.
+	// lookEvery is how often a shutdown checks the calls under way.
 	lookEvery = 10 * time.Millisecond
 )
 
@@ -39,14 +39,14 @@ type shutdown struct {
 	*Service
 
 	begun time.Time
-	// endStreams, cut and end are when the contexts of streams are ended, when
-	// connections are closed, and when Serve returns whatever still runs.
+	// endStreams is when the contexts of streams end, and cut when connections are
+	// closed. At end Serve returns, also if handlers still run.
 	endStreams, cut, end time.Time
 }
 
 // shutDown leaves the registry and finishes the calls under way, within
-// ShutdownTimeout. served has the error of accepting connections; nil when that was
-// received before.
+// ShutdownTimeout. served receives the error of accepting connections. It is nil if
+// that error was received before.
 func (s *Service) shutDown(served <-chan error) error {
 	begun, timeout := time.Now(), s.options.shutdownTimeout
 	end := begun.Add(timeout)
@@ -64,8 +64,8 @@ func (s *Service) shutDown(served <-chan error) error {
 	return err
 }
 
-// accepted returns the error of accepting connections, which ends with the
-// server: at once, unless a handler keeps the server from stopping.
+// accepted waits until the server has stopped accepting connections, and returns its
+// error. If a handler keeps the server from stopping, accepted waits until d.end.
 func (d *shutdown) accepted(served <-chan error) error {
 	if served == nil {
 		return nil
@@ -80,11 +80,11 @@ func (d *shutdown) accepted(served <-chan error) error {
 	}
 }
 
-// elapsed is for the log.
+// elapsed returns how long the shutdown has taken, for the log.
 func (d *shutdown) elapsed() time.Duration { return time.Since(d.begun).Round(time.Millisecond) }
 
-// leave takes the instance out of the registry, so that no new calls come, and
-// then refuses those that come all the same: their callers retry them at another
+// leave removes the instance from the registry, so that callers send no new calls to
+// it. Then it refuses calls that still arrive: their callers retry them at another
 // instance.
 func (d *shutdown) leave() error {
 	var errs []error
@@ -95,8 +95,8 @@ func (d *shutdown) leave() error {
 	} else {
 		pause(ctx, drainTime)
 	}
-	// Not before callers know that the instance drains: they log an instance that is
-	// unhealthy.
+	// Only now, because callers log an unhealthy instance unless they know that it
+	// drains.
 	d.health.Shutdown()
 	if err := d.registration.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
@@ -105,8 +105,8 @@ func (d *shutdown) leave() error {
 	return errors.Join(errs...)
 }
 
-// finish waits for the calls under way, ends the streams among them when their
-// time has come, and closes the connections that are left at the end.
+// finish waits for the calls under way. At d.endStreams it ends the contexts of
+// streams, and at d.cut it closes the connections that are left.
 func (d *shutdown) finish() error {
 	graceful := background(d.server.GracefulStop)
 	d.underWay.endInfrastructure()
@@ -142,7 +142,7 @@ func (d *shutdown) finish() error {
 }
 
 // cutOff closes all connections, which ends the contexts of all calls, and waits
-// for their handlers for the rest of the time. The error says what was under way.
+// until d.end for their handlers. Its error names the calls that were under way.
 func (d *shutdown) cutOff(running counts) error {
 	after := d.elapsed()
 	d.options.log.Warn("closing all connections, with calls under way", "after", after, "calls", running.String())
@@ -157,8 +157,7 @@ func (d *shutdown) cutOff(running counts) error {
 	return fmt.Errorf("%w; handlers run on although their context has ended: %v", err, left)
 }
 
-// await waits until stopped is closed and done returns true, at most until the
-// end of the time.
+// await waits until stopped is closed and done returns true, at most until d.end.
 func (d *shutdown) await(stopped <-chan struct{}, done func() bool) {
 	ctx, cancel := context.WithDeadline(context.Background(), d.end)
 	defer cancel()
@@ -177,9 +176,8 @@ func (d *shutdown) await(stopped <-chan struct{}, done func() bool) {
 	}
 }
 
-// background runs f on a goroutine of its own and closes the channel when that
-// has ended. grpc-go's stops return when it does, which a handler can delay
-// forever.
+// background runs f on another goroutine, and closes the channel when f has returned.
+// It is for the Stop methods of grpc-go's server, which a handler can delay forever.
 func background(f func()) <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
