@@ -14,8 +14,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// apis keeps what a program registers, so that mistakes are errors before anything
-// is served: grpc-go's own server ends the process on them.
+// apis holds the services that a program registers, and returns mistakes as errors
+// before anything is served. grpc-go's own server ends the process on a mistake.
 type apis struct {
 	log *slog.Logger
 
@@ -68,7 +68,7 @@ func (a *apis) GetServiceInfo() map[string]grpc.ServiceInfo {
 	return a.server.GetServiceInfo()
 }
 
-// read checks a service against those before it and reads its contract.
+// read checks a service against the services before it and reads its contract.
 func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 	if desc == nil {
 		return service{}, errors.New("a service description is nil: register with the generated function")
@@ -105,8 +105,8 @@ func (a *apis) read(desc *grpc.ServiceDesc, impl any) (service, error) {
 	return service{desc: desc, impl: impl, api: api}, nil
 }
 
-// streaming returns what is wrong with a description's streams: for one that
-// streams in neither direction grpc-go calls no interceptor.
+// streaming returns an error if a stream of a description streams in neither
+// direction: grpc-go calls no interceptor for it.
 func streaming(desc *grpc.ServiceDesc) error {
 	for _, stream := range desc.Streams {
 		if !stream.ClientStreams && !stream.ServerStreams {
@@ -117,7 +117,7 @@ func streaming(desc *grpc.ServiceDesc) error {
 	return nil
 }
 
-// check returns what the program registered wrongly.
+// check returns the mistakes in the program's registrations.
 func (a *apis) check() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -157,8 +157,8 @@ func (a *apis) has(name string) bool {
 	return false
 }
 
-// serveOn registers all services at a server, the APIs as wrap returns them. None
-// can be registered afterwards.
+// serveOn registers all services at a server, and replaces the description of each
+// API by the result of wrap. Afterwards no service can be registered.
 func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// errNoSchema says that it is not known what parameters an API's RPCs have.
+// errNoSchema says that the parameters of an API's RPCs are not known.
 var errNoSchema = errors.New("its instances publish no schema: link its generated code into this program, or have it served by framework.Serve")
 
 // fetchBackoff spaces out attempts to get a schema.
@@ -23,44 +23,45 @@ var fetchBackoff = backoff.Policy{Base: 100 * time.Millisecond, Max: 10 * time.S
 const (
 	// fetchLimit is the time limit of one request.
 	fetchLimit = 5 * time.Second
-	// fetchesAtOnce is how many requests there are at once.
+	// fetchesAtOnce is how many requests run at the same time.
 	fetchesAtOnce = 8
-	// schemasAMinute is how many schemas of one API are read within a minute. One
-	// may take 0.15 s of CPU time, and a program that may register instances may
-	// publish any number.
+	// schemasAMinute is how many schemas of one API are read within a minute. Reading
+	// one can take 0.15 s of CPU time, and a program that may register instances can
+	// publish any number of schemas.
 	schemasAMinute = 8
 	// readAgain is the pause after a schema that could not be read. Reading it again
 	// would fail again.
 	readAgain = time.Minute
 )
 
-// errManySchemas says that a schema is not read now.
+// errManySchemas says that a schema is not read before the minute has passed.
 var errManySchemas = fmt.Errorf("its instances publish more than %d schemas within a minute: more are read after that", schemasAMinute)
 
-// schemaFetcher gets schemas of instances out of a registry: one request for all
-// goroutines that need the schema of an instance, and a pause after a failed one. It reads one
-// schema at a time. Its methods are safe for all goroutines.
+// schemaFetcher gets the schemas of instances from a registry. All goroutines that
+// need the schema of an instance share one request, and there is a pause after a
+// failed request. It reads one schema at a time. Its methods are safe for all
+// goroutines.
 type schemaFetcher struct {
 	registry discovery.Registry
 	//nolint:containedctx // it is a running thing
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	// requests has a slot for each request, and reading one for the schema that is
-	// being read.
+	// requests has a slot for each running request, and reading has one slot for the
+	// schema that is being read.
 	requests, reading chan struct{}
-	// unpacked is [schema.Unpack], but in tests.
+	// unpacked is [schema.Unpack], except in tests.
 	unpacked func(packed, service string) (*schema.Schema, error)
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
-	// fetches are those under way, and those that failed.
+	// fetches are the requests that are under way or have failed.
 	fetches map[fetchKey]*fetch
-	// read is when schemas were read, by API, the last schemasAMinute of each.
+	// read has the times of the last schemasAMinute schemas that were read, by API.
 	read map[string][]time.Time
 }
 
-// fetchKey is what an instance published.
+// fetchKey identifies the schema that an instance published.
 type fetchKey struct {
 	api, address, digest string
 	incarnation          discovery.Incarnation
@@ -68,11 +69,11 @@ type fetchKey struct {
 
 // fetch is the request for the schema of one instance.
 type fetch struct {
-	done   chan struct{} // closed when it has ended; then the next three are set
+	done   chan struct{} // closed when the request has ended; then schema, err and again are set
 	schema *schema.Schema
 	err    error
-	again  time.Time // until then a failure is returned again
-	// failures counts those in a row.
+	again  time.Time // until then the same error is returned again
+	// failures counts consecutive failures.
 	failures int
 }
 
@@ -84,8 +85,8 @@ func newSchemaFetcher(registry discovery.Registry) *schemaFetcher {
 	}
 }
 
-// close ends the requests and waits for them. Reading a schema cannot be
-// cancelled: close does not wait for that, and the result is dropped.
+// close ends the requests and waits for them. Reading a schema cannot be canceled:
+// close does not wait for it, and the result is dropped.
 func (f *schemaFetcher) close() {
 	f.mu.Lock()
 	f.closed = true
@@ -94,7 +95,7 @@ func (f *schemaFetcher) close() {
 	f.running.Wait()
 }
 
-// get returns the schema of an instance, within ctx.
+// get returns the schema of an instance, or the error of ctx if ctx ends first.
 func (f *schemaFetcher) get(ctx context.Context, instance discovery.Instance) (*schema.Schema, error) {
 	at, err := f.begin(fetchKey{instance.API, instance.Address, instance.Schema, instance.Incarnation}, instance)
 	if err != nil {
@@ -108,7 +109,8 @@ func (f *schemaFetcher) get(ctx context.Context, instance discovery.Instance) (*
 	}
 }
 
-// begin begins a request, unless there is one or it failed just now.
+// begin begins a request, unless one is under way or the pause after a failed one has
+// not passed. Then it returns that request.
 func (f *schemaFetcher) begin(key fetchKey, instance discovery.Instance) (*fetch, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,7 +136,7 @@ func (f *schemaFetcher) begin(key fetchKey, instance discovery.Instance) (*fetch
 	return at, nil
 }
 
-// run requests a schema and reads it. close waits for the request alone.
+// run requests a schema and reads it. close waits only for the request.
 func (f *schemaFetcher) run(key fetchKey, at *fetch, instance discovery.Instance) {
 	packed, err := f.request(instance)
 	f.running.Done()
@@ -176,8 +178,8 @@ func (f *schemaFetcher) request(instance discovery.Instance) (packed string, err
 	return packed, err
 }
 
-// unpack reads descriptors, and checks that they are those that the instance says
-// it has.
+// unpack reads descriptors, and checks that they have the digest that the instance
+// registered.
 func (f *schemaFetcher) unpack(packed string, instance discovery.Instance) (*schema.Schema, error) {
 	select {
 	case f.reading <- struct{}{}:
@@ -185,7 +187,7 @@ func (f *schemaFetcher) unpack(packed string, instance discovery.Instance) (*sch
 	case <-f.ctx.Done():
 		return nil, ErrClosed
 	}
-	if f.ctx.Err() != nil { // of both cases either may be taken
+	if f.ctx.Err() != nil { // if both cases are ready, select takes either
 		return nil, ErrClosed
 	}
 	if !f.mayRead(instance.API, true) {
@@ -201,8 +203,8 @@ func (f *schemaFetcher) unpack(packed string, instance discovery.Instance) (*sch
 	return found, nil
 }
 
-// mayRead reports whether a schema of an API may be read now, and counts it if it
-// is.
+// mayRead reports whether a schema of an API may be read now. If counted is true, it
+// also counts the schema as read.
 func (f *schemaFetcher) mayRead(api string, counted bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -211,7 +213,7 @@ func (f *schemaFetcher) mayRead(api string, counted bool) bool {
 		times := f.read[api]
 		return len(times) < schemasAMinute || now.Sub(times[0]) >= time.Minute
 	}
-	for other, times := range f.read { // names of APIs come from outside
+	for other, times := range f.read { // the map must not grow: names of APIs come from outside
 		recent := slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
 		if len(recent) == 0 {
 			delete(f.read, other)

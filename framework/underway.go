@@ -21,39 +21,40 @@ import (
 // errShuttingDown is the cause of the context of a stream that [Serve] ends.
 var errShuttingDown = errors.New("onecall: the instance shuts down")
 
-// errStreamEnded is the error of such a stream at its caller.
+// errStreamEnded is the error that the caller of such a stream receives.
 var errStreamEnded = status.Error(codes.Unavailable, "the instance shuts down and ended the stream: start it again, and it goes to another instance")
 
-// underWay knows the calls of a server whose handlers run: those whose request
-// was received. Streams of gRPC's own services (health, reflection) are kept
-// apart: no shutdown waits for them.
+// underWay counts the calls of a server whose handlers run: the calls whose request
+// was received. It separates streams of gRPC's own services (health, reflection),
+// because no shutdown waits for them.
 type underWay struct {
 	// names are bus names, unary and streaming the counters of RPCs, by gRPC's path.
-	// None of them changes once the server runs.
+	// These maps do not change while the server runs.
 	names            map[string]string
 	unary, streaming map[string]*rpcCalls
 
 	// mu guards the fields below. No other lock is taken while it is held.
 	mu      sync.Mutex
 	streams map[*endableStream]struct{}
-	// infrastructureEnded and allEnded report whether streams of that kind are
-	// to end, those that begin from now on included.
+	// infrastructureEnded says that streams of gRPC's own services must end, and
+	// allEnded that all streams must end. Both apply to later streams too.
 	infrastructureEnded, allEnded bool
 }
 
-// rpcCalls counts the calls of one RPC. A call is counted from when its request
-// was received, a stream from when its handler starts.
+// rpcCalls counts the calls of one RPC: a call when its request is received, a
+// stream when its handler starts.
 type rpcCalls struct {
 	name string
-	// Every call is counted in begun, then in ended, and before that in failed if it
-	// ends with an error.
+	// Every call is counted in begun, then in failed if it ends with an error, and
+	// then in ended.
 	begun, ended, failed atomic.Uint64
 }
 
 // begin counts a call until [rpcCalls.end].
 func (c *rpcCalls) begin() { c.begun.Add(1) }
 
-// end is called when the handler has returned, panicked or ended its goroutine.
+// end counts the end of a call: its handler has returned, panicked or ended its
+// goroutine.
 func (c *rpcCalls) end(failed bool) {
 	if failed {
 		c.failed.Add(1)
@@ -61,9 +62,10 @@ func (c *rpcCalls) end(failed bool) {
 	c.ended.Add(1)
 }
 
-// running returns how many calls there are, or some more while calls come and go.
+// running returns the number of running calls. It can be too high while calls begin
+// and end, never too low.
 func (c *rpcCalls) running() int64 {
-	ended := c.ended.Load()              // first: a call must not be missing
+	ended := c.ended.Load()              // before begun: a call must not be missing
 	return int64(c.begun.Load() - ended) //nolint:gosec // as many as there are goroutines
 }
 
@@ -80,8 +82,8 @@ func newUnderWay(apis []*contract.API) *underWay {
 	return u
 }
 
-// add has the calls of an API counted. An RPC without a contract goes by its
-// path.
+// add adds counters for the RPCs of an API. The name of an RPC without a contract is
+// its path.
 func (u *underWay) add(desc *grpc.ServiceDesc) {
 	counters := func(name string) (string, *rpcCalls) {
 		path := "/" + desc.ServiceName + "/" + name
@@ -100,8 +102,8 @@ func (u *underWay) add(desc *grpc.ServiceDesc) {
 // name returns the bus name of an RPC, or its path if it has none.
 func (u *underWay) name(path string) string { return cmp.Or(u.names[path], path) }
 
-// beginStream returns a stream whose context can be ended, until
-// [underWay.endStream].
+// beginStream adds a stream and returns it with a context that can be ended. The
+// caller must call [underWay.endStream].
 func (u *underWay) beginStream(stream grpc.ServerStream, path string) *endableStream {
 	service, _, _ := contract.SplitMethod(path)
 	ctx, cancel := context.WithCancelCause(stream.Context())
@@ -115,8 +117,8 @@ func (u *underWay) beginStream(stream grpc.ServerStream, path string) *endableSt
 	return running
 }
 
-// endStream is called when the stream's handler has returned, panicked or ended
-// its goroutine.
+// endStream removes a stream: its handler has returned, panicked or ended its
+// goroutine.
 func (u *underWay) endStream(stream *endableStream) {
 	u.mu.Lock()
 	delete(u.streams, stream)
@@ -146,7 +148,7 @@ func (u *underWay) endStreams() {
 	}
 }
 
-// counts is how many calls of each API run, by the name of the RPC.
+// counts are the numbers of running calls, by the name of the RPC.
 type counts map[string]int64
 
 // unaryCounts returns the unary calls whose handlers run.
@@ -177,7 +179,7 @@ func (u *underWay) streamCounts() counts {
 	return running
 }
 
-// all returns both.
+// all returns the unary calls and the streams whose handlers run.
 func (u *underWay) all() counts {
 	running := u.unaryCounts()
 	for name, n := range u.streamCounts() {
@@ -186,11 +188,11 @@ func (u *underWay) all() counts {
 	return running
 }
 
-// maxNamed is how many RPCs a text of counts names.
+// maxNamed is how many RPCs [counts.String] names at most.
 const maxNamed = 10
 
-// String returns the counts in words, such as "2 of auth.get_user, 1 of
-// auth.watch", the most first.
+// String returns the counts as text, such as "2 of auth.get_user, 1 of auth.watch",
+// the largest first.
 func (c counts) String() string {
 	if len(c) == 0 {
 		return "none"
@@ -226,16 +228,16 @@ type endableStream struct {
 // Context implements [grpc.ServerStream].
 func (s *endableStream) Context() context.Context { return s.ctx }
 
-// end ends the stream's context. A handler that sends or receives has an error
-// from the next message on; one that waits for a message in Recv goes on
-// waiting, because grpc-go ends that with the connection only.
+// end ends the stream's context. The handler's next SendMsg or RecvMsg returns an
+// error. A RecvMsg that already waits for a message goes on waiting, because grpc-go
+// ends it only with the connection.
 func (s *endableStream) end() {
 	s.ended.Store(true)
 	s.cancel(errShuttingDown)
 }
 
-// result returns the error with which the stream ends: that of a shutdown, if it
-// ended the stream's context and the handler returned the end of that.
+// result returns the stream's error. It is errStreamEnded if the shutdown ended the
+// stream's context and the handler's error says that the context was canceled.
 func (s *endableStream) result(err error) error {
 	if s.ended.Load() && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
 		return errStreamEnded
