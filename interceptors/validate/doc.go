@@ -27,5 +27,4 @@
 // receiver may not know its type. Rules about the Any itself, such as which types it may
 // contain, are checked. Messages that are not protobuf messages, such as those of other
 // codecs and grpc.PreparedMsg, are not checked.
-// grpc.PreparedMsg, pass unchecked.
 package validate
