@@ -15,8 +15,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// schemaChecker compares the schemas of an API's instances with the program's own,
-// each once. Its methods are safe for all goroutines.
+// schemaChecker compares each schema of an API's instances once with the program's
+// own schema. Its methods are safe for all goroutines.
 type schemaChecker struct {
 	bus    *Bus
 	api    string
@@ -26,30 +26,30 @@ type schemaChecker struct {
 	running sync.WaitGroup
 
 	mu sync.Mutex // guards the fields below
-	// checks are maxChecks at most.
+	// checks has at most maxChecks elements.
 	checks map[checkKey]*check
 	// ownDigests are the digests of the program's own services.
 	ownDigests map[protoreflect.FullName]string
-	// accepted is when an instance was looked at last, and before when the last
-	// was before that: then all instances had been looked at.
+	// accepted is when accept last ran. The resolver calls accept for all instances
+	// together: before is when accept last ran for the previous update.
 	accepted, before time.Time
 	closed           bool
 }
 
 const (
-	// maxChecks bounds the schemas of an API that are known: its instances have
-	// two or three while a new version replaces another.
+	// maxChecks is how many schemas of an API are known at most. While a new version
+	// replaces another, its instances have two or three schemas.
 	maxChecks = 64
-	// keepCheck is how long the result of a schema that no instance has any more is
-	// kept.
+	// keepCheck is how long a result is kept after the last instance with the schema
+	// has gone.
 	keepCheck = time.Minute
 )
 
-// errManySchemasKnown says that a schema is not checked.
+// errManySchemasKnown says that a schema is not checked, because the API has too many.
 var errManySchemasKnown = fmt.Errorf("its instances have more than %d different schemas", maxChecks)
 
-// checkKey is what is compared: the program's own service with a schema, by its
-// digest.
+// checkKey identifies a check: the program's own service, and the digest of the
+// schema that it is compared with.
 type checkKey struct {
 	service protoreflect.FullName
 	digest  string
@@ -57,15 +57,15 @@ type checkKey struct {
 
 // check is the check of one schema.
 type check struct {
-	// pending is whether it is running, and lastErr why its last attempt failed.
+	// pending says that the check is running, and lastErr why its last attempt failed.
 	pending bool
 	lastErr error
-	// waiting has a callback of each channel that waits, which update calls.
+	// waiting has a callback for each channel that waits. update calls it.
 	waiting map[*channel]func()
-	// instance is the one that was last seen with the schema, and seen when.
+	// instance is the last instance that had the schema, and seen is when.
 	instance discovery.Instance
 	seen     time.Time
-	// err is the result: nil of a compatible schema.
+	// err is the result: nil if the schema is compatible.
 	err *SchemaError
 }
 
@@ -86,7 +86,8 @@ func (c *schemaChecker) close() {
 	c.running.Wait()
 }
 
-// run runs f on a goroutine for which close waits; not after close.
+// run runs f on another goroutine, and close waits for it. After close it does not
+// run f.
 func (c *schemaChecker) run(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,12 +96,12 @@ func (c *schemaChecker) run(f func()) {
 	}
 }
 
-// accept returns why a channel must not call an instance of a service because of
-// its schema, nil when it may, as it may always without StrictSchema:
-// see [resolver.Config].
+// accept returns an error if a channel must not call an instance because of its
+// schema, and nil if it may. Without StrictSchema it always returns nil. See
+// [resolver.Config].
 func (c *schemaChecker) accept(ch *channel, instance discovery.Instance, again func()) error {
 	if instance.Schema == "" {
-		return nil // another program's, or too large to publish
+		return nil // not served by this framework, or the schema is too large to publish
 	}
 	own := c.own(instance)
 	if own == nil {
@@ -109,11 +110,11 @@ func (c *schemaChecker) accept(ch *channel, instance discovery.Instance, again f
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if now.Sub(c.accepted) > time.Second { // all instances are looked at together
+	if now.Sub(c.accepted) > time.Second { // the first instance of another update
 		c.before = c.accepted
 	}
 	c.accepted = now
-	// As of most instances: then there is nothing to keep.
+	// Most instances have the program's own schema, and need no check.
 	if c.closed || c.ownDigest(own) == instance.Schema {
 		return nil
 	}
@@ -143,7 +144,7 @@ func (c *schemaChecker) accept(ch *channel, instance discovery.Instance, again f
 }
 
 // find returns the check of an instance's schema, and begins it if there is none.
-// The result is nil if too many are known already; c.mu is held.
+// The result is nil if too many schemas are known already. The caller holds c.mu.
 func (c *schemaChecker) find(own protoreflect.ServiceDescriptor, instance discovery.Instance) *check {
 	key := checkKey{own.FullName(), instance.Schema}
 	found := c.checks[key]
@@ -159,7 +160,7 @@ func (c *schemaChecker) find(own protoreflect.ServiceDescriptor, instance discov
 	return found
 }
 
-// own returns the program's own descriptor of what an instance serves, nil when
+// own returns the program's own descriptor of the service of an instance, nil if
 // there is none.
 func (c *schemaChecker) own(instance discovery.Instance) protoreflect.ServiceDescriptor {
 	if service := c.bus.contracts.Service(instance.Service); service != nil {
@@ -171,18 +172,19 @@ func (c *schemaChecker) own(instance discovery.Instance) protoreflect.ServiceDes
 	return nil
 }
 
-// ownDigest returns the digest of a service of the program's own; c.mu is held.
+// ownDigest returns the digest of a service of the program's own. The caller holds
+// c.mu.
 func (c *schemaChecker) ownDigest(own protoreflect.ServiceDescriptor) string {
 	digest, ok := c.ownDigests[own.FullName()]
 	if !ok {
-		digest, _ = schema.Digest(own) // "" is no instance's
+		digest, _ = schema.Digest(own) // after an error "": no instance has that digest
 		c.ownDigests[own.FullName()] = digest
 	}
 	return digest
 }
 
-// hasRoom reports whether there is room for another check, once those are dropped
-// whose schema no instance had for some time; c.mu is held.
+// hasRoom drops the checks whose schema no instance has had for keepCheck, and reports
+// whether another check fits. The caller holds c.mu.
 func (c *schemaChecker) hasRoom() bool {
 	for key, found := range c.checks {
 		if !found.pending && found.seen.Before(c.before.Add(-keepCheck)) {
@@ -192,9 +194,9 @@ func (c *schemaChecker) hasRoom() bool {
 	return len(c.checks) < maxChecks
 }
 
-// check compares a schema with the program's own, once an instance publishes it. It
-// stops after a few failures for which no channel waited, as without StrictSchema none
-// does. The next instance with that schema begins another check.
+// check gets a schema from an instance and compares it with the program's own. It
+// stops after a few failures if no channel waited for them. Without StrictSchema no
+// channel waits. The next instance with that schema begins another check.
 func (c *schemaChecker) check(key checkKey, own protoreflect.ServiceDescriptor) {
 	const few = 5
 	for failures, unwanted := 1, 0; ; failures++ {
@@ -252,12 +254,12 @@ func (c *schemaChecker) compare(key checkKey, own protoreflect.ServiceDescriptor
 		c.bus.options.log.Warn("an instance has a schema that is incompatible with this program's", "api", c.api, "address", instance.Address,
 			"version", quote.Line(instance.Version, quote.TextLimit), "refused", c.bus.options.strict, "differences", incompatible.shown())
 	}
-	// Only now, so that a call cannot fail before the log says why.
+	// After logging, so that the log says why before a call can fail.
 	c.update(key, func(found *check) { found.pending, found.err = false, incompatible })
 }
 
-// update changes a check and calls back the channels that wait for it. It reports
-// whether there were any. A channel that must wait longer is added again by accept.
+// update changes a check and calls the callbacks of the channels that wait for it. It
+// reports whether there were any. If a channel must wait longer, accept adds it again.
 func (c *schemaChecker) update(key checkKey, change func(*check)) (wanted bool) {
 	c.mu.Lock()
 	found := c.checks[key]
@@ -271,11 +273,14 @@ func (c *schemaChecker) update(key checkKey, change func(*check)) (wanted bool) 
 	return len(waiting) > 0
 }
 
-// StrictSchema has a program keep to its schemas. A bus does not call instances
-// whose schema is incompatible with the one that it was built with, by a
-// *[SchemaError]; without the option it logs the difference once and calls them.
-// A service refuses requests with fields that its schema does not know, by
-// INVALID_ARGUMENT; without the option it passes them over.
+// StrictSchema refuses messages and instances that do not fit the program's schemas.
+//
+// A bus does not call an instance whose schema is incompatible with the program's
+// own. If there is no other instance, calls fail with a *[SchemaError]. Without the
+// option the bus logs the difference once and calls the instance.
+//
+// A service refuses requests that have fields which its schema does not know, with
+// INVALID_ARGUMENT. Without the option it ignores such fields.
 func StrictSchema() Option {
 	return bothOption{
 		serveOption: func(o *serveOptions) error {

@@ -19,42 +19,42 @@ import (
 type failure struct {
 	rpc     string // the bus name
 	outcome Outcome
-	// unavailable is set only if there was no instance from before the attempt until
-	// after it failed.
+	// unavailable is set only if no instance was available at any time between the
+	// beginning of the attempt and its failure.
 	unavailable *unavailable
-	// written says that a handler may have written the error, or an interceptor
-	// of the program's: it stays in its own words.
+	// written says that a handler or an interceptor of the program may have written
+	// the error. Then its text is not changed.
 	written bool
-	// oversize says that the instance's grpc-go refused the request, which is larger
-	// than it takes.
+	// oversize says that the instance's grpc-go refused the request because it is too
+	// large.
 	oversize bool
-	// unretried says why a call was not retried that would have been otherwise; ""
-	// otherwise.
+	// unretried is the reason why a call was not retried that is retried otherwise,
+	// or "".
 	unretried string
-	// ended is the error of the caller's own context, if that ended the call.
+	// ended is the error of the caller's own context, if it ended the call.
 	ended error
 	err   error
 
-	// address is that of the instance that the call was sent to, "" of none.
+	// address is the address of the instance that the call was sent to, "" if none.
 	address string
-	// broken says that the connection to it ended.
+	// broken says that the connection to that instance ended.
 	broken bool
 	// unconnected is why there was no connection to any instance; nil otherwise.
 	unconnected *ConnectionError
-	// first is the failure of the first attempt; nil if this is it.
+	// first is the failure of the first attempt, nil if this is the first.
 	first *failure
 }
 
-// newFailure returns the failure of an attempt. outcome is that of the whole call,
-// of which attempt is the last.
+// newFailure returns the failure of the last attempt of a call. outcome is the outcome
+// of the whole call.
 func newFailure(rpc string, attempt *client.Attempt, outcome Outcome, err error) failure {
 	failed := failure{rpc: rpc, outcome: outcome, err: err}
 	own := attempt.Outcome()
 	switch {
 	case attempt.Answered(err):
 		failed.written = own == Executed || own == Unknown && atmostonce.ReasonOf(err) == ""
-		// grpc-go's server has this error of the size of a request, and a plain
-		// server's handler may have it too.
+		// grpc-go's server returns this error if a request is too large. The handler of
+		// a plain server may return the same error.
 		if status.Code(err) == codes.ResourceExhausted && attempt.Foreign(err) && strings.Contains(status.Convert(err).Message(), "larger than max") {
 			failed.written, failed.oversize = false, true
 		}
@@ -64,8 +64,8 @@ func newFailure(rpc string, attempt *client.Attempt, outcome Outcome, err error)
 	return failed
 }
 
-// locate returns the failure with where the attempt failed.
-// first is the failure of the call's first attempt; nil if that is this one.
+// locate returns the failure with the instance or the connections at which the attempt
+// failed. first is the failure of the call's first attempt, nil if this is the first.
 func (f failure) locate(links *links, attempt *client.Attempt, first *failure) failure {
 	f.address, f.first = attempt.Address(), first
 	own := attempt.Outcome()
@@ -76,8 +76,8 @@ func (f failure) locate(links *links, attempt *client.Attempt, first *failure) f
 	return f
 }
 
-// late returns the failure with the error of a call in which an error of time says
-// which limit passed.
+// late returns the failure with another error, for a call whose time has passed. If the
+// error is a *timeout.Error, late sets its instance.
 func (f failure) late(err error) failure {
 	if late, ok := err.(*timeout.Error); ok && late != f.err { //nolint:errorlint // only of itself: it was made for this call
 		late.Instance, late.Unconnected = f.address, f.unconnected != nil
@@ -86,8 +86,9 @@ func (f failure) late(err error) failure {
 	return f
 }
 
-// endOf returns the error of a caller's context if it is what ended a call whose
-// error has a code. Its time may be up for a peer a moment sooner than for it.
+// endOf returns the error of the caller's context if the context ended the call. code
+// is that of the call's error. It reads the deadline itself: a peer can see the
+// deadline pass a moment before ctx ends.
 func endOf(ctx context.Context, code codes.Code) error {
 	switch code {
 	case codes.DeadlineExceeded:
@@ -103,8 +104,8 @@ func endOf(ctx context.Context, code codes.Code) error {
 	return nil
 }
 
-// asError returns the error as the program gets it. An error that a handler may have
-// written stays in its own words; others say what is known of the call.
+// asError returns the error for the program. If a handler may have written the error,
+// its text is not changed. Otherwise the text describes what is known of the call.
 func (f failure) asError() error {
 	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
 	if f.ended != nil {
@@ -132,13 +133,13 @@ func (f failure) asError() error {
 	}
 	_, timed := f.err.(*timeout.Error) //nolint:errorlint // only of itself: its words are its own
 	if code := st.Code(); f.outcome != Refused && (code == codes.Unavailable || code == codes.DeadlineExceeded && !timed) {
-		st = briefly(st, code, f.rpc) // grpc-go's words have addresses
+		st = briefly(st, code, f.rpc) // grpc-go's text has addresses
 	}
 	return &callError{status: st, text: text + " (" + f.outcome.String() + ")", outcome: f.outcome, causes: causes}
 }
 
-// sizeRemedy returns what to do if a message is larger than one side takes, and ""
-// of other failures.
+// sizeRemedy returns the remedy if a message was too large for one side, and "" for
+// other failures.
 func (f failure) sizeRemedy(st *status.Status) string {
 	switch {
 	case f.oversize:
@@ -154,7 +155,8 @@ func (f failure) sizeRemedy(st *status.Status) string {
 	}
 }
 
-// explain adds why there was no instance, or no connection to one.
+// explain adds the reason why no instance was available, or why there was no
+// connection to one.
 func (f failure) explain(st *status.Status, text string, causes []error) (*status.Status, string, []error) {
 	code := st.Code()
 	if code != codes.DeadlineExceeded && code != codes.Unavailable {
@@ -175,7 +177,7 @@ func (f failure) explain(st *status.Status, text string, causes []error) (*statu
 	}
 }
 
-// short says in a few words how an attempt failed.
+// short returns in a few words how an attempt failed.
 func (f failure) short() string {
 	text := shownText(status.Convert(f.err).Message())
 	switch {

@@ -203,8 +203,8 @@ func (f *schemaFetcher) unpack(packed string, instance discovery.Instance) (*sch
 	return found, nil
 }
 
-// mayRead reports whether a schema of an API may be read now. If counted is true, it
-// also counts the schema as read.
+// mayRead reports whether a schema of an API may be read now. If it may and counted is
+// true, mayRead also counts the schema as read.
 func (f *schemaFetcher) mayRead(api string, counted bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
