@@ -23,24 +23,25 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// Args are the parameters of a call by name: the names are those of the
-// request's fields in the .proto. A value is converted to the field's type
-// exactly or refused; docs/named-parameters.md has the table.
+// Args are the parameters of a call by name. A parameter has the name of a field of
+// the request in the .proto. A value is converted to the field's type exactly, or the
+// call fails: see the table in docs/named-parameters.md.
 type Args map[string]any
 
 // Call makes a unary call by name, without generated code:
 //
 //	reply, err := bus.Call(ctx, "auth.check_password", framework.Args{"username": "adam", "password": "secr3t"})
 //
-// The schema is the program's own where the API's generated code is linked in and
-// has the RPC, else what an instance published in the registry. After the parameters there
-// may be options of the call, such as [Timeout]. Parameters go by name only, and
-// all that are not optional must be given.
+// If the API's generated code is linked into the program and has the RPC, its schema
+// is used. Otherwise the schema is one that an instance published in the registry.
+// Options of the call, such as [Timeout], follow the parameters. Parameters have
+// names only, and all parameters that are not optional are required.
 //
-// Errors are those of [Bus.Invoke], and INVALID_ARGUMENT with google.rpc.BadRequest
-// for a name that is none, positional, unknown, missing and unfit parameters,
-// all at once and before anything is sent, with the right call in the text;
-// UNIMPLEMENTED for an RPC that the API does not have.
+// Errors are those of [Bus.Invoke], and:
+//   - INVALID_ARGUMENT with google.rpc.BadRequest: the name is not valid, or
+//     parameters are positional, unknown, missing or of a wrong type. The error names
+//     all of them at once, and its text has the right call. Nothing was sent.
+//   - UNIMPLEMENTED: the API does not have the RPC.
 func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error) {
 	if ctx == nil {
 		return nil, invalid(name, "the context is nil: give context.Background() if there is no other")
@@ -61,8 +62,8 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	return &Reply{rpc: name, message: reply, types: rpc.types}, nil
 }
 
-// sortArgs splits the arguments of a call. positional are the values if they are not
-// one set of parameters that comes first.
+// sortArgs splits the arguments of a call into parameters and options. If they are not
+// one set of parameters followed by options, positional are the other values.
 func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positional []any) {
 	rest := args
 	if len(rest) > 0 {
@@ -83,25 +84,26 @@ func sortArgs(args []any) (parameters Args, options []grpc.CallOption, positiona
 	return parameters, options, nil
 }
 
-// misuseError returns the error of a call that misuse kept from being sent.
+// misuseError returns the error of a call that was not sent because its name or
+// parameters are wrong.
 func misuseError(err error) error {
-	if st, ok := status.FromError(err); ok { // which has details
+	if st, ok := status.FromError(err); ok { // its status has details
 		return &callError{status: st, text: err.Error(), outcome: NotSent, causes: []error{err}}
 	}
 	return notSent(codes.InvalidArgument, err.Error(), err)
 }
 
-// byNameRPC is what a call by name needs.
+// byNameRPC is an RPC that can be called by name.
 type byNameRPC struct {
 	route  *route
 	plan   *protoargs.Plan
 	types  schema.Types
 	output protoreflect.MessageDescriptor
-	// digest is that of a schema from the registry, "" of the program's own.
+	// digest is the digest of a schema from the registry, "" for the program's own.
 	digest string
 }
 
-// isCurrent reports whether the schema is the program's own or that of an instance.
+// isCurrent reports whether the schema is the program's own or an instance has it.
 func (r *byNameRPC) isCurrent() bool { return r.digest == "" || r.route.client.api.isCurrent(r.digest) }
 
 // newReply returns a message for the reply.
@@ -112,9 +114,9 @@ func (r *byNameRPC) newReply() proto.Message {
 	return dynamicpb.NewMessage(r.output)
 }
 
-// rpcByName finds the RPC of a bus name. positional are values that a call must not
-// have: then it returns an error without any I/O. It returns the options of the call
-// too, with the time that reading the schema took.
+// rpcByName returns the RPC of a bus name, and the options of the call with the time
+// that reading the schema took. If there are positional values, it returns an error
+// without any I/O, because a call must not have them.
 func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*byNameRPC, []grpc.CallOption, error) {
 	known, ok := b.knownRPC(name)
 	if ok && positional == nil && known.isCurrent() {
@@ -145,8 +147,9 @@ func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, opti
 }
 
 // schemaOf returns the schema for an RPC, its digest if it is from the registry, and
-// the call's options with the time that it took. own is the program's own schema of
-// the API; instances may be newer, and have an RPC that it does not have.
+// the call's options with the time that reading it took. own is the program's own
+// schema of the API, or nil. Instances may be newer and have an RPC that own does not
+// have.
 func (b *Bus) schemaOf(ctx context.Context, api, name, rpc string, own *schema.Schema, options []grpc.CallOption) (*schema.Schema, string, []grpc.CallOption, error) {
 	if own != nil && methodByName(own.Service, api, rpc) != nil {
 		return own, "", options, nil
@@ -172,8 +175,9 @@ func (b *Bus) knownRPC(name string) (*byNameRPC, bool) {
 	return rpc, ok
 }
 
-// linkedSchema returns the schema of an API as it is linked into the program, nil
-// when it is not: of several services of that name the one that has the RPC.
+// linkedSchema returns the schema of an API that is linked into the program, nil if
+// none is. If several services have that name, it is the schema of the service that
+// has the RPC.
 func (b *Bus) linkedSchema(api, rpc string) *schema.Schema {
 	if method := b.contracts.RPC(api + "." + rpc); method != nil {
 		return schema.Of(method.Service.Descriptor)
@@ -187,7 +191,8 @@ func (b *Bus) linkedSchema(api, rpc string) *schema.Schema {
 	return nil
 }
 
-// methodByName returns the method of an RPC's own name, nil when there is none.
+// methodByName returns the method of an RPC, by its name without the API's, nil if
+// there is none.
 func methodByName(service protoreflect.ServiceDescriptor, api, rpc string) protoreflect.MethodDescriptor {
 	for i := range service.Methods().Len() {
 		if method := service.Methods().Get(i); contract.RPCName(api, string(method.Name())) == api+"."+rpc {
@@ -210,7 +215,7 @@ func unaryMethod(service protoreflect.ServiceDescriptor, api, name, rpc string) 
 	return method, nil
 }
 
-// newByNameRPC returns what calls of an RPC by name need.
+// newByNameRPC returns an RPC that can be called by name.
 func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byNameRPC, error) {
 	method, err := unaryMethod(found.Service, api, name, rpc)
 	if err != nil {
@@ -238,17 +243,17 @@ func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byName
 	return out, nil
 }
 
-// unknownRPC is of an RPC that the program's own .proto does not have, when why keeps it
-// from finding out whether instances have it.
+// unknownRPC returns the error of an RPC that the program's own .proto does not have. why
+// is the error of reading the schema of an instance, which may have it.
 func unknownRPC(own protoreflect.ServiceDescriptor, api, rpc string, why error) error {
 	text := noSuchRPC(own, api, rpc).Error() + " (so says this program's own .proto; what the instances have is not known: " + status.Convert(why).Message() + ")"
 	return notSent(codes.Unimplemented, text, why)
 }
 
-// maxShownRPCs is how many RPCs of an API a text shows.
+// maxShownRPCs is how many RPCs of an API an error text shows at most.
 const maxShownRPCs = 20
 
-// noSuchRPC says that an API does not have an RPC.
+// noSuchRPC returns an error which says that an API does not have an RPC.
 func noSuchRPC(service protoreflect.ServiceDescriptor, api, rpc string) error {
 	own := make([]string, service.Methods().Len())
 	for i := range own {
@@ -272,18 +277,22 @@ type Reply struct {
 	types   schema.Types
 }
 
-// Message returns the reply itself: of the generated type where that is linked
-// in, else a dynamic one. It must not be changed.
+// Message returns the reply's message. It has the generated type if that is linked
+// into the program, otherwise it is dynamic. It must not be changed.
 func (r *Reply) Message() proto.Message { return r.message }
 
-// Map returns the reply as plain Go values, by the names of its fields:
-// docs/named-parameters.md has the table.
+// Map returns the reply as plain Go values, by the names of its fields: see the table
+// in docs/named-parameters.md.
 func (r *Reply) Map() map[string]any { return protoargs.ToMap(r.message, r.types) }
 
-// Into puts the reply into dest: a pointer to a map[string]any, to a struct
-// whose fields go by their json tags or in snake_case, or to what the reply's
-// only field fits into; or a message of the reply's type. A value fits exactly
-// or is an error that names the field.
+// Into stores the reply in dest. dest is a message of the reply's type, or a pointer to
+// one of these:
+//   - a map[string]any
+//   - a struct: its fields have the names of their json tags, otherwise their names in
+//     snake_case
+//   - if the reply has only one field, a value of a type for that field
+//
+// If a value does not fit exactly, Into returns an error that names the field.
 func (r *Reply) Into(dest any) error {
 	if err := protoargs.Decode(r.message, r.types, dest); err != nil {
 		return fmt.Errorf("%s: %w", r.rpc, err)

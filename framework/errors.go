@@ -12,23 +12,21 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// ErrClosed is met by calls on a bus that was closed. Its code is CANCELED.
+// ErrClosed is the error of calls on a closed bus. Its code is CANCELED.
 var ErrClosed error = &callError{status: status.New(codes.Canceled, "the bus is closed"), text: "the bus is closed", outcome: NotSent}
 
-// closedError returns the error of a call of an RPC, or of a question about an
-// API, on a bus that was closed.
+// closedError returns the error of a call on a closed bus. name is the name of the RPC,
+// or of the API for Describe and Ready.
 func closedError(name string, causes ...error) error {
 	return notSent(codes.Canceled, name+": "+ErrClosed.Error()+": make calls before Close, or on another bus (the call was not sent)", append([]error{ErrClosed}, causes...)...)
 }
 
-// callError is one coded error at the edge: a status for programs, a text for
-// people, what is known of the call, and the causes for errors.Is and
-// errors.As.
+// callError is the error of a call: a status for programs, a text for people, the
+// outcome, and the causes for errors.Is and errors.As.
 //
-// A handler that returns it sends the status to its own caller, which may be an
-// outsider. So a status whose cause is discovery or a connection has a message of
-// its own, by briefly: addresses, endpoints and the names of other APIs are in
-// the text alone.
+// If a handler returns it, the status is sent to the handler's own caller, which may
+// be an outsider. So if the cause is discovery or a connection, briefly sets a message
+// for the status. Only the text has addresses, endpoints and the names of other APIs.
 type callError struct {
 	status  *status.Status
 	text    string
@@ -42,12 +40,12 @@ func (e *callError) Error() string { return e.text }
 // Unwrap returns the causes.
 func (e *callError) Unwrap() []error { return e.causes }
 
-// GRPCStatus returns what status.Code and status.Convert read; of a server's
-// error that is what the server sent.
+// GRPCStatus returns the status that status.Code and status.Convert read. If a server
+// sent the error, it is the sent status.
 func (e *callError) GRPCStatus() *status.Status { return e.status }
 
-// briefly returns the status of a call that failed for its instances' or the
-// registry's sake: what became of it and no more, with the details of st.
+// briefly returns the status of a call that failed because of its instances or the
+// registry. Its message says only how the call failed. It has the details of st.
 func briefly(st *status.Status, code codes.Code, rpc string) *status.Status {
 	words := code.String()
 	switch code {
@@ -71,13 +69,13 @@ func briefly(st *status.Status, code codes.Code, rpc string) *status.Status {
 	return status.FromProto(brief)
 }
 
-// notSent is the error of a call that was not even tried.
+// notSent returns the error of a call of which no attempt was made.
 func notSent(code codes.Code, text string, causes ...error) error {
 	return &callError{status: status.New(code, text), text: text, outcome: NotSent, causes: causes}
 }
 
 // isNil reports whether a request is nil, or a nil pointer to a message. grpc-go
-// would send it as an empty one.
+// would send an empty message.
 func isNil(request any) bool {
 	if request == nil {
 		return true
@@ -92,33 +90,33 @@ func nilRequest(rpc string, outcome Outcome) error {
 	return &callError{status: status.New(codes.InvalidArgument, text), text: text, outcome: outcome}
 }
 
-// maxShownName bounds the bytes of a name of an RPC, a path or an API in a text.
+// maxShownName is how many bytes of a name of an RPC, a path or an API are shown.
 const maxShownName = 256
 
-// maxShownText bounds the bytes of what a peer, or the way to it, said of a call.
+// maxShownText is how many bytes of the text of a peer's or a connection's error are
+// shown.
 const maxShownText = 1000
 
-// shownText returns what a peer said, for a text: short, and on one line.
+// shownText returns the text of a peer's error for an error text: short, on one line.
 func shownText(text string) string { return quote.Line(text, maxShownText) }
 
-// shownName returns a name of an RPC, a path or an API for a text. Where calls are
-// passed on, it may come from anywhere.
+// shownName returns a name of an RPC, a path or an API for an error text. If the
+// program forwards calls, the name may come from outside.
 func shownName(name string) string { return quote.Line(name, maxShownName) }
 
-// invalid returns the INVALID_ARGUMENT error of a call of an RPC, or of a question
-// about an API, whose name the text begins with. A text without such a name begins
-// with "onecall: " and the function.
+// invalid returns an INVALID_ARGUMENT error. name is the name of the RPC or API, with
+// which the text begins. If there is none, it is "onecall: " and the function.
 func invalid(name, format string, args ...any) error {
 	return notSent(codes.InvalidArgument, shownName(name)+": "+fmt.Sprintf(format, args...))
 }
 
-// faulty returns the error of a call of an RPC, or of a question about an API, whose
-// .proto has an error.
+// faulty returns the error of a call if the .proto of the API has an error. name is
+// the name of the RPC, or of the API for Describe.
 func faulty(name string, err error) error {
 	return notSent(codes.Internal, shownName(name)+": "+err.Error(), err)
 }
 
-// waitError is what a wait ended with when its context did.
+// waitError returns the error of a wait whose context ended.
 func waitError(ctx context.Context, text string, causes ...error) error {
 	return &callError{
 		status: status.FromContextError(ctx.Err()),

@@ -21,22 +21,23 @@ import (
 	"github.com/onecall-dev/onecall/discovery/resolver"
 )
 
-// ConnectionError says that an API has instances, and why there is no connection to
-// any of them.
+// ConnectionError says that an API has instances and there is no connection to any of
+// them, and why.
 type ConnectionError struct {
 	// API is the bus name.
 	API string
-	// Instances are those that there was an attempt to connect to, by address.
+	// Instances are the instances that the bus has tried to connect to, sorted by
+	// address.
 	Instances []InstanceError
 }
 
 // InstanceError says why there is no connection to an instance.
 type InstanceError struct {
-	// Address is the instance's.
+	// Address is the address of the instance.
 	Address string
-	// Cause is what the last attempt ended with; nil while the first is under way.
+	// Cause is the error of the last attempt, nil while the first is under way.
 	Cause error
-	// text says that in words.
+	// text describes Cause and its remedy.
 	text string
 }
 
@@ -46,7 +47,7 @@ func (e InstanceError) Error() string { return e.Address + ": " + e.text }
 // Unwrap returns the cause.
 func (e InstanceError) Unwrap() error { return e.Cause }
 
-// shownInstances is how many instances a text shows.
+// shownInstances is how many instances the text of an error shows at most.
 const shownInstances = 5
 
 // Error implements error.
@@ -73,11 +74,11 @@ func (e *ConnectionError) Unwrap() []error {
 	return errs
 }
 
-// links are the connections of a channel, as they were last seen. Its methods are
-// safe for all goroutines.
+// links are the connections of a channel with their last known states. Its methods
+// are safe for all goroutines.
 type links struct {
 	api string
-	// plain is whether the bus speaks plain text because it has no credentials.
+	// plain reports whether the bus speaks plain text because it has no credentials.
 	plain *atomic.Bool
 
 	mu   sync.Mutex // guards the field below
@@ -88,8 +89,8 @@ func newLinks(api string, plain *atomic.Bool) *links {
 	return &links{api: api, plain: plain, seen: make(map[any]resolver.Connection)}
 }
 
-// observe takes in the state of a connection. Why it failed is kept until it is
-// READY.
+// observe records the state of a connection. Its last error is kept until the
+// connection is READY.
 func (l *links) observe(conn resolver.Connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,8 +104,8 @@ func (l *links) observe(conn resolver.Connection) {
 	l.seen[conn.ID] = conn
 }
 
-// err returns a *[ConnectionError] when there is no connection to any instance, and
-// nil when there is one, or was no attempt.
+// err returns a *[ConnectionError] if there is no connection to any instance, and nil
+// if there is one or no attempt was made.
 func (l *links) err() *ConnectionError {
 	l.mu.Lock()
 	seen := slices.Collect(maps.Values(l.seen))
@@ -113,7 +114,7 @@ func (l *links) err() *ConnectionError {
 		return nil
 	}
 	found := &ConnectionError{API: l.api}
-	for _, conn := range seen { // without the lock: an error may be of the program's own type
+	for _, conn := range seen { // without the lock: an error's methods may be the program's own
 		if conn.State == connectivity.Ready {
 			return nil
 		}
@@ -123,7 +124,7 @@ func (l *links) err() *ConnectionError {
 	return found
 }
 
-// explain says why there is no connection, and what to do.
+// explain returns why there is no connection, and the remedy.
 func (l *links) explain(err error) string {
 	if err == nil {
 		return "it was not reached yet: it may be frozen or overloaded, or a firewall drops what is sent to it"
@@ -159,8 +160,8 @@ func (l *links) explain(err error) string {
 	}
 }
 
-// explainCertificate says what is wrong with an instance's certificate; "" when it
-// is something else.
+// explainCertificate returns why an instance's certificate is not valid, and "" if the
+// error has another cause.
 func explainCertificate(err error, api string) string {
 	var (
 		name      x509.HostnameError
