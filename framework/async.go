@@ -24,11 +24,11 @@ type Call[Reply any] struct {
 	err   error
 }
 
-// CallAsync makes a call without waiting for its reply: rpc is a generated
-// client's method, such as auth.CheckPassword. The call's time counts from
-// here. Ending ctx cancels the call; it need not be awaited. If it panics, as an
-// interceptor may, the call ends with INTERNAL and an incident, under which
-// [slog.Default] has the stack: the process goes on.
+// CallAsync makes a call without waiting for its reply. rpc is a method of a generated
+// client, such as auth.CheckPassword. The call's timeout begins when CallAsync is
+// called. The end of ctx cancels the call. The program need not call Await. If the
+// call panics, for example in an interceptor, it ends with INTERNAL and the id of an
+// incident, [slog.Default] logs the stack with that id, and the process goes on.
 //
 //	call := framework.CallAsync(ctx, auth.CheckPassword, &authv1.CheckPasswordRequest{…})
 //	reply, err := call.Await(ctx)
@@ -49,8 +49,8 @@ func CallAsync[Request, Reply any](
 		close(call.done)
 		return call
 	}
-	// The options that come first are overridden by later ones of their kind;
-	// the caller's slice is not written to.
+	// A later option of the same kind overrides the first. The caller's slice must not
+	// be changed.
 	all := append([]grpc.CallOption{timeout.Since(time.Now())}, opts...)
 	go func() {
 		defer close(call.done)
@@ -66,10 +66,10 @@ func CallAsync[Request, Reply any](
 	return call
 }
 
-// abandoned returns the error of a call whose goroutine did not come to its end: it
-// panicked, or was ended with [runtime.Goexit], of which cause is nil. What it did
-// before, such as an interceptor's part, may have sent the call. The panic's value
-// may hold a message, so the log has its type alone.
+// abandoned returns the error of a call whose goroutine panicked, or was ended with
+// [runtime.Goexit] if cause is nil. The outcome is unknown, because the call may have
+// been sent before. The log has only the type of the panic's value, because the value
+// may contain a message.
 func abandoned(ctx context.Context, cause any) error {
 	incident, what := rand.Text(), "ended its goroutine with runtime.Goexit, as t.FailNow does: it must return instead"
 	if cause != nil {
@@ -83,11 +83,13 @@ func abandoned(ctx context.Context, cause any) error {
 	return &callError{status: status.New(codes.Internal, text), text: text + " (" + Unknown.String() + ")"}
 }
 
-// Done is closed when the call has ended: Await returns at once then.
+// Done returns a channel that is closed when the call has ended. Then Await returns at
+// once.
 func (c *Call[Reply]) Done() <-chan struct{} { return c.done }
 
-// Await returns what the call ended with. When ctx ends first it returns an
-// error with the code of ctx's, and the call goes on: it can be awaited again.
+// Await waits for the call, and returns its reply or error. If ctx ends first, it
+// returns an error with the code of ctx's error, and the call goes on. Await can be
+// called again.
 func (c *Call[Reply]) Await(ctx context.Context) (*Reply, error) {
 	if ctx == nil {
 		return nil, invalid("onecall: Await", "the context is nil: give context.Background() if there is no other")

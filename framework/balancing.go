@@ -14,26 +14,26 @@ import (
 	"google.golang.org/grpc/balancer/weightedroundrobin"
 )
 
-// policies are those of grpc-go that share calls out.
+// policies are the load balancing policies of grpc-go.
 var policies = []string{
 	leastrequest.Name, roundrobin.Name, weightedroundrobin.Name, ringhash.Name, randomsubsetting.Name, pickfirst.Name,
 }
 
-// defaultBalancing picks, of ten instances drawn at random, the one with the
-// fewest calls under way: with fewer draws one that is frozen would be picked
-// again and again where there are only two, though each draw costs an allocation.
+// defaultBalancing draws ten instances at random and picks the one with the fewest
+// calls under way. With fewer draws and only two instances, a frozen instance would be
+// picked again and again. Each draw costs an allocation.
 var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":10}`)}
 
-// LoadBalancing sets how a bus shares calls among the instances of an API, by
-// the name of one of grpc-go's policies and its configuration as JSON, as in
-// gRPC's service config; "" is the policy's defaults. Calls stay bound to the
-// instance that was picked, whatever the policy.
+// LoadBalancing sets how a bus distributes calls to the instances of an API. policy is
+// the name of one of grpc-go's policies. config is its configuration as JSON, as in
+// gRPC's service config; "" means the policy's defaults. With every policy a call is
+// bound to the instance that was picked.
 //
-// The default is "least_request_experimental" with {"choiceCount": 10}, which
-// spares an instance that is slow or frozen. Others are "round_robin",
+// The default is "least_request_experimental" with {"choiceCount": 10}, which sends
+// fewer calls to an instance that is slow or frozen. Others are "round_robin",
 // "weighted_round_robin", "ring_hash_experimental" (configured with
 // "requestHashHeader"), "random_subsetting_experimental" (with "subsetSize" and
-// "childPolicy"), "pick_first", and whatever the program registered with
+// "childPolicy"), "pick_first", and every policy that the program registered with
 // balancer.Register.
 func LoadBalancing(policy, config string) BusOption {
 	return busOption(func(o *busOptions) error {
@@ -58,10 +58,10 @@ func LoadBalancing(policy, config string) BusOption {
 	})
 }
 
-// Zone sets the failure domain that the program runs in, such as "eu-west-1a".
-// A service is registered with it; a bus calls instances of its own zone, and
-// all others only while it can't connect to one there. The default is none: a
-// bus without a zone calls all alike.
+// Zone sets the failure domain in which the program runs, such as "eu-west-1a". A
+// service is registered with its zone. A bus calls instances of its own zone. It calls
+// instances of other zones only while it cannot connect to one of its own. By default
+// there is no zone, and a bus does not prefer any instance.
 func Zone(name string) Option {
 	check := func() error {
 		if name == "" {

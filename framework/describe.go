@@ -15,68 +15,71 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// Description is what an API's .proto says of it.
+// Description describes an API as its .proto declares it.
 type Description struct {
 	// API is the bus name and Service the full proto name.
 	API, Service string
-	// Comment is the one in the .proto, "" when its file was generated without
+	// Comment is the comment in the .proto, "" if its file was generated without
 	// protoc-gen-onecall.
 	Comment string
 	// RPCs are in the order of the .proto.
 	RPCs []RPCDescription
 }
 
-// RPCDescription is what a .proto says of an RPC.
+// RPCDescription describes an RPC as its .proto declares it.
 type RPCDescription struct {
 	// Name is the bus name, such as "auth.check_password", and Method gRPC's
 	// path.
 	Name, Method string
 	Comment      string
-	// Timeout is how long a call may take unless it says otherwise; 0 of a
-	// stream, which has none.
+	// Timeout is how long a call may take if it does not set another timeout. It is 0
+	// for a stream, which has no timeout.
 	Timeout time.Duration
-	// Idempotency is protobuf's: IDEMPOTENCY_UNKNOWN, NO_SIDE_EFFECTS or
-	// IDEMPOTENT.
+	// Idempotency is protobuf's idempotency level: IDEMPOTENCY_UNKNOWN,
+	// NO_SIDE_EFFECTS or IDEMPOTENT.
 	Idempotency string
-	// ClientStream and ServerStream say whether requests and replies are
-	// streams.
+	// ClientStream reports whether requests are a stream, ServerStream whether
+	// replies are.
 	ClientStream, ServerStream bool
-	// Parameters are the fields of the request, Reply those of the reply.
+	// Parameters are the fields of the request, Reply the fields of the reply.
 	Parameters, Reply []FieldDescription
-	// ParameterRules and ReplyRules are those about the message as a whole, and its
-	// oneofs.
+	// ParameterRules and ReplyRules are the rules of the request and the reply that
+	// apply to the message or to its oneofs, not to one field.
 	ParameterRules, ReplyRules []string
 }
 
-// FieldDescription is what a .proto says of a field.
+// FieldDescription describes a field as its .proto declares it.
 type FieldDescription struct {
-	// Name is the field's, as parameters are named.
+	// Name is the name of the field, and of its parameter in a call by name.
 	Name string
-	// Type is as the .proto writes it, such as "string", "repeated auth.v1.User"
+	// Type is written as in the .proto, such as "string", "repeated auth.v1.User"
 	// or "map<string, int32>".
 	Type string
-	// Number is the field's on the wire.
+	// Number is the field number.
 	Number int32
-	// Required is whether a call by name must set it.
+	// Required reports whether a call by name must set the field.
 	Required bool
-	// Oneof is the oneof that it is a member of, "" when it is in none.
+	// Oneof is the name of the oneof that has the field, "" if there is none.
 	Oneof string
-	// Redacted is whether its value is shown nowhere: debug_redact.
+	// Redacted reports whether the value is never shown, because the field has
+	// debug_redact.
 	Redacted bool
-	// Rules are protovalidate's, such as "string.min_len: 1", in the order of
-	// their numbers, those of the message that it holds among them.
+	// Rules are protovalidate's rules, such as "string.min_len: 1", in the order of
+	// their numbers. The rules of the field's message type follow.
 	Rules   []string
 	Comment string
-	// Fields are those of a message, where its type first occurs in the parameters
-	// or the reply; of protobuf's own none.
+	// Fields are the fields of the field's message type. They are set only where the
+	// type first occurs in the parameters or the reply, and never for the types of
+	// protobuf itself.
 	Fields []FieldDescription
-	// Values are the names of an enum's.
+	// Values are the names of the values if the field is an enum.
 	Values []string
 }
 
-// Describe returns what an API's .proto says: of the program's own where its
-// generated code is linked in, else of what an instance published in the
-// registry. Errors are those of [Bus.Call] for an API that is not known.
+// Describe returns the description of an API. If the API's generated code is linked
+// into the program, its .proto is read, otherwise the schema that an instance
+// published in the registry. If the API is not known, the errors are those of
+// [Bus.Call].
 func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	if ctx == nil {
 		return nil, invalid("onecall: Describe", "the context is nil: give context.Background() if there is no other")
@@ -116,8 +119,8 @@ func describe(s *schema.Schema, api *contract.API) *Description {
 	return out
 }
 
-// describeFields describes the fields of a message; done are the types whose
-// fields are described, or being so: a schema may hold one very many times.
+// describeFields describes the fields of a message. It skips the fields of the types in
+// done, which are described already: a schema can have the same type very many times.
 func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, done map[protoreflect.FullName]bool) []FieldDescription {
 	done[message.FullName()] = true
 	var out []FieldDescription
@@ -148,7 +151,7 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 	return out
 }
 
-// typeOf writes a field's type as its .proto does.
+// typeOf returns a field's type as the .proto writes it.
 func typeOf(field protoreflect.FieldDescriptor) string {
 	plain := func(field protoreflect.FieldDescriptor) string {
 		switch {
@@ -172,7 +175,7 @@ func typeOf(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// String writes the description for people.
+// String returns the description as text for people.
 func (d *Description) String() string {
 	var out strings.Builder
 	comment(&out, "", d.Comment)
@@ -231,8 +234,8 @@ func writeFields(out *strings.Builder, indent string, fields []FieldDescription,
 	}
 }
 
-// printable returns text of a .proto, which may be an instance's, on one line and
-// without control characters.
+// printable returns text of a .proto on one line and without control characters, because
+// an instance may have published it.
 func printable(text string) string {
 	return quote.Line(strings.TrimSpace(text), len(text))
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// Conn is a connection to the instances of one API: a [Bus] that calls nothing
-// else. Its methods are safe for all goroutines.
+// Conn is a connection to the instances of one API: a [Bus] that calls only this API.
+// Its methods are safe for all goroutines.
 type Conn struct {
 	bus *Bus
 	api string
@@ -19,9 +19,9 @@ type Conn struct {
 
 var _ grpc.ClientConnInterface = (*Conn)(nil)
 
-// Dial returns a connection to one API, by its bus name. The registry stays the
-// program's to close, after the connection. It does no I/O. Its errors name the
-// parameter or option at fault.
+// Dial returns a connection to one API, by its bus name. The program closes the
+// connection, then the registry. Dial does no I/O. Its errors name the wrong parameter
+// or option.
 func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn, error) {
 	if err := contract.CheckName(api); err != nil {
 		return nil, invalid("onecall: Dial", "%v", err)
@@ -33,8 +33,8 @@ func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn,
 	return &Conn{bus: bus, api: api}, nil
 }
 
-// Invoke makes a unary call, as [Bus.Invoke] does. A method of another API is
-// an INVALID_ARGUMENT error; services of gRPC's own, such as health, are called
+// Invoke makes a unary call, as [Bus.Invoke] does. A method of another API is an
+// INVALID_ARGUMENT error. A method of gRPC's own services, such as health, is called
 // at any instance.
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	route, err := c.route(ctx, method, opts)
@@ -44,8 +44,8 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	return route.call(ctx, args, reply, opts)
 }
 
-// NewStream begins a stream, as [Bus.NewStream] does, of the methods that
-// [Conn.Invoke] calls.
+// NewStream begins a stream, as [Bus.NewStream] does. It accepts the same methods as
+// [Conn.Invoke].
 func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	route, err := c.route(ctx, method, opts)
 	if err != nil {
@@ -75,8 +75,9 @@ func (c *Conn) route(ctx context.Context, method string, opts []grpc.CallOption)
 	return route, nil
 }
 
-// builtin returns the route of a method of gRPC's own services, which every
-// instance serves: over the connections of the program's service, if it has one.
+// builtin returns the route of a method of gRPC's own services, which every instance
+// serves. If the program has one service of the API linked in, the route uses the
+// connections of that service.
 func (c *Conn) builtin(path string) (*route, error) {
 	service := ""
 	if services := c.bus.linkedServices(c.api); len(services) == 1 {

@@ -12,9 +12,10 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// Ready waits until each of the APIs has an instance that is connected. When
-// ctx ends first, its error has the code of ctx's and says of each API that is
-// not ready why. A bad name, or none, is an INVALID_ARGUMENT error at once.
+// Ready waits until the bus is connected to an instance of each API. If ctx ends
+// first, Ready returns an error with the code of ctx's error, whose text has the
+// reason for each API that is not ready. If a name is not valid or there is no name,
+// Ready returns an INVALID_ARGUMENT error at once.
 func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 	if ctx == nil {
 		return invalid("onecall: Ready", "the context is nil: give one with a deadline")
@@ -53,8 +54,8 @@ func (b *Bus) Ready(ctx context.Context, apis ...string) error {
 	return waitError(ctx, "not ready: "+strings.Join(texts, "; "), causes...)
 }
 
-// ready waits until an instance of an API is connected, or says why none is when
-// ctx or the bus ends.
+// ready waits until an instance of an API is connected. If ctx or the bus ends first,
+// its error is the reason why none is.
 func (b *Bus) ready(ctx context.Context, api string) error {
 	clients, err := b.reach(ctx, api)
 	if err != nil {
@@ -63,8 +64,8 @@ func (b *Bus) ready(ctx context.Context, api string) error {
 	return readyAny(ctx, clients)
 }
 
-// ready waits until an instance is connected, or says why none is when ctx or
-// the bus ends.
+// ready waits until an instance is connected. If ctx or the bus ends first, its error is
+// the reason why none is.
 func (c *serviceClient) ready(ctx context.Context) error {
 	for {
 		state := c.withTimeouts.GetState()
@@ -90,8 +91,8 @@ func (c *serviceClient) ready(ctx context.Context) error {
 	}
 }
 
-// readyAny waits until one of several clients is ready. Its error says of each
-// why it is not.
+// readyAny waits until one of several clients is ready. Otherwise its error has the
+// reason of each client.
 func readyAny(ctx context.Context, clients []*serviceClient) error {
 	if len(clients) == 1 {
 		return clients[0].ready(ctx)

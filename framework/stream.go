@@ -17,16 +17,17 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// maxKept bounds the bytes of the messages that a stream keeps for a retry. The
-// first message is kept whatever its size, as it is the only one of most streams.
+// maxKept is how many bytes of messages a stream keeps for a retry at most. The first
+// message is always kept, because most streams send only one.
 const maxKept = 64 << 10
 
-// stream is a stream of the program. Its errors say whether its handler started.
+// stream is a stream of the program. Its errors have an outcome: whether the handler
+// started.
 //
-// It keeps what the program sends until the first message of the instance, or until
-// the program reads the header. If the attempt fails before that, and a retry is
-// safe, RecvMsg begins the stream again and sends the same once more. So SendMsg
-// reports success also when the attempt has just failed.
+// It keeps the messages that the program sends until the first message of the
+// instance arrives or the program reads the header. If the attempt fails before that,
+// and a retry is safe, RecvMsg begins the stream again and sends the same messages. So
+// SendMsg returns nil also if the attempt has failed.
 type stream struct {
 	//nolint:containedctx // it is a running thing
 	ctx     context.Context
@@ -34,22 +35,22 @@ type stream struct {
 	channel *channel
 	desc    *grpc.StreamDesc
 	opts    []grpc.CallOption
-	// retry is used by newStream, then by RecvMsg; mu guards it against SendMsg.
+	// retry is used by newStream, then by RecvMsg. mu guards it against SendMsg.
 	retry retry
 
 	ended atomic.Bool // whether the end was counted
 
-	// settled is whether the stream is never begun again. Then current stays.
+	// settled says that the stream will not be begun again, so current does not change.
 	settled atomic.Bool
 
-	// mu guards the fields below. It is held while the stream is begun again, so
-	// that SendMsg waits for that.
+	// mu guards the fields below. It is held while the stream is begun again, so that
+	// SendMsg waits.
 	mu      sync.Mutex
 	current *streamAttempt
-	kept    []any // what was sent
+	kept    []any // the sent messages
 	size    int   // of kept, in bytes
 	closed  bool  // whether CloseSend was called
-	// overflowed is whether the program has sent more than is kept.
+	// overflowed says that the program has sent more than can be kept.
 	overflowed bool
 }
 
@@ -59,7 +60,7 @@ type streamAttempt struct {
 
 	attempt *client.Attempt
 	begun   time.Time
-	ended   atomic.Bool // whether the observers know the end
+	ended   atomic.Bool // whether the observers were notified of the end
 	cancel  context.CancelFunc
 }
 
@@ -97,7 +98,7 @@ func (s *stream) begin() (*streamAttempt, error) {
 	}
 }
 
-// try makes one attempt. Its messages are checked against their rules.
+// try makes one attempt. The messages of the stream are checked against their rules.
 func (s *stream) try(attempt *client.Attempt, now time.Time) (*streamAttempt, error) {
 	defer attempt.End()
 	ctx, cancel := context.WithCancel(attempt)
@@ -136,8 +137,8 @@ func (s *stream) RecvMsg(message any) error {
 	}
 }
 
-// again begins the stream again after an attempt that failed, and reports whether
-// it did. Otherwise its error is that of the stream.
+// again begins the stream again after a failed attempt. It returns whether it did, and
+// otherwise the error of the stream.
 func (s *stream) again(attempt *client.Attempt, failed failure) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,10 +183,10 @@ func (s *stream) SendMsg(message any) error {
 	}
 }
 
-// unsent returns the error of the stream after a message that this program could not
-// send, which ends it.
+// unsent ends the stream, because this program could not send a message, and returns
+// its error.
 func (s *stream) unsent(current *streamAttempt, err error) error {
-	s.mu.Lock() // which guards the retry
+	s.mu.Lock() // mu guards s.retry
 	s.settleLocked()
 	failed := s.retry.failure(s.channel, current.attempt, nil, err)
 	s.mu.Unlock()
@@ -195,8 +196,8 @@ func (s *stream) unsent(current *streamAttempt, err error) error {
 	return err
 }
 
-// keep keeps a message for a retry. It returns the attempt to send it in, and
-// whether it was kept.
+// keep keeps a message for a retry. It returns the attempt on which to send the
+// message, and whether the message was kept.
 func (s *stream) keep(message any) (current *streamAttempt, kept bool) {
 	if s.settled.Load() {
 		return s.current, false
@@ -244,7 +245,7 @@ func (s *stream) end(err error) {
 	}
 }
 
-// now returns the present attempt.
+// now returns the current attempt.
 func (s *stream) now() *streamAttempt {
 	if s.settled.Load() {
 		return s.current
@@ -254,7 +255,7 @@ func (s *stream) now() *streamAttempt {
 	return s.current
 }
 
-// settle says that the stream is never begun again.
+// settle ensures that the stream is not begun again, and returns the current attempt.
 func (s *stream) settle() *streamAttempt {
 	if !s.settled.Load() {
 		s.mu.Lock()
@@ -264,7 +265,7 @@ func (s *stream) settle() *streamAttempt {
 	return s.current
 }
 
-// settleLocked is settle for a caller that holds mu.
+// settleLocked is settle. Its caller holds s.mu.
 func (s *stream) settleLocked() {
 	s.kept = nil
 	s.settled.Store(true)
@@ -279,8 +280,8 @@ func (s *stream) CloseSend() error {
 	return current.CloseSend()
 }
 
-// Header implements [grpc.ClientStream]. A program that has read a header of one
-// instance must not get messages of another, so the stream is not begun again.
+// Header implements [grpc.ClientStream]. Afterwards the stream is not begun again,
+// because the header of one instance must not be followed by messages of another.
 func (s *stream) Header() (metadata.MD, error) { return s.settle().Header() }
 
 // Trailer implements [grpc.ClientStream].
