@@ -26,7 +26,7 @@ var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMes
 
 // LoadBalancing sets how a bus distributes calls to the instances of an API. policy is
 // the name of one of grpc-go's policies. config is its configuration as JSON, as in
-// gRPC's service config; "" means the policy's defaults. With every policy a call is
+// gRPC's service config. "" means the policy's defaults. With every policy a call is
 // bound to the instance that was picked.
 //
 // The default is "least_request_experimental" with {"choiceCount": 10}, which sends

@@ -11,12 +11,12 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// call makes a unary call. What runs around it, from the outside:
+// call makes a unary call. These steps run around it, the outermost first:
 //
 //	the request's rules → retries → deadline → the attempt, which is bound at the pick →
 //	the program's own interceptors → reserved metadata → grpc-go
 //
-// and on the way back the reply's rules, or the error is put in words.
+// On the way back the reply's rules are checked, or the error gets its text.
 func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOption) error {
 	retry := newRetry(r)
 	call, err := timeout.Begin(r.limit, opts)
@@ -54,7 +54,7 @@ func (r *route) call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 	}
 }
 
-// checkRequest returns the error of a call with a request that must not be sent.
+// checkRequest returns an error if the request must not be sent.
 func (r *route) checkRequest(request any) error {
 	if isNil(request) {
 		return nilRequest(r.rpc, NotSent)
@@ -65,8 +65,8 @@ func (r *route) checkRequest(request any) error {
 	return nil
 }
 
-// try makes one attempt. The call's limit is set on a context of its own, or is held by
-// the channel.
+// try makes one attempt. If own is true, it sets the call's timeout on the context.
+// Otherwise the channel applies the timeout.
 func (r *route) try(ctx context.Context, retry *retry, ch *channel, call timeout.Call, own bool, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
 	if own {
 		var cancel context.CancelFunc
@@ -74,7 +74,7 @@ func (r *route) try(ctx context.Context, retry *retry, ch *channel, call timeout
 		defer cancel()
 	}
 	attempt := ch.calls.NewAttempt(ctx, r.path)
-	defer attempt.End() // also when an interceptor panics
+	defer attempt.End() // also if an interceptor panics
 	retry.attempts++
 	begun := retry.bus.options.notify.now()
 	err := ch.Invoke(attempt, r.path, args, reply, opts...)
@@ -82,8 +82,8 @@ func (r *route) try(ctx context.Context, retry *retry, ch *channel, call timeout
 	return attempt, err
 }
 
-// succeeded notes that there is a reply, and returns the error of one that breaks the
-// rules. It keeps the route of a method that the program's .proto does not have.
+// succeeded records that there is a reply, and returns an error if the reply breaks the
+// rules. If the program's .proto does not have the method, succeeded keeps the route.
 func (r *route) succeeded(retry *retry, reply any) error {
 	retry.succeeded()
 	if !r.listed {
@@ -95,7 +95,8 @@ func (r *route) succeeded(retry *retry, reply any) error {
 	return nil
 }
 
-// explain returns the error of a call that failed, in words. ctx is the program's.
+// explain returns the error of a failed call for the program. ctx is the program's
+// context.
 func (b *Bus) explain(ctx context.Context, failed failure) error {
 	code := status.Code(failed.err)
 	failed.ended = endOf(ctx, code)

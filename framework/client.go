@@ -16,34 +16,34 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
-// serviceClient is a bus's connections to the instances of one proto service of an
-// API: instances of one API may serve different ones, such as those of two packages.
+// serviceClient has the connections of a bus to the instances of one proto service of an
+// API. Instances of one API may serve different services, such as those of two packages.
 type serviceClient struct {
 	api     *api
-	service string // the full proto name; "" is that of any instance
+	service string // the full proto name; "" means the service of any instance
 	// limits are the declared timeouts, by gRPC's path.
 	limits map[string]timeout.Limit
-	// rules returns the rules of the messages, by gRPC's path. They are compiled at
-	// the first call.
+	// rules returns the rules of the messages, by gRPC's path. The first call compiles
+	// them.
 	rules  func() (map[string]validate.Method, error)
 	outage *outage
-	// withTimeouts holds calls to limits, by its service config.
+	// withTimeouts applies limits to calls, by its service config.
 	withTimeouts *channel
 
 	// mu guards the fields below.
 	mu     sync.Mutex
 	closed bool
 	// withoutTimeouts is for the rare call whose option Timeout is longer than the
-	// declared limit: grpc-go would take the earlier of the two. It is made at the
-	// first such call.
+	// declared timeout: grpc-go would apply the shorter of the two. The first such
+	// call makes it.
 	withoutTimeouts *channel
-	// served is whether an instance of the service was ever known, and others are
-	// the services of instances that serve another.
+	// served reports whether an instance of the service was ever known. others are
+	// the other services that instances of the API serve.
 	served bool
 	others []string
 }
 
-// channel is one of grpc-go's connections, and how it finds instances.
+// channel is a grpc.ClientConn with the state of its instances and connections.
 type channel struct {
 	*grpc.ClientConn
 
@@ -74,7 +74,7 @@ func newServiceClient(of *api, service string) (*serviceClient, error) {
 	return c, err
 }
 
-// dial returns a channel that holds calls to limits.
+// dial returns a channel that applies limits to calls.
 func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) {
 	bus := c.api.bus
 	ch := &channel{calls: bus.caller.NewChannel(), links: newLinks(c.api.name, bus.options.plainText.spoken)}
@@ -105,8 +105,8 @@ func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) 
 	return ch, nil
 }
 
-// accept returns why a channel must not call an instance, nil when it may: see
-// [resolver.Config].
+// accept returns an error if a channel must not call an instance, and nil if it may:
+// see [resolver.Config].
 func (c *serviceClient) accept(ch *channel, instance discovery.Instance, again func()) error {
 	if err := c.api.requireIdentity(instance); err != nil {
 		return err
@@ -117,15 +117,14 @@ func (c *serviceClient) accept(ch *channel, instance discovery.Instance, again f
 	return c.api.checker.accept(ch, instance, again)
 }
 
-// mostOthers is how many other services of an API are logged.
+// mostOthers is how many other services of an API are logged at most.
 const mostOthers = 10
 
-// otherService returns a *[ServiceError] for an instance that serves another
-// service than the called one, otherwise nil. It logs the first instance of each
-// other service.
+// otherService returns a *[ServiceError] if an instance does not serve the called
+// service. It logs the first instance of each other service.
 func (c *serviceClient) otherService(instance discovery.Instance) error {
 	if c.service == "" || instance.Service == "" {
-		return nil // any will do, or nothing is known
+		return nil // any service is accepted, or the instance's service is not known
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +135,8 @@ func (c *serviceClient) otherService(instance discovery.Instance) error {
 	err := &ServiceError{API: c.api.name, Service: c.service, Other: instance.Service, Address: instance.Address, Served: c.served}
 	if !slices.Contains(c.others, instance.Service) && len(c.others) < mostOthers {
 		c.others = append(c.others, instance.Service)
-		// The resolver's lock is held, which a call of the logger's may need.
+		// On another goroutine: the resolver's lock is held, and a call that the logger
+		// makes may need it.
 		c.api.checker.run(func() {
 			c.api.bus.options.log.Warn("an instance of an API serves another service, and is not called for this one",
 				"api", err.API, "address", err.Address, "service", err.Other, "called", err.Service)
@@ -145,8 +145,8 @@ func (c *serviceClient) otherService(instance discovery.Instance) error {
 	return err
 }
 
-// channelWithoutTimeouts returns the channel for a call of an RPC whose limit is longer
-// than the declared one.
+// channelWithoutTimeouts returns the channel for a call whose timeout is longer than the
+// declared one.
 func (c *serviceClient) channelWithoutTimeouts(rpc string) (*channel, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

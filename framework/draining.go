@@ -6,13 +6,13 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 )
 
-// Draining returns a channel that is closed when the instance that runs a
-// handler shuts down: it has left the registry and takes no new calls of a bus.
-// ctx is the handler's context, or one that derives from it; any other has a nil
-// channel, on which a receive waits forever.
+// Draining returns a channel that is closed when the instance of a handler shuts down.
+// Then the instance has left the registry and accepts no new calls of a bus. ctx is the
+// handler's context, or one that derives from it. For any other context Draining returns
+// a nil channel, on which a receive waits forever.
 //
-// A handler that would otherwise run for long ends then, most of all a stream
-// without an end, so that its caller goes on at another instance:
+// A handler that can run for long should return then, above all the handler of an
+// endless stream, so that its caller continues at another instance:
 //
 //	select {
 //	case event := <-events:
@@ -21,5 +21,5 @@ import (
 //		return status.Error(codes.Unavailable, "this instance shuts down: start the stream again")
 //	}
 //
-// [ShutdownTimeout] says how long it has for that.
+// [ShutdownTimeout] sets how much time the handler has.
 func Draining(ctx context.Context) <-chan struct{} { return server.DrainOf(ctx) }

@@ -7,23 +7,22 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// The limits on a client, unless [ServerOptions] set others. grpc-go's own defaults
-// do not limit most of this.
+// The limits on a client, unless [ServerOptions] set others. grpc-go has no limit by
+// default for most of them.
 const (
-	// maxConcurrentStreams is how many calls one connection may have under way;
-	// its further calls wait at the client. It also bounds the handlers that run
-	// on after their calls were reset, without which a client can start any
-	// number of them (CVE-2023-44487, "rapid reset").
+	// maxConcurrentStreams is how many calls one connection may have under way.
+	// Further calls wait at the client. The limit also applies to handlers that still
+	// run after their calls were reset. Without it a client can start any number of
+	// handlers (CVE-2023-44487, "rapid reset").
 	maxConcurrentStreams = 1000
 	// maxHeaderListSize is how many bytes the metadata of one call may have, as
-	// HTTP/2 counts them: 32 are added to each entry.
+	// HTTP/2 counts them: each entry counts 32 bytes more.
 	maxHeaderListSize = 64 << 10
 	// connectionTimeout is how long a client may take from connecting to the end
 	// of the TLS handshake and HTTP/2's preface.
 	connectionTimeout = 20 * time.Second
-	// pingAfter is how long a connection may be silent before the server pings its
-	// client, and pingTimeout how long the answer may take before the connection is
-	// closed.
+	// After pingAfter without a message from the client, the server pings it. If the
+	// answer takes longer than pingTimeout, the server closes the connection.
 	pingAfter   = time.Minute
 	pingTimeout = 20 * time.Second
 	// minPingInterval is how often a client may ping the server, also while it has

@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// notOptions returns the values among a call's arguments that are no options.
+// notOptions returns the arguments of a call that are not options.
 func notOptions(args []any) []any {
 	return slices.DeleteFunc(slices.Clone(args), func(arg any) bool {
 		_, ok := arg.(grpc.CallOption)
@@ -18,8 +18,8 @@ func notOptions(args []any) []any {
 	})
 }
 
-// usageError returns the error of a call with values without names. It does no I/O. As
-// the error spells out the right call, usageError first checks that the RPC exists.
+// usageError returns the error of a call with values that have no names. It does no
+// I/O. The error shows the right call, so usageError first checks that the RPC exists.
 func (b *Bus) usageError(api, name, rpc string, own *schema.Schema, values []any) error {
 	known := own
 	if known == nil {
@@ -53,8 +53,8 @@ func isParameters(value any) bool {
 	}
 }
 
-// schemaRead returns the schema that was read for an API before, nil when none was
-// or no instance has it any more.
+// schemaRead returns the schema that was read for an API before. It is nil if none was
+// read or no instance has that schema any more.
 func (b *Bus) schemaRead(name string) *schema.Schema {
 	b.mu.Lock()
 	of := b.apis[name]

@@ -6,27 +6,28 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// Outcome is what is known of a call that failed: did its handler start?
+// Outcome is what is known of a failed call: whether its handler started.
 type Outcome = atmostonce.Outcome
 
 // The outcomes.
 const (
-	// Unknown: the call may have run or not. All is unknown that is not known
-	// for certain, deadlines and broken connections included.
+	// Unknown means that the handler may have started or not. It is the outcome of
+	// every call for which neither is certain, such as after a deadline or a broken
+	// connection.
 	Unknown = atmostonce.Unknown
-	// NotSent: the call never left, so it did not run and never will.
+	// NotSent means that the call was not sent, so it did not run and never will.
 	NotSent = atmostonce.NotSent
-	// Refused: the instance that the call was bound to says that it did not run
-	// the handler, so it never will.
+	// Refused means that the instance to which the call is bound reports that it did
+	// not run the handler, so it never will.
 	Refused = atmostonce.Refused
-	// Executed: the handler ran, and this is its error.
+	// Executed means that the handler ran, and the error is its error.
 	Executed = atmostonce.Executed
 )
 
-// OutcomeOf returns the outcome of a call from its error: of nil it is
-// [Executed], of an error that is not from a bus [Unknown]. It is that of the
-// call's last attempt; the attempts before it did not run, unless the RPC declares
-// that it may run more than once.
+// OutcomeOf returns the outcome of a call from its error. It is [Executed] for nil and
+// [Unknown] for an error that is not from a bus. It is the outcome of the call's last
+// attempt. The attempts before it did not run, unless the RPC declares that it may run
+// more than once.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Executed

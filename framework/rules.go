@@ -8,8 +8,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// compileRules compiles the rules of an API's messages, by gRPC's path. An API
-// whose descriptor is not linked into the program has none.
+// compileRules compiles the rules of an API's messages, by gRPC's path. An API has no
+// rules if its descriptor is not linked into the program.
 func compileRules(api *contract.API) (map[string]validate.Method, error) {
 	service := linkedService(api.Service)
 	rules := make(map[string]validate.Method, len(api.RPCs))
@@ -28,8 +28,8 @@ func compileRules(api *contract.API) (map[string]validate.Method, error) {
 	return rules, nil
 }
 
-// linkedService returns the descriptor of a service that is linked into the
-// program, nil when it is not.
+// linkedService returns the descriptor of a service, nil if it is not linked into the
+// program.
 func linkedService(name string) protoreflect.ServiceDescriptor {
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 	if err != nil {

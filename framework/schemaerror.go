@@ -7,17 +7,16 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// SchemaError says that an instance has a schema with which calls of this
-// program may go wrong. Under [StrictSchema] it is not called.
+// SchemaError says that an instance has a schema that is incompatible with the schema
+// of this program. With option [StrictSchema] the bus does not call the instance.
 type SchemaError struct {
-	// API is the bus name, Address and Version are the instance's.
+	// API is the bus name. Address and Version are those of the instance.
 	API, Address, Version string
-	// Differences say each what it is here and there, each shortened, the first
-	// 100.
+	// Differences are the first 100 differences. Each has both sides, shortened.
 	Differences []string
 }
 
-// shownDifferences is how many a text shows.
+// shownDifferences is how many differences the text of the error shows at most.
 const shownDifferences = 10
 
 // Error implements error.
