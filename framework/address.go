@@ -29,8 +29,9 @@ func advertised(listener net.Listener, advertise string) (string, error) {
 	return net.JoinHostPort(ip.String(), strconv.Itoa(tcp.Port)), nil
 }
 
-// hostIP returns an address of this machine that others may reach: the first that
-// is not of loopback or of a link, IPv4 before IPv6, or else loopback.
+// hostIP returns an address of this machine that other machines may reach: the first
+// that is neither loopback nor link-local, IPv4 before IPv6. If there is none, it
+// returns loopback.
 func hostIP() (net.IP, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

@@ -6,12 +6,12 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// IdentityError says that an API has no instance but ones without an incarnation,
-// which [RequireIdentity] has a bus not call.
+// IdentityError says that an API has only instances without an incarnation, which
+// [RequireIdentity] forbids a bus to call.
 type IdentityError struct {
 	// API is the bus name.
 	API string
-	// Address is that of such an instance.
+	// Address is the address of such an instance.
 	Address string
 }
 
@@ -21,8 +21,8 @@ func (e *IdentityError) Error() string {
 		"serve the API with framework.Serve, or leave the option out", e.API, e.Address)
 }
 
-// requireIdentity returns why RequireIdentity forbids to call an instance, nil when
-// it does not.
+// requireIdentity returns an *[IdentityError] if RequireIdentity forbids to call an
+// instance.
 func (a *api) requireIdentity(instance discovery.Instance) error {
 	if !a.bus.options.identified || !instance.Incarnation.IsZero() {
 		return nil
@@ -32,7 +32,7 @@ func (a *api) requireIdentity(instance discovery.Instance) error {
 
 // logAnonymous logs once that calls of the API have no identity.
 func (a *api) logAnonymous(address string) {
-	if a.anonymous.Swap(true) { // no lock: the program's logger may make such a call
+	if a.anonymous.Swap(true) { // without a lock, because the program's logger may make such a call
 		return
 	}
 	a.bus.options.log.Warn("calls to an instance carry no identity, because it has no incarnation: they may run more than once. "+

@@ -11,11 +11,12 @@ import (
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxLoggedBytes is the most that the log shows of a handler's error.
+// maxLoggedBytes is how many bytes of a handler's error are logged at most.
 const maxLoggedBytes = 4 << 10
 
-// answer returns the error with which a call at the server ends: what err, a
-// panic's cause or runtime.Goexit (the call has not returned) become.
+// answer returns the error that the caller receives. err is the handler's error and
+// cause the value of its panic. If the handler neither returned nor panicked, it called
+// runtime.Goexit.
 func (c *chain) answer(ctx context.Context, err error, returned bool, cause any) error {
 	switch {
 	case cause != nil:
@@ -31,7 +32,7 @@ func (c *chain) answer(ctx context.Context, err error, returned bool, cause any)
 	if c.expose {
 		return err
 	}
-	// As grpc-go reads them, without the words that a handler wrapped them in.
+	// The codes are those of grpc-go. The text that a handler added is not sent.
 	for _, ended := range []error{context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, ended) {
 			return status.FromContextError(ended).Err()
@@ -40,10 +41,11 @@ func (c *chain) answer(ctx context.Context, err error, returned bool, cause any)
 	return recovery.Incident(ctx, c.log, "a handler's error has no gRPC status: its text is not sent to the caller", "error", quote.Line(err.Error(), maxLoggedBytes))
 }
 
-// passedOn returns a handler's error without what the error of a call on a bus
-// says to the program alone, such as the addresses of instances and of the
-// registry: only the words of its status are for others. gRPC sends the whole
-// text of an error that wraps a status.
+// passedOn returns a handler's error for the handler's caller. If the error wraps the
+// error of a call on a bus, passedOn replaces the text of that call's error by the
+// message of its status: the text is only for the program, because it has addresses of
+// instances and of the registry. gRPC sends the whole text of an error that wraps a
+// status.
 func passedOn(err error) error {
 	inner, ok := errors.AsType[*callError](err)
 	if !ok || inner.text == inner.status.Message() {

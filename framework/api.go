@@ -13,14 +13,14 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// api is all that a bus knows of one API. Its one watch feeds the resolvers of its
-// channels, the check of schemas and calls by name.
+// api is the state of one API in a bus. Its watch notifies the resolvers of its
+// channels. The checks of schemas and the calls by name use the same watch.
 //
-// Where a goroutine holds two locks, it takes them in this order:
+// If a goroutine holds two locks, it takes them in this order:
 //
 //	Bus.mu → remoteSchemas.mu or outage.mu
-//	the resolver's → serviceClient.mu or outage.mu → schemaChecker.mu
-//	watch.mu → that of a notify.Observer
+//	the resolver's lock → serviceClient.mu or outage.mu → schemaChecker.mu
+//	watch.mu → the lock of a notify.Observer
 type api struct {
 	bus     *Bus
 	name    string
@@ -29,7 +29,7 @@ type api struct {
 	schemas remoteSchemas
 	// lines are the log lines about instances, which all channels share.
 	lines resolver.Lines
-	// anonymous is whether the log says that calls carry no identity.
+	// anonymous says that the bus has logged that calls carry no identity.
 	anonymous atomic.Bool
 	// calls, failed and retries are counters: see [APIStats].
 	calls, failed, retries atomic.Uint64
@@ -49,8 +49,8 @@ func newAPI(bus *Bus, name string) *api {
 	}
 }
 
-// acquire returns the API of a name until release. The error is that of a closed
-// bus, and names what the API is for.
+// acquire returns the API of a name. The caller must call release. If the bus is
+// closed, acquire returns an error with the name what.
 func (b *Bus) acquire(name, what string) (*api, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,9 +66,9 @@ func (b *Bus) acquire(name, what string) (*api, error) {
 	return found, nil
 }
 
-// release drops what acquire returned. The last release forgets an API to which
-// there are no connections and of which no schema was read, so that names from
-// outside cannot grow the map.
+// release ends the use of an API that acquire returned. The last release removes the
+// API if it has no connections and no schema was read. So names from outside cannot
+// grow the map.
 func (b *Bus) release(a *api) {
 	b.mu.Lock()
 	a.users--
@@ -78,12 +78,13 @@ func (b *Bus) release(a *api) {
 	}
 	b.mu.Unlock()
 	if forget {
-		_ = a.close() // which has no connection to close
+		_ = a.close() // it has no connection, so no error
 	}
 }
 
 // connect returns the connections to a service of an API, and makes them if there
-// are none. "" is the service of any instance. The error names what they are for.
+// are none. "" means the service of any instance. If the bus is closed, connect
+// returns an error with the name what.
 func (b *Bus) connect(name, service, what string) (*serviceClient, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -106,7 +107,7 @@ func (b *Bus) connect(name, service, what string) (*serviceClient, error) {
 	return added, nil
 }
 
-// clientsOf returns the connections to the services of an API that there are.
+// clientsOf returns the existing connections to the services of an API.
 func (b *Bus) clientsOf(name string) []*serviceClient {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,8 +120,9 @@ func (b *Bus) clientsOf(name string) []*serviceClient {
 	return found
 }
 
-// close ends the connections and the watch. The caller does not hold Bus.mu: a
-// goroutine that is waited for may be in a log's handler, which may call the bus.
+// close ends the connections and the watch. The caller must not hold Bus.mu, because
+// close waits for goroutines which may be in the program's logger, and that may call
+// the bus.
 func (a *api) close() error {
 	var errs []error
 	for _, client := range a.clients {
@@ -131,9 +133,9 @@ func (a *api) close() error {
 	return errors.Join(errs...)
 }
 
-// everServed returns nil when an API that is not linked into the program has a
-// connection, or when the registry knows it; otherwise an error. It keeps nothing.
-// rpc is the called one, and opts are the call's.
+// everServed returns nil if an API that is not linked into the program has a connection
+// or is known to the registry, and an error otherwise. It keeps no state. rpc is the
+// called RPC, and opts are the options of the call.
 func (b *Bus) everServed(ctx context.Context, name, rpc string, opts []grpc.CallOption) error {
 	if len(b.clientsOf(name)) > 0 {
 		return nil
@@ -169,7 +171,7 @@ func known(s discovery.Snapshot) bool {
 	return !unknown && !unreachable
 }
 
-// waitsForReady reports whether a call waits while there is no instance.
+// waitsForReady reports whether a call waits until there is an instance.
 func waitsForReady(opts []grpc.CallOption) (waits bool) {
 	for _, opt := range opts {
 		if failFast, ok := opt.(grpc.FailFastCallOption); ok {
@@ -179,8 +181,8 @@ func waitsForReady(opts []grpc.CallOption) (waits bool) {
 	return waits
 }
 
-// limit returns the context of a call that waits for the registry. It ends with the
-// call's time, with ctx and when the bus is closed.
+// limit returns the context of a call that waits for the registry. It ends when the
+// call's timeout has passed, ctx ends or the bus is closed.
 func (b *Bus) limit(ctx context.Context, call timeout.Call) (context.Context, context.CancelFunc) {
 	limited, cancel := call.Context(ctx)
 	stop := context.AfterFunc(b.fetcher.ctx, cancel)
@@ -197,15 +199,15 @@ func (b *Bus) linkedServices(name string) []string {
 	for _, service := range b.contracts.Named(name) {
 		names = append(names, service.API.Service)
 	}
-	if len(names) == 0 && b.contracts.Service(name) != nil { // it goes by its full proto name
+	if len(names) == 0 && b.contracts.Service(name) != nil { // name is the full proto name
 		names = append(names, name)
 	}
 	return names
 }
 
-// reach returns the connections by which the program calls an API: to the services
-// that are linked into it, else to those that it has called, else to those that
-// instances serve, for which it waits.
+// reach returns the connections to the services of an API that are linked into the
+// program. If none are linked in, it returns the connections that exist. If there are
+// none, it waits for instances and connects to the services that they serve.
 func (b *Bus) reach(ctx context.Context, name string) ([]*serviceClient, error) {
 	services := b.linkedServices(name)
 	if len(services) == 0 {
@@ -228,9 +230,9 @@ func (b *Bus) reach(ctx context.Context, name string) ([]*serviceClient, error) 
 	return clients, nil
 }
 
-// servedServices waits until an API has an instance, and returns the services that
-// its instances serve. Its error says why there is none when ctx ends or the bus is
-// closed.
+// servedServices waits until an API has an instance, and returns the services that its
+// instances serve. If ctx ends or the bus is closed first, its error is the reason why
+// there is no instance.
 func (b *Bus) servedServices(ctx context.Context, name string) ([]string, error) {
 	of, err := b.acquire(name, name)
 	if err != nil {

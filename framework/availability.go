@@ -9,17 +9,17 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 )
 
-// availability is whether an API has an instance that a channel may call. Calls
+// availability records whether an API has an instance that a channel may call. Calls
 // read it without a lock, before and after each attempt.
 type availability struct {
 	// reason is nil while there is an instance.
 	reason atomic.Pointer[unavailable]
-	// outages counts the times without an instance. Only observe uses it, which the
-	// resolver never calls concurrently.
+	// outages counts the outages. Only observe uses it, and the resolver never calls
+	// observe concurrently.
 	outages uint64
 }
 
-// unavailable is why a channel has no instance.
+// unavailable is the reason why a channel has no instance.
 type unavailable struct {
 	err error
 	// outage is the number of the outage. If two values have the same number, no
@@ -30,7 +30,7 @@ type unavailable struct {
 // code returns the code of a call that found no instance.
 func (u *unavailable) code() codes.Code { return codeOf(u.err) }
 
-// codeOf returns the code of a call that err keeps from finding an instance.
+// codeOf returns the code of a call that found no instance because of err.
 func codeOf(err error) codes.Code {
 	if _, unknown := errors.AsType[*discovery.UnknownAPIError](err); unknown {
 		return codes.Unimplemented
@@ -47,8 +47,8 @@ func codeOf(err error) codes.Code {
 	return codes.Unavailable
 }
 
-// observe sets why there is no instance; nil when there is one. The resolver calls
-// it: see [resolver.Config].
+// observe sets the reason why there is no instance, nil if there is one. The resolver
+// calls it: see [resolver.Config].
 func (a *availability) observe(err error) {
 	if err == nil {
 		a.reason.Store(nil)
@@ -60,11 +60,11 @@ func (a *availability) observe(err error) {
 	a.reason.Store(&unavailable{err: err, outage: a.outages})
 }
 
-// now returns why there is no instance now, or nil.
+// now returns the reason why there is no instance now, or nil.
 func (a *availability) now() *unavailable { return a.reason.Load() }
 
-// since returns why there is no instance now, if there was none at any time since
-// before; otherwise nil.
+// since returns the reason why there is no instance now, if there has been none since
+// before was returned. Otherwise it returns nil.
 func (a *availability) since(before *unavailable) *unavailable {
 	now := a.now()
 	if before == nil || now == nil || before.outage != now.outage {

@@ -1,36 +1,35 @@
 package framework
 
-// BusStats is what a bus has counted since it was made, and how it is now.
+// BusStats has the counters of a bus since it was made, and its current state.
 type BusStats struct {
-	// APIs has what was counted of each API that the bus calls, by the bus name, such
-	// as "auth".
+	// APIs has the counters of each API that the bus calls, by the bus name, such as
+	// "auth".
 	APIs map[string]APIStats
-	// IncompatibleSchemas is how many schemas of instances were found that are
-	// incompatible with the program's own, each counted once. The log says how they
-	// differ.
+	// IncompatibleSchemas is how many schemas of instances are incompatible with the
+	// program's own. Each schema counts once. The log has the differences.
 	IncompatibleSchemas uint64
 	// RetryTokens is how many tokens the retry throttle has: from 0 to 1,000. A retry
 	// of a call that may have run takes 10, and a reply to such an RPC adds 1.
 	RetryTokens int
 }
 
-// APIStats is what a bus has counted of one API.
+// APIStats has the counters of one API in a bus.
 type APIStats struct {
 	// Calls is how many calls have ended, and Failed how many of these with an error.
-	// A stream has ended when the program received its last message or its error.
-	// Calls that never had an instance count too, but for those of an API that is
-	// neither linked into the program nor known to the registry.
+	// A stream ends when the program receives its last message or its error. Calls
+	// that never had an instance count too, except calls of an API that is neither
+	// linked into the program nor known to the registry.
 	Calls, Failed uint64
 	// Retries is how many attempts were retries.
 	Retries uint64
-	// Unavailable is why a call would find no instance now, such as a
-	// *discovery.NoInstanceError; nil if there is an instance, or the registry has not
-	// answered yet. If the program calls several services of the API, it is that of
-	// one of them.
+	// Unavailable is the reason why a call would find no instance now, such as a
+	// *discovery.NoInstanceError. It is nil if there is an instance, or the registry
+	// has not answered yet. If the program calls several services of the API, it is
+	// the reason of one of them.
 	Unavailable error
 }
 
-// Stats returns the counters of the bus. A closed bus has no APIs.
+// Stats returns the counters of the bus. After Close, APIs is empty.
 func (b *Bus) Stats() BusStats {
 	stats := BusStats{
 		APIs: make(map[string]APIStats), IncompatibleSchemas: b.incompatible.Load(), RetryTokens: int(b.throttle.tokens.Load()),

@@ -10,7 +10,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 )
 
-// now returns the time if there are observers, because their events have durations.
+// now returns the time if there are observers, for the durations in their events.
 func (n *notifier) now() (now time.Time) {
 	if n != nil {
 		now = time.Now()
@@ -43,8 +43,8 @@ func (b *Bus) notCalled(ctx context.Context, rpc string, stream bool, err error)
 	return err
 }
 
-// attemptEnded notifies the observers of the end of the last attempt, which began at
-// a time. err is nil if it succeeded.
+// attemptEnded notifies the observers of the end of the last attempt. begun is when it
+// began. err is nil if it succeeded.
 func (r *retry) attemptEnded(ctx context.Context, attempt *client.Attempt, begun time.Time, err error) {
 	n := r.bus.options.notify
 	if n == nil {
@@ -72,8 +72,8 @@ func (r *retry) retrying(ctx context.Context, attempt *client.Attempt, err error
 	}
 }
 
-// reasonOf returns why an instance refused an attempt. The handler of one that ran
-// may have passed on the reason of another call.
+// reasonOf returns why an instance refused an attempt. It returns "" for an attempt that
+// ran, because its handler may have returned the error of another call.
 func reasonOf(outcome Outcome, err error) atmostonce.Reason {
 	if outcome == Executed {
 		return ""
