@@ -16,9 +16,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// streamWorkers is how many goroutines a server keeps for its calls: a fresh
-// one for each would grow its stack each time. More calls than that get fresh
-// ones.
+// streamWorkers is how many goroutines a server keeps for its calls. A new goroutine
+// must grow its stack first. Only calls above that number get new goroutines.
 const streamWorkers = 64
 
 // The names of the places that code looks up.
@@ -28,63 +27,63 @@ const (
 	programsOwn     = "the program's own"
 )
 
-// place is one place in the chain of a service: what runs there around a call. A
-// field that is nil is empty: it costs a call nothing.
+// place is one position in the chain of a service, with the code that runs there around
+// a call. A field that is nil adds nothing to a call.
 type place struct {
 	name string
-	// method wraps the method of a unary RPC. It runs before the request was read.
+	// method wraps the method of a unary RPC. It runs before the request is read.
 	method func(path string, method grpc.MethodHandler) grpc.MethodHandler
-	// unary runs around a unary call whose request was read.
+	// unary runs around a unary call after its request is read.
 	unary grpc.UnaryServerInterceptor
 	// stream runs around a stream.
 	stream grpc.StreamServerInterceptor
 }
 
-// chain is what runs around the handlers of a service.
+// chain is the code that runs around the handlers of a service.
 type chain struct {
 	log    *slog.Logger
 	guard  *server.Server
-	expose bool // what option ExposeErrors sets
+	expose bool // set by option ExposeErrors
 	calls  *underWay
 	notify *notifier // nil without observers
 	places []place
 
-	// admitted runs around a unary call after its admission and before the
-	// program's own interceptors; served runs around a stream before these.
+	// admitted runs around a unary call after its admission and before the program's
+	// own interceptors. served runs around a stream before the program's own.
 	admitted grpc.UnaryServerInterceptor
 	served   grpc.StreamServerInterceptor
-	// builtin runs around unary calls of gRPC's own services: it names the instance.
+	// builtin runs around unary calls of gRPC's own services, and sends the name of the
+	// instance.
 	builtin grpc.UnaryServerInterceptor
 	// checked and checkedStream run after the program's own interceptors.
 	checked       grpc.UnaryServerInterceptor
 	checkedStream grpc.StreamServerInterceptor
 }
 
-// order returns the places of a chain, the outermost first. It is THE list of what
-// runs around a handler, for unary calls and streams alike.
+// order returns the places of a chain, the outermost first. It is the complete list of
+// the code that runs around a handler, for unary calls and streams.
 //
-// Each link that has something costs a call one allocation, but for the first
-// four: those of unary calls are methods, and the guard runs what is before
-// admission.
+// Each place that is not empty costs a call one allocation, except the first four: for
+// unary calls they are methods, and the guard runs the interceptors before admission.
 func (c *chain) order(o serveOptions, limits map[string]timeout.Method, rules map[string]validate.Method) []place {
 	return []place{
 		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
 		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
 		{name: beforeAdmission, unary: chainUnary(o.before.unary), stream: chainStream(o.before.stream)}, // run by the guard
-		{name: admission, stream: c.admitStream},                                                         // unary calls: service
+		{name: admission, stream: c.admitStream},                                                         // unary calls: see service
 		{name: "limits"},
 		{name: "after admission", unary: chainUnary(o.after.unary), stream: ofAPIs(chainStream(o.after.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
 		{name: programsOwn}, // grpc-go runs those of option ServerOptions
 		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.strict), stream: validate.StreamServerInterceptor(c.log, rules, o.strict)},
-		{name: "handler"}, // its panics are recovered here too, so that the program's own see an error
+		{name: "handler"}, // its panics are also recovered here, so that the program's own interceptors see an error
 	}
 }
 
-// newChain returns the chain of a service, and its guard, which is to be closed.
+// newChain returns the chain of a service. The caller must close its guard.
 func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) (*chain, error) {
 	c := &chain{log: o.log, expose: o.exposeErrors, calls: calls, notify: o.notify}
-	if c.notify != nil { // an observer gets a context without the identity, and with what authentication put on it
+	if c.notify != nil { // the context of an observer has the values that authentication set, and no identity
 		o.before = interceptors{}.with(noteContext, noteStreamContext).and(o.before).with(noteContext, noteStreamContext)
 	}
 	c.places = c.order(o, limits, rules)
@@ -115,8 +114,8 @@ func newChain(o serveOptions, incarnation discovery.Incarnation, calls *underWay
 	return c, nil
 }
 
-// chainPlaces returns what runs at places, but for what the guard runs: all that is
-// before admission, and all of unary calls up to it.
+// chainPlaces returns the interceptors of places, except those that the guard runs: all
+// before admission, and for unary calls also admission itself.
 func chainPlaces(places []place) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
@@ -139,20 +138,21 @@ func (c *chain) index(name string) int {
 	return slices.IndexFunc(c.places, func(p place) bool { return p.name == name })
 }
 
-// options returns the options of a server, with the program's own between.
+// options returns the options of a server. The program's own replace the defaults before
+// them, but not the framework's interceptors after them.
 func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
 	options = append(options, protection()...)
 	options = append(options, own...)
 	return append(options,
-		grpc.UnaryInterceptor(c.serveUnary), // it comes before those that are chained
+		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
 		grpc.StreamInterceptor(c.serveStream),
 		grpc.ChainUnaryInterceptor(c.checked),
 		grpc.ChainStreamInterceptor(c.checkedStream))
 }
 
-// service returns what to register in place of an API's description: its methods
-// with the places up to admission around them, its handlers recovered.
+// service returns the description to register for an API. The places up to admission run
+// around its methods, and panics of its handlers are recovered.
 func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	recovered := *desc
 	recovered.Streams = slices.Clone(desc.Streams)
@@ -171,8 +171,8 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	return admitted
 }
 
-// serveUnary runs around each unary call whose request was read. A shutdown waits
-// for those of APIs.
+// serveUnary runs around each unary call after its request is read. A shutdown waits
+// for the calls of APIs.
 func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	running := c.calls.unary[info.FullMethod]
 	if running == nil { // a method of gRPC's own services, such as health
@@ -218,7 +218,7 @@ func (c *chain) recoverStream(srv any, stream grpc.ServerStream, _ *grpc.StreamS
 	return err
 }
 
-// handle calls the handler of a unary call, whose panic becomes an error.
+// handle calls the handler of a unary call. A panic of the handler becomes an error.
 func (c *chain) handle(ctx context.Context, req any, handler grpc.UnaryHandler) (_ any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -228,8 +228,8 @@ func (c *chain) handle(ctx context.Context, req any, handler grpc.UnaryHandler) 
 	return handler(ctx, req)
 }
 
-// handleStream returns a handler of a stream whose calls are counted, and whose
-// panic becomes an error.
+// handleStream returns a handler of a stream that counts its calls. A panic of the
+// handler becomes an error.
 func (c *chain) handleStream(path string, handler grpc.StreamHandler) grpc.StreamHandler {
 	calls := c.calls.streaming[path]
 	return func(srv any, stream grpc.ServerStream) (err error) {

@@ -9,29 +9,29 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// Event is what an [Observer] is notified of. A bus has the events [CallEnded],
-// [AttemptEnded], [Retrying], [OutageBegan] and [OutageEnded]; a service has
-// [CallServed], [CallRefused], [RegistrationChanged], [ShutdownBegan] and
-// [ShutdownEnded]. More may come: an observer ignores those that it does not know.
+// Event is an event of which an [Observer] is notified. A bus has the events
+// [CallEnded], [AttemptEnded], [Retrying], [OutageBegan] and [OutageEnded]. A service
+// has [CallServed], [CallRefused], [RegistrationChanged], [ShutdownBegan] and
+// [ShutdownEnded]. Later versions may add events: an observer must ignore events that
+// it does not know.
 type Event interface{ event() }
 
-// CallEnded says that a call on a bus ended. There is one for each call, also for
-// one that was never sent. A stream ends when its last message or its error was
-// received.
+// CallEnded says that a call on a bus ended. Each call has one, also if it was never
+// sent. A stream ends when its last message or its error is received.
 type CallEnded struct {
 	// RPC is the bus name, such as "auth.check_password".
 	RPC string
 	// Stream reports whether the RPC streams.
 	Stream bool
-	// Outcome says whether the handler ran; [Executed] if the call succeeded.
+	// Outcome says whether the handler ran. It is [Executed] if the call succeeded.
 	Outcome Outcome
-	// Code is that of the call's error, codes.OK if it succeeded.
+	// Code is the code of the call's error, codes.OK if it succeeded.
 	Code codes.Code
-	// Duration is from the beginning of the call to its end, retries and waits
-	// included.
+	// Duration is the time from the beginning of the call to its end, with retries
+	// and waits.
 	Duration time.Duration
-	// Attempts is how often the call was handed to a connection. It is 0 if it
-	// ended before that, such as for a request that breaks rules.
+	// Attempts is the number of attempts. It is 0 if the call ended before the first
+	// attempt, for example because the request breaks rules.
 	Attempts int
 }
 
@@ -43,16 +43,17 @@ type AttemptEnded struct {
 	// Number is 1 for the first attempt of the call.
 	Number int
 	// Address and Incarnation are those of the instance that the attempt was sent
-	// to, or bound to; empty and zero if there was none.
+	// to, or bound to. They are empty and zero if there was none.
 	Address     string
 	Incarnation discovery.Incarnation
 	// Outcome says whether the handler ran in this attempt.
 	Outcome Outcome
-	// Code is that of the attempt's error, codes.OK if it succeeded.
+	// Code is the code of the attempt's error, codes.OK if it succeeded.
 	Code codes.Code
-	// Reason is why the instance refused it, "" if it did not, or sent no reason.
+	// Reason is why the instance refused the attempt. It is "" if the instance did
+	// not refuse it or sent no reason.
 	Reason atmostonce.Reason
-	// Duration is that of the attempt.
+	// Duration is the duration of the attempt.
 	Duration time.Duration
 }
 
@@ -60,9 +61,9 @@ type AttemptEnded struct {
 type Retrying struct {
 	// RPC is the bus name, such as "auth.check_password".
 	RPC string
-	// Number is that of the attempt to come: 2 for the first retry.
+	// Number is the number of the next attempt: 2 for the first retry.
 	Number int
-	// Outcome, Code and Reason are those of the attempt that failed.
+	// Outcome, Code and Reason are those of the failed attempt.
 	Outcome Outcome
 	Code    codes.Code
 	Reason  atmostonce.Reason
@@ -72,7 +73,7 @@ type Retrying struct {
 type OutageBegan struct {
 	// API is the bus name, such as "auth".
 	API string
-	// Cause is why there is none, such as a *discovery.NoInstanceError.
+	// Cause is why there is no instance, such as a *discovery.NoInstanceError.
 	Cause error
 }
 
@@ -80,7 +81,7 @@ type OutageBegan struct {
 type OutageEnded struct {
 	// API is the bus name, such as "auth".
 	API string
-	// Duration is that of the outage.
+	// Duration is the duration of the outage.
 	Duration time.Duration
 }
 
@@ -90,36 +91,35 @@ type CallServed struct {
 	RPC string
 	// Stream reports whether the RPC streams.
 	Stream bool
-	// Code is that of the error, codes.OK if the call succeeded.
+	// Code is the code of the error, codes.OK if the call succeeded.
 	Code codes.Code
-	// Duration is from the arrival of the call to its end, in all places of the
-	// chain.
+	// Duration is the time from the arrival of the call to its end, with all
+	// interceptors.
 	Duration time.Duration
 }
 
 // CallRefused says that a service ended a call whose handler it had not started.
 // Each call ends in [CallServed] or CallRefused.
 type CallRefused struct {
-	// RPC is the bus name, such as "auth.check_password", or gRPC's path of a
-	// method that the service does not have.
+	// RPC is the bus name, such as "auth.check_password". If the service does not have
+	// the method, it is gRPC's path.
 	RPC string
 	// Stream reports whether the RPC streams.
 	Stream bool
-	// Code is that of the error, such as codes.Unauthenticated.
+	// Code is the code of the error, such as codes.Unauthenticated.
 	Code codes.Code
-	// Reason is that of admission; "" if another place of the chain refused the
-	// call.
+	// Reason is why admission refused the call, "" if an interceptor refused it.
 	Reason atmostonce.Reason
-	// Duration is from the arrival of the call to its end.
+	// Duration is the time from the arrival of the call to its end.
 	Duration time.Duration
 }
 
-// RegistrationChanged says that a service was registered, or is registered no
-// more, or that an error keeps the registry from being written or no longer does.
+// RegistrationChanged says that a service is now registered or no longer registered, or
+// that the error of writing to the registry has changed.
 type RegistrationChanged struct {
 	// Registered reports whether all APIs of the service are registered.
 	Registered bool
-	// Err is what keeps the registry from being written, nil if nothing does.
+	// Err is the error of writing to the registry, nil if there is none.
 	Err error
 }
 
@@ -131,9 +131,9 @@ type ShutdownBegan struct {
 
 // ShutdownEnded says that a service has shut down.
 type ShutdownEnded struct {
-	// Err is what Serve returns, nil if every call ended by itself.
+	// Err is the error that Serve returns, nil if there was none.
 	Err error
-	// Duration is that of the shutdown.
+	// Duration is the duration of the shutdown.
 	Duration time.Duration
 }
 

@@ -9,25 +9,25 @@ import (
 	"github.com/onecall-dev/onecall/internal/contract"
 )
 
-// interceptors are those that a program has in one place, the outermost first:
-// as many for unary calls as for streams.
+// interceptors are the program's interceptors at one place of the chain, the outermost
+// first. There are as many for unary calls as for streams.
 type interceptors struct {
 	unary  []grpc.UnaryServerInterceptor
 	stream []grpc.StreamServerInterceptor
 }
 
-// with returns the interceptors with one more of each kind inside of them.
+// with returns the interceptors and one more of each kind, which is the innermost.
 func (i interceptors) with(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) interceptors {
 	return i.and(interceptors{unary: []grpc.UnaryServerInterceptor{unary}, stream: []grpc.StreamServerInterceptor{stream}})
 }
 
-// and returns the interceptors with others inside of them.
+// and returns the interceptors and then others, which run inside of them.
 func (i interceptors) and(others interceptors) interceptors {
 	return interceptors{unary: slices.Concat(i.unary, others.unary), stream: slices.Concat(i.stream, others.stream)}
 }
 
-// chainUnary returns one interceptor that runs all, the first outermost; nil for
-// none.
+// chainUnary returns one interceptor that runs all, the first outermost. It returns nil
+// if there are none.
 func chainUnary(all []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	switch len(all) {
 	case 0:
@@ -41,7 +41,7 @@ func chainUnary(all []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	}
 }
 
-// chainStream does the same for streams.
+// chainStream is chainUnary for streams.
 func chainStream(all []grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
 	switch len(all) {
 	case 0:
@@ -55,8 +55,8 @@ func chainStream(all []grpc.StreamServerInterceptor) grpc.StreamServerIntercepto
 	}
 }
 
-// ofAPIs returns an interceptor that leaves the streams of gRPC's own services,
-// such as health, alone; nil for none.
+// ofAPIs returns an interceptor that does not run for streams of gRPC's own services,
+// such as health. It returns nil for nil.
 func ofAPIs(interceptor grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
 	if interceptor == nil {
 		return nil
