@@ -16,17 +16,16 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// callerKeepalive has Linux end a connection on which what was sent is not
-// acknowledged for Timeout; the policy's own probes send something on each within
-// 16 s. Pings of HTTP/2 are for other systems: grpc-go's servers allow one every
-// 5 minutes unless they are configured otherwise, and end the connection after more.
+// callerKeepalive makes Linux end a connection if sent data is not acknowledged within
+// Timeout. Probes of the policy send data on each connection within 16 s. The pings of
+// HTTP/2 are for other systems. By default grpc-go's servers allow one ping every 5
+// minutes, and end the connection after more.
 var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
 
-// dialOptions returns the options of a connection: the program's own between
-// defaults, which they may change, and what they may not.
+// dialOptions returns the options of a connection: defaults, then the program's own
+// options, which may change the defaults, then the options that a program cannot change.
 //
-// What runs around a call at the caller is not an interceptor: see
-// route.call.
+// The code that runs around a call of a bus is not an interceptor: see route.call.
 func dialOptions(bus busOptions, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
 	config, err := serviceConfig(bus.balancing, calls, limits)
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package framework is the face of Onecall: a service embeds [Serve], a caller
-// holds a [Bus] or [Dial]s one API.
+// Package framework is the public package of Onecall: a service calls [Serve], and a
+// caller uses a [Bus] for all APIs, or [Dial] for one API.
 //
-// Nothing that only constructs does I/O or can hang; the first call, or
-// [Bus.Ready], does. Errors of calls carry a gRPC code for status.Code and
-// their causes for errors.As: the errors of package discovery where no
-// instance could be found, *timeout.Error where time ran out.
+// [NewBus] and [Dial] do no I/O and cannot hang. The first call connects, or
+// [Bus.Ready]. Errors of calls have a gRPC code for status.Code and their causes for
+// errors.As: an error of package discovery if no instance was found, *timeout.Error if
+// a timeout passed.
 package framework

@@ -108,7 +108,7 @@ type CallRefused struct {
 	Stream bool
 	// Code is the code of the error, such as codes.Unauthenticated.
 	Code codes.Code
-	// Reason is why admission refused the call, "" if an interceptor refused it.
+	// Reason is why admission refused the call, "" if something else refused it.
 	Reason atmostonce.Reason
 	// Duration is the time from the arrival of the call to its end.
 	Duration time.Duration

@@ -12,14 +12,14 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// arrival is a call of a service that is observed, and the context that it arrived
-// with.
+// arrival is a call of a service that is observed, and the context with which it
+// arrived.
 type arrival struct {
 	context.Context //nolint:containedctx // it is one, so that what runs inside can note things on it
 
 	begun   time.Time
-	started atomic.Bool                     // whether its handler was
-	admits  atomic.Pointer[context.Context] // what admission got, once it got that
+	started atomic.Bool                     // whether its handler has started
+	admits  atomic.Pointer[context.Context] // the context that admission got, nil before
 }
 
 type arrivalKey struct{}
@@ -32,21 +32,21 @@ func (a *arrival) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// arrivalOf returns the arrival that a context derives from, nil if there is none.
+// arrivalOf returns the arrival from which a context derives, nil if there is none.
 func arrivalOf(ctx context.Context) *arrival {
 	found, _ := ctx.Value(arrivalKey{}).(*arrival)
 	return found
 }
 
-// noteStarted notes that the handler of a call starts. ctx is what the call
-// arrived with.
+// noteStarted records that the handler of a call starts. ctx is the context with which
+// the call arrived.
 func noteStarted(ctx context.Context) {
 	if a := arrivalOf(ctx); a != nil {
 		a.started.Store(true)
 	}
 }
 
-// noteContext is an interceptor that notes the context that admission gets.
+// noteContext is an interceptor that records the context that admission gets.
 func noteContext(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if a := arrivalOf(ctx); a != nil {
 		a.admits.Store(&ctx)
@@ -54,7 +54,7 @@ func noteContext(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler 
 	return handler(ctx, req)
 }
 
-// noteStreamContext does the same for streams.
+// noteStreamContext is noteContext for streams.
 func noteStreamContext(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := stream.Context()
 	if a := arrivalOf(ctx); a != nil {
@@ -96,10 +96,10 @@ func (c *chain) observeStream() grpc.StreamServerInterceptor {
 	})
 }
 
-// observe notifies the observers of the end of a call, and returns the error with
-// which it ends: see [chain.answer].
+// observe notifies the observers of the end of a call, and returns the error that the
+// caller receives: see [chain.answer].
 func (c *chain) observe(a *arrival, path string, stream bool, err error, returned bool, cause any) error {
-	code := codes.Internal // after runtime.Goexit, of which recovery makes the answer
+	code := codes.Internal // after runtime.Goexit, for which recovery makes the error
 	if returned || cause != nil {
 		err = c.answer(a.Context, err, returned, cause)
 		code = status.Code(err)

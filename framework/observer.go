@@ -9,26 +9,26 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 )
 
-// Observer is notified of what becomes of the calls of a bus or a service, for
-// metrics, logs and tests. Option [Observe] sets it.
+// Observer is notified of the events of a bus or a service, for metrics, logs and tests.
+// Option [Observe] sets it.
 type Observer interface {
-	// Observe is notified of an event after it happened, on the goroutine on
-	// which it happened. That is often the goroutine of a call, which waits: it
-	// must be fast. It is called from many goroutines at once. The framework holds
-	// no lock then, so it may call the bus or the service, except for what waits
-	// for calls to end, such as [Bus.Close]. If it panics, the log has the panic and
-	// the call goes on.
+	// Observe is called after an event, on the goroutine of the event. This is often
+	// the goroutine of a call, which waits, so Observe must be fast. It is called from
+	// many goroutines at once. The framework holds no lock then: Observe may call
+	// methods of the bus or the service, except methods that wait for the end of
+	// calls, such as [Bus.Close]. If it panics, the panic is logged and the call goes
+	// on.
 	//
-	// ctx is the context of the call that the event is about, at a service with
-	// what [Authenticate] and interceptors before admission put on it. It is
-	// [context.Background] for an event that is about no call.
+	// ctx is the context of the event's call. At a service it has the values that
+	// [Authenticate] and interceptors before admission set. For an event without a
+	// call it is [context.Background].
 	Observe(ctx context.Context, event Event)
 }
 
-// Observe has an observer notified of the events of a service or a bus. If it is
-// given several times, each observer is notified, in that order. No event has a
-// message, metadata or a secret. Without an observer no event is made, and a call
-// costs nothing more.
+// Observe sets an observer of the events of a service or a bus. If the option is set
+// several times, all observers are notified, in the order of the options. Events have
+// no messages, metadata or secrets. Without an observer no event is made, and calls
+// have no additional cost.
 func Observe(observer Observer) Option {
 	check := func() error {
 		if observer == nil {
@@ -48,7 +48,7 @@ func Observe(observer Observer) Option {
 	}
 }
 
-// notifier notifies observers. Without any it is nil. A caller on the path of each
+// notifier notifies observers. It is nil if there are none. Code that runs with each
 // call checks that first, because an event is an allocation.
 type notifier struct {
 	observers []Observer
@@ -63,7 +63,7 @@ func newNotifier(log *slog.Logger, observers []Observer) *notifier {
 	return &notifier{observers: observers, log: log}
 }
 
-// notify notifies the observers of an event. No lock may be held.
+// notify notifies the observers of an event. The caller must not hold a lock.
 func (n *notifier) notify(ctx context.Context, event Event) {
 	if n == nil {
 		return
@@ -73,7 +73,7 @@ func (n *notifier) notify(ctx context.Context, event Event) {
 	}
 }
 
-// one notifies one observer, whose panic it logs.
+// one notifies one observer. It logs a panic of the observer.
 func (n *notifier) one(ctx context.Context, observer Observer, event Event) {
 	defer func() {
 		if cause := recover(); cause != nil {

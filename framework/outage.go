@@ -10,9 +10,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
-// outage is whether one service of an API has an instance, as far as its channels
-// know. It notifies the observers of the bus. Its methods are safe for all
-// goroutines.
+// outage records whether one service of an API has an instance, as its channels report
+// it. It notifies the observers of the bus. Its methods are safe for all goroutines.
 type outage struct {
 	api *api
 	// queue keeps the order of the events, because a resolver holds its lock when it
@@ -20,7 +19,7 @@ type outage struct {
 	queue *notify.Observer[Event]
 
 	mu sync.Mutex // guards the fields below
-	// cause is why there is no instance, nil when there is one or nothing is known.
+	// cause is why there is no instance, nil if there is one or nothing is known.
 	cause error
 	began time.Time
 }
@@ -30,8 +29,8 @@ func newOutage(of *api) *outage {
 	return &outage{api: of, queue: notify.NewObserver(func(event Event) { notifier.notify(context.Background(), event) })}
 }
 
-// observe takes why a channel has no instance, nil when it has one: see
-// [resolver.Config]. While that is not known, nothing begins or ends.
+// observe records why a channel has no instance, nil if it has one: see
+// [resolver.Config]. While that is not known, no outage begins or ends.
 func (o *outage) observe(err error) {
 	if _, unknown := errors.AsType[*resolver.NoAnswerError](err); unknown || errors.Is(err, resolver.ErrPending) {
 		return
@@ -49,7 +48,7 @@ func (o *outage) observe(err error) {
 	}
 }
 
-// notify notifies the observers, on another goroutine; o.mu is held.
+// notify notifies the observers, on another goroutine. The caller holds o.mu.
 func (o *outage) notify(event Event) {
 	if o.api.bus.options.notify != nil {
 		o.queue.Add(event)
@@ -57,7 +56,7 @@ func (o *outage) notify(event Event) {
 	}
 }
 
-// now returns why there is no instance, nil when there is one or nothing is known.
+// now returns why there is no instance, nil if there is one or nothing is known.
 func (o *outage) now() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

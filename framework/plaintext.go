@@ -13,15 +13,15 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// exposed reports whether an address, of a listener or an instance, is a TCP
-// address that is not this machine's loopback.
+// exposed reports whether the address of a listener or an instance is a TCP address that
+// is not loopback.
 func exposed(address net.Addr) bool {
 	tcp, ok := address.(*net.TCPAddr)
 	return ok && !tcp.IP.IsLoopback()
 }
 
-// warnOfPlainText logs a warning when a server without credentials listens where
-// other machines reach it.
+// warnOfPlainText logs a warning if a server without credentials listens on an address
+// that other machines can reach.
 func warnOfPlainText(log *slog.Logger, server *grpc.Server, listener net.Addr) {
 	if exposed(listener) && withoutCredentials(server) {
 		log.Warn("the service speaks plain text on an address that is not loopback: others on the network can read and change its calls; "+
@@ -29,9 +29,9 @@ func warnOfPlainText(log *slog.Logger, server *grpc.Server, listener net.Addr) {
 	}
 }
 
-// withoutCredentials reports whether no grpc.Creds was among a server's options,
-// which grpc-go does not say: the field is read by reflection. Without such a
-// field it returns false.
+// withoutCredentials reports whether the options of a server have no grpc.Creds. grpc-go
+// has no method for it, so the field is read by reflection. If there is no such field,
+// it returns false.
 func withoutCredentials(server *grpc.Server) bool {
 	options := reflect.ValueOf(server).Elem().FieldByName("opts")
 	if options.Kind() != reflect.Struct {
@@ -41,14 +41,13 @@ func withoutCredentials(server *grpc.Server) bool {
 	return creds.Kind() == reflect.Interface && creds.IsNil()
 }
 
-// plainText is the credentials of a bus to which DialOptions set none: grpc-go's
-// insecure ones, with one warning when they meet an instance that is not on
-// loopback.
+// plainText is the credentials of a bus whose DialOptions have none: grpc-go's insecure
+// credentials, with one warning at the first instance that is not on loopback.
 type plainText struct {
 	credentials.TransportCredentials
 
 	warn *sync.Once
-	// spoken is whether a connection was made with them.
+	// spoken reports whether a connection was made with these credentials.
 	spoken *atomic.Bool
 	log    *slog.Logger
 }
