@@ -13,10 +13,10 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// RegistrationHealth is the name by which the health service of [Serve] reports
-// whether its APIs are registered. They are served all the same when they are
-// not, so it is no part of the health of the server itself, the name "". Each
-// API has its health by its bus name, such as auth, and by its full proto name.
+// RegistrationHealth is the name under which the health service of [Serve] reports
+// whether the APIs are registered. It does not change the health of the server itself,
+// the name "", because APIs are also served while they are not registered. Each API has
+// its health under its bus name, such as auth, and under its full proto name.
 const RegistrationHealth = "onecall.registration"
 
 // follow keeps the health of the registration up to date until stop.
@@ -45,7 +45,8 @@ func (s *Service) follow() (stop func()) {
 	}
 }
 
-// instances returns what is registered: each API at the address.
+// instances returns the instances to register: one for each API, at the service's
+// address.
 func (s *Service) instances() []discovery.Instance {
 	started := time.Now()
 	var instances []discovery.Instance
@@ -67,8 +68,8 @@ func (s *Service) instances() []discovery.Instance {
 	return instances
 }
 
-// published returns what is published of an API's schema. That is nothing if the
-// schema cannot be published: callers with generated code do not need it.
+// published returns the schema of an API to publish. If it cannot be published, both
+// results are "": callers with generated code do not need it.
 func (s *Service) published(api *contract.API) (digest, descriptors string) {
 	service := linkedService(api.Service)
 	if service == nil {

@@ -16,15 +16,16 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// mostSchemas is how many schemas of an API are kept, and of how many instances one
-// call may fail to get them.
+// mostSchemas is how many schemas of an API are kept at most. A call also stops after
+// that many failures to get a schema.
 const mostSchemas = 5
 
 // remoteSchemas are the schemas of an API that its instances publish, for programs
 // without its generated code. Its methods are safe for all goroutines.
 type remoteSchemas struct {
 	mu sync.Mutex // guards the fields below
-	// fetched are those that were read, by digest; digest is that of the one in use.
+	// fetched are the schemas that were read, by digest. digest is the digest of the
+	// schema in use.
 	fetched map[string]*schema.Schema
 	digest  string
 }
@@ -36,7 +37,7 @@ func (r *remoteSchemas) empty() bool {
 	return len(r.fetched) == 0
 }
 
-// of returns the schema of a digest, nil if it was not read.
+// of returns the schema with a digest, nil if it was not read.
 func (r *remoteSchemas) of(digest string) *schema.Schema {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,15 +51,15 @@ func (r *remoteSchemas) inUse() (*schema.Schema, string) {
 	return r.fetched[r.digest], r.digest
 }
 
-// use makes the schema of a digest the one in use.
+// use makes the schema with a digest the schema in use.
 func (r *remoteSchemas) use(digest string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.digest = digest
 }
 
-// find returns a schema of one of the instances that has what a call needs, and its
-// digest: the one in use if it does.
+// find returns a schema of one of the instances for which has returns true, and its
+// digest. It prefers the schema in use.
 func (r *remoteSchemas) find(instances []discovery.Instance, has func(*schema.Schema) bool) (found *schema.Schema, digest string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +72,8 @@ func (r *remoteSchemas) find(instances []discovery.Instance, has func(*schema.Sc
 	return found, digest
 }
 
-// keep keeps a schema, and drops those that no instance has.
+// keep keeps a schema. It drops the schemas that no instance has, and others if there
+// are too many.
 func (r *remoteSchemas) keep(fetched *schema.Schema, digest string, isCurrent func(digest string) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,17 +91,17 @@ func (r *remoteSchemas) keep(fetched *schema.Schema, digest string, isCurrent fu
 	}
 }
 
-// isCurrent reports whether an instance has the schema of a digest, or no instance
-// is known. It takes no lock.
+// isCurrent reports whether an instance has the schema with a digest, or no instance is
+// known. It takes no lock.
 func (a *api) isCurrent(digest string) bool {
 	latest := a.watch.latest.Load()
 	return latest == nil || len(latest.Instances) == 0 ||
 		slices.ContainsFunc(latest.Instances, func(i discovery.Instance) bool { return i.Schema == digest })
 }
 
-// remoteSchema returns the schema that an API's instances publish, and its digest:
-// one that has an RPC, if any has; rpc is "" when any will do. It waits within the
-// time of a call with such options. what is what the schema is for.
+// remoteSchema returns a schema that an instance of an API publishes, and its digest.
+// It prefers a schema that has the RPC. rpc is "" if any schema is accepted. It waits
+// for at most the timeout of a call with these options. what is the name in its errors.
 func (b *Bus) remoteSchema(ctx context.Context, name, what, rpc string, options []grpc.CallOption) (*schema.Schema, string, error) {
 	call, err := timeout.Begin(timeout.Declared(0, 0), options)
 	if err != nil {
@@ -122,8 +124,8 @@ func (b *Bus) remoteSchema(ctx context.Context, name, what, rpc string, options 
 	return found, digest, nil
 }
 
-// remoteSchema returns the schema of an instance that has an RPC. When none has, and
-// all schemas could be read, it returns that of the first.
+// remoteSchema returns a schema that has the RPC. If no schema has it, and all could be
+// read, it returns the first.
 func (a *api) remoteSchema(ctx context.Context, rpc string) (*schema.Schema, string, error) {
 	instances, err := a.publishing(ctx)
 	if err != nil {
@@ -169,7 +171,7 @@ func (a *api) fetch(ctx context.Context, instance discovery.Instance) (*schema.S
 	return found, err
 }
 
-// publishing waits for the instances that publish a schema.
+// publishing waits for the registry, and returns the instances that publish a schema.
 func (a *api) publishing(ctx context.Context) ([]discovery.Instance, error) {
 	snapshot, err := a.watch.wait(ctx, func(discovery.Snapshot) bool { return true })
 	if err == nil {
@@ -185,8 +187,8 @@ func (a *api) publishing(ctx context.Context) ([]discovery.Instance, error) {
 	return instances, nil
 }
 
-// schemaError returns the error of a call that needs a schema, or to know whether
-// there is the API, and could not get it. ctx is the program's, limited the call's.
+// schemaError returns the error of a call that could not get a schema from the registry,
+// or find out whether the API exists. ctx is the program's context, limited the call's.
 func (b *Bus) schemaError(ctx, limited context.Context, what string, err error) error {
 	code := codeOf(err)
 	if limited.Err() != nil {

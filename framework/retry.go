@@ -13,7 +13,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/backoff"
 )
 
-// RetryPolicy says which failed calls a bus retries by itself: see [Retry].
+// RetryPolicy says which failed calls a bus retries: see [Retry].
 type RetryPolicy int
 
 // The retry policies. Each includes the ones before it.
@@ -21,17 +21,18 @@ const (
 	// RetryNone makes one attempt of each call.
 	RetryNone RetryPolicy = iota
 	// RetryNotRun retries a call that certainly did not run and never will, because
-	// it was not sent or was refused, when another instance may take it: at most 3
-	// times.
+	// it was not sent or was refused, if another instance may accept it. It makes at
+	// most 3 retries of a call.
 	RetryNotRun
-	// RetryIdempotent, the default, also retries a call whose connection broke, so
-	// that it may have run, if its RPC declares NO_SIDE_EFFECTS or IDEMPOTENT: at
-	// most twice, and no more than 10 % of the recent calls.
+	// RetryIdempotent is the default. It also retries a call that may have run because
+	// its connection broke, if its RPC declares NO_SIDE_EFFECTS or IDEMPOTENT. It
+	// makes at most 2 such retries of a call, and retries at most 10 % of the recent
+	// calls.
 	RetryIdempotent
 )
 
-// Retry sets which failed calls a bus retries by itself, within their deadline.
-// Nothing else ever sends a call twice. The default is [RetryIdempotent].
+// Retry sets which failed calls a bus retries, before their deadline. Nothing else
+// sends a call twice. The default is [RetryIdempotent].
 func Retry(policy RetryPolicy) BusOption {
 	return busOption(func(o *busOptions) error {
 		if policy < RetryNone || policy > RetryIdempotent {
@@ -53,16 +54,16 @@ const (
 
 var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.Millisecond}
 
-// retry decides whether there is another attempt of a call, under a new identity.
-// Nothing else ever sends a call twice.
+// retry decides whether there is another attempt of a call, with a new identity.
+// Nothing else sends a call twice.
 type retry struct {
 	bus   *Bus
 	route *route
 	begun time.Time // when the call began, if there are observers
-	// attempts counts the attempts that were made, retries those after the first that
-	// were decided on, and repeats the retries of an attempt which may have run.
+	// attempts counts the attempts that were made, and retries the decisions to make
+	// another attempt. repeats counts the retries after an attempt that may have run.
 	attempts, retries, repeats int
-	// first is the failure of the first attempt, if there was another.
+	// first is the failure of the first attempt, nil if there was no other attempt.
 	first *failure
 }
 
@@ -71,15 +72,15 @@ func newRetry(r *route) retry {
 	return retry{bus: bus, route: r, begun: bus.options.notify.now()}
 }
 
-// succeeded notes that the call had a reply.
+// succeeded records that the call had a reply.
 func (r *retry) succeeded() {
 	if r.route.idempotent {
 		r.bus.throttle.succeeded()
 	}
 }
 
-// outcome returns what is known of the call after its last attempt. If an attempt
-// before that may have run, so may the call.
+// outcome returns the outcome of the call after its last attempt. If an earlier attempt
+// may have run, the call may have run.
 func (r *retry) outcome(attempt *client.Attempt) Outcome {
 	last := attempt.Outcome()
 	if r.repeats > 0 && last != Executed {
@@ -88,16 +89,16 @@ func (r *retry) outcome(attempt *client.Attempt) Outcome {
 	return last
 }
 
-// failure returns the failure of the last attempt of the call. before is why there
-// was no instance before that, or nil.
+// failure returns the failure of the last attempt of the call. before is why there was
+// no instance before that attempt, or nil.
 func (r *retry) failure(ch *channel, attempt *client.Attempt, before *unavailable, err error) failure {
 	failed := newFailure(r.route.rpc, attempt, r.outcome(attempt), err)
 	failed.unavailable = ch.availability.since(before)
 	return failed.locate(ch.links, attempt, r.first)
 }
 
-// wait reports whether there is to be another attempt, and waits before it, until
-// ctx ends at the latest.
+// wait reports whether to make another attempt. It first waits for the backoff. If ctx
+// ends while it waits, it returns false.
 func (r *retry) wait(ctx context.Context, attempt *client.Attempt, failed failure) bool {
 	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(attempt, failed) {
 		return false
@@ -110,8 +111,7 @@ func (r *retry) wait(ctx context.Context, attempt *client.Attempt, failed failur
 	return retryBackoff.Wait(ctx, r.retries) == nil
 }
 
-// allowed reports whether another attempt is safe, and may end better than the one
-// that failed.
+// allowed reports whether another attempt is safe and may succeed.
 func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	code := status.Code(failed.err)
 	notRun := r.bus.options.retry >= RetryNotRun && r.retries-r.repeats < notRunRetries
@@ -135,14 +135,14 @@ func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	}
 }
 
-// isRefusal reports whether an attempt failed in a way in which a call is retried
-// because the instance refused it.
+// isRefusal reports whether the instance refused an attempt in a way that allows a
+// retry.
 func (r *retry) isRefusal(attempt *client.Attempt, failed failure) bool {
 	return r.bus.options.retry >= RetryNotRun && attempt.Outcome() == Refused && mayDifferElsewhere(failed.err, status.Code(failed.err))
 }
 
-// mayRepeat reports whether a call that may have run is retried, and takes the
-// retry from the throttle.
+// mayRepeat reports whether to retry a call that may have run. If so, it takes the tokens
+// of the retry from the throttle.
 func (r *retry) mayRepeat() bool {
 	if !r.route.idempotent || r.bus.options.retry < RetryIdempotent || r.repeats >= idempotentRetries || !r.bus.throttle.take() {
 		return false
@@ -151,8 +151,8 @@ func (r *retry) mayRepeat() bool {
 	return true
 }
 
-// mayDifferElsewhere reports whether the cause of a refusal is the instance, which
-// drains, sheds load or does not have the method, and not the call.
+// mayDifferElsewhere reports whether the cause of a refusal is the instance and not the
+// call: the instance drains, sheds load or does not have the method.
 func mayDifferElsewhere(err error, code codes.Code) bool {
 	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable || code == codes.Unimplemented
 }

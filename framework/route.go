@@ -14,23 +14,23 @@ import (
 
 // route is one method and how to call it. It never changes.
 type route struct {
-	path   string // gRPC's, such as "/auth.v1.AuthService/CheckPassword"
+	path   string // gRPC's path, such as "/auth.v1.AuthService/CheckPassword"
 	rpc    string // the bus name, such as "auth.check_password"
 	client *serviceClient
-	// limit is the declared timeout of a unary RPC, and configured says that
-	// client's channel withTimeouts holds calls to it.
+	// limit is the declared timeout of a unary RPC. configured says that the client's
+	// channel withTimeouts applies it.
 	limit      timeout.Limit
 	configured bool
 	rules      validate.Method
 	// idempotent says that the RPC declares that it may run more than once.
 	idempotent bool
-	// listed says that the service's .proto, as the caller knows it, has the RPC, or
-	// that it has answered.
+	// listed says that the caller's .proto of the service has the RPC, or that the RPC
+	// has returned a reply.
 	listed bool
 }
 
-// newRoute returns the route of an RPC of an API. rpc is nil if the API's .proto, as
-// the caller knows it, does not have it.
+// newRoute returns the route of an RPC of an API. rpc is nil if the caller's .proto of
+// the API does not have the RPC.
 func newRoute(client *serviceClient, of *contract.API, path string, rpc *contract.RPC, rules validate.Method) *route {
 	_, method, _ := contract.SplitMethod(path)
 	added := &route{path: path, rpc: rpcName(of.Name, method), client: client, rules: rules, limit: timeout.Declared(0, of.Timeout)}
@@ -43,9 +43,9 @@ func newRoute(client *serviceClient, of *contract.API, path string, rpc *contrac
 	return added
 }
 
-// addRoute makes the route of a method that is called for the first time. Paths may
-// come from outside: it keeps only a method that the program's own .proto has, and
-// nothing at all of a service that is neither linked in nor known to the registry.
+// addRoute makes the route of a method that is called for the first time. Paths may come
+// from outside, so it keeps only routes of methods that the program's own .proto has. It
+// keeps no state of a service that is neither linked in nor known to the registry.
 func (b *Bus) addRoute(ctx context.Context, path string, opts []grpc.CallOption) (*route, error) {
 	service, method, ok := contract.SplitMethod(path)
 	if !ok {
@@ -96,7 +96,7 @@ func (b *Bus) nameOf(path string) string {
 	return path
 }
 
-// rpcName returns the bus name of a method as texts show it.
+// rpcName returns the bus name of a method as error texts show it.
 func rpcName(api, method string) string { return shownName(contract.RPCName(api, method)) }
 
 // keep keeps a route for the calls that follow.
@@ -108,8 +108,8 @@ func (b *Bus) keep(kept *route) {
 	b.routes.Store(&routes)
 }
 
-// keepAnswered keeps the route of a method that has answered, though the program's
-// own .proto does not have it.
+// keepAnswered keeps the route of a method that the program's own .proto does not have,
+// after the method has returned a reply.
 func (b *Bus) keepAnswered(answered *route) {
 	kept := *answered
 	kept.listed = true

@@ -15,7 +15,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// ruleTexts writes protovalidate's rules for people. types has the predefined ones,
+// ruleTexts writes protovalidate's rules for people. types has the predefined rules,
 // which are extensions.
 type ruleTexts struct{ types schema.Types }
 
@@ -28,7 +28,7 @@ func (r ruleTexts) field(field protoreflect.FieldDescriptor) []string {
 	return r.write("", r.read(rules))
 }
 
-// message writes the rules about a message as a whole, and its oneofs.
+// message writes the rules that apply to a message or to its oneofs.
 func (r ruleTexts) message(message protoreflect.MessageDescriptor) []string {
 	var out []string
 	if rules, ok := proto.GetExtension(message.Options(), validate.E_Message).(*validate.MessageRules); ok && rules != nil {
@@ -43,8 +43,8 @@ func (r ruleTexts) message(message protoreflect.MessageDescriptor) []string {
 	return out
 }
 
-// read reads rules anew: the program that read the .proto may not have known the
-// predefined rules among them.
+// read parses rules again with r.types, because the first parser may not have known the
+// predefined rules.
 func (r ruleTexts) read(rules proto.Message) protoreflect.Message {
 	data, err := proto.Marshal(rules)
 	if err != nil {

@@ -2,14 +2,14 @@ package framework
 
 import "fmt"
 
-// ServiceError says that instances of an API serve another proto service than the
-// called one, and that no instance serves that.
+// ServiceError says that no instance of an API serves the called proto service, and that
+// instances serve another.
 type ServiceError struct {
 	// API is the bus name.
 	API string
 	// Service is the full proto name of the called service.
 	Service string
-	// Other is that of the service at Address.
+	// Other is the full proto name of the service at Address.
 	Other, Address string
 	// Served says that an instance of the called service was known before.
 	Served bool

@@ -6,43 +6,42 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// ServiceStats is what a service has counted since it started, and how it is now.
+// ServiceStats has the counters of a service since it started, and its current state.
 type ServiceStats struct {
-	// RPCs has the calls of each RPC that admission let pass, by the RPC's bus name,
+	// RPCs has the counters of the admitted calls of each RPC, by the RPC's bus name,
 	// such as "auth.check_password".
 	RPCs map[string]RPCStats
 	// InFlight, Served and Failed are the sums over all RPCs.
 	InFlight       int
 	Served, Failed uint64
-	// Refused is how many calls admission refused, for every reason. It has nothing of
-	// calls that interceptors of [BeforeAdmission] refused.
+	// Refused is how many calls admission refused, by reason. It does not count calls
+	// that interceptors of [BeforeAdmission] refused.
 	Refused map[atmostonce.Reason]uint64
-	// WithoutIdentity is how many calls without an identity were let pass.
+	// WithoutIdentity is how many calls without an identity were admitted.
 	WithoutIdentity uint64
 	// Sessions is how many sessions of callers the service remembers now, one for each
-	// bus; IdleSessions is how many of these made no call for a minute.
+	// bus. IdleSessions is how many of these made no call for a minute.
 	Sessions, IdleSessions int
 	// Principals is how many callers have these sessions: TLS identities, hosts, or
 	// names that [WithPrincipal] set.
 	Principals int
-	// Registered reports whether all APIs are registered, and RegistrationError is what
-	// keeps the registry from being written, nil if nothing does.
+	// Registered reports whether all APIs are registered. RegistrationError is the
+	// error of writing to the registry, nil if there is none.
 	Registered        bool
 	RegistrationError error
 }
 
-// RPCStats is what a service has counted of one RPC.
+// RPCStats has the counters of one RPC in a service.
 type RPCStats struct {
-	// InFlight is how many calls run now, open streams included.
+	// InFlight is how many calls run now, with open streams.
 	InFlight int
-	// Served is how many calls have ended, and Failed how many of these with an
-	// error. A unary call counts if its request was received, a stream if its handler
-	// started.
+	// Served is how many calls have ended, and Failed how many of these with an error.
+	// A unary call counts if its request was received, a stream if its handler started.
 	Served, Failed uint64
 }
 
-// Stats returns the counters. It takes the locks of all sessions in turn: call it
-// to export the counters, not with each call.
+// Stats returns the counters. It takes the locks of all sessions, one after the other.
+// So call it to export the counters, not with each call.
 func (s *Service) Stats() ServiceStats {
 	guard, status := s.guard.Stats(), s.registration.Status()
 	stats := ServiceStats{

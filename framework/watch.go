@@ -12,19 +12,19 @@ import (
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
-// watch is the one watch that a bus has of an API in the registry. It keeps the
-// latest snapshot, and notifies the resolvers of the API's channels. It begins when
-// a snapshot is first needed, and goes on until close: grpc-go closes the resolver
-// of an idle channel, and the registry may be out of reach when that is used again.
-// Its methods are safe for all goroutines.
+// watch is the only watch of a bus for an API in the registry. It keeps the latest
+// snapshot, and notifies the resolvers of the API's channels. It begins when a snapshot
+// is first needed, and ends at close. It does not end with a resolver: grpc-go closes
+// the resolver of an idle channel, and the registry may be unavailable when the channel
+// is used again. Its methods are safe for all goroutines.
 type watch struct {
 	registry discovery.Registry
 	api      string
 	begin    sync.Once
-	// stop ends the registry's watch; nil if that was never begun. begin orders its
-	// uses.
+	// stop ends the registry's watch. It is nil if the watch was never begun. begin
+	// orders its uses.
 	stop func()
-	// latest is nil before the registry has answered. It is written under mu.
+	// latest is the last snapshot, nil before the first. It is written under mu.
 	latest atomic.Pointer[discovery.Snapshot]
 
 	mu        sync.Mutex    // guards the fields below
@@ -60,13 +60,13 @@ func (w *watch) Watch(_ string, observer func(discovery.Snapshot)) (stop func())
 	}
 }
 
-// start begins to watch, unless close came first. No lock is held, because the
-// registry may call set before it returns.
+// start begins the watch, unless close was called before. It holds no lock, because the
+// registry may call set before Watch returns.
 func (w *watch) start() {
 	w.begin.Do(func() { w.stop = w.registry.Watch(w.api, w.set) })
 }
 
-// set takes a snapshot of the registry.
+// set sets the latest snapshot. The registry calls it.
 func (w *watch) set(snapshot discovery.Snapshot) {
 	w.mu.Lock()
 	w.latest.Store(&snapshot)
@@ -82,8 +82,8 @@ func (w *watch) set(snapshot discovery.Snapshot) {
 	}
 }
 
-// wait returns the first snapshot that is enough. When ctx ends first, its error
-// says why there is no instance.
+// wait returns the first snapshot for which enough returns true. If ctx ends first, its
+// error says why there is no instance.
 func (w *watch) wait(ctx context.Context, enough func(discovery.Snapshot) bool) (discovery.Snapshot, error) {
 	w.start()
 	for {
