@@ -25,8 +25,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// direct is a connection of a program that writes identities itself, and the
-// instance it is connected to.
+// direct is a connection of a program that writes identities itself, and the instance to
+// which it is connected.
 func direct(t *testing.T, registry discovery.Registry) (testv1.EchoServiceClient, discovery.Instance) {
 	t.Helper()
 	snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
@@ -181,7 +181,7 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 		})
 	}
 
-	// What is too large was executed, if anything is said of it at all.
+	// A number that is too large was executed, if it is accepted at all.
 	long := strings.Repeat("x", 1500)
 	_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: long})
 	if got := framework.OutcomeOf(err); status.Code(err) != codes.ResourceExhausted || got != framework.Executed && got != framework.Unknown {
@@ -268,7 +268,7 @@ func TestInstancesWithALedgerServeWhatAProxyPicksThemForOnce(t *testing.T) {
 	}
 }
 
-// broken is a ledger that cannot be asked.
+// broken is a ledger that is unavailable.
 type broken struct{}
 
 func (broken) Begin(context.Context, string) (bool, error) {

@@ -18,14 +18,14 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// serveEnv has the test's program serve the test APIs on the etcd that it names,
-// until it is killed, instead of testing.
+// serveEnv is the environment variable with the endpoint of an etcd. If it is set, the
+// test's program does not test: it serves the test APIs on that etcd until it is killed.
 const serveEnv = "ONECALL_TEST_SERVE_ON"
 
 // listenEnv is the address that it listens on, any when empty.
 const listenEnv = "ONECALL_TEST_LISTEN_ON"
 
-// serveAlone is what a process of its own does.
+// serveAlone runs in a process of its own.
 func serveAlone(endpoint string) int {
 	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}, TTL: 2 * time.Second})
 	if err == nil {
@@ -73,7 +73,7 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 		if err := crashing.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := crashing.Wait(); err != nil { // until then its port is taken
+		if _, err := crashing.Wait(); err != nil { // before that its port is in use
 			t.Fatal(err)
 		}
 		crashing = startAlone(t, server.Endpoints()[0], address)
@@ -81,7 +81,7 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 		if second.Address != address {
 			t.Fatalf("the next instance is at %s, not at %s", second.Address, address)
 		}
-		for i := range 50 { // none is bound to the old one, which would be refused
+		for i := range 50 { // no call is bound to the old instance: it would be refused
 			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 				t.Errorf("call %d of the next instance = %v", i, err)
 			}

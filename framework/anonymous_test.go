@@ -48,7 +48,7 @@ func TestRequireIdentityCallsNoInstanceWithoutAnIncarnation(t *testing.T) {
 			}
 		})
 	}
-	// Of several instances those that have one are called.
+	// If some instances have an incarnation, only these are called.
 	serveReady(t, registry, &echo{})
 	identified := newBus(t, registry, framework.RequireIdentity())
 	ready(t, identified, "test.echo")

@@ -71,7 +71,7 @@ func TestTheTextOfAnErrorWithoutAStatusGoesToTheLogAlone(t *testing.T) {
 // errors of their own calls on a bus.
 func TestAnInnerCallsErrorTellsAnOutsiderNoAddressOrName(t *testing.T) {
 	t.Parallel()
-	address := fixedport.Address(t) // where nothing listens
+	address := fixedport.Address(t) // nothing listens there
 	gone := fixed{discovery.Snapshot{Known: true, Instances: []discovery.Instance{
 		{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation(), Service: "onecall.test.v1.EchoService"},
 	}}}

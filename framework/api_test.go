@@ -8,7 +8,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestCallsTakeNoLockOfTheBus has another goroutine hold all of them.
+// TestCallsTakeNoLockOfTheBus makes calls while another goroutine holds all locks.
 func TestCallsTakeNoLockOfTheBus(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

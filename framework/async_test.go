@@ -31,7 +31,7 @@ func TestAnAsynchronousCallIsAwaited(t *testing.T) {
 			t.Error("the call is done before it began")
 		default:
 		}
-		for range 2 { // it can be awaited as often as one likes
+		for range 2 { // Await can be called any number of times
 			reply, err := call.Await(t.Context())
 			if err != nil || reply.GetText() != "hi" {
 				t.Errorf("Await = %v, %v", reply, err)
@@ -97,7 +97,7 @@ func TestCancellingItsContextCancelsTheCall(t *testing.T) {
 
 func TestACallThatNobodyAwaitsLeavesNothing(t *testing.T) {
 	t.Parallel()
-	// synctest fails when a goroutine is left.
+	// synctest fails if a goroutine is left.
 	synctest.Test(t, func(t *testing.T) {
 		bus, _, _ := inMemory(t, &echo{echo: late})
 		for range 100 {

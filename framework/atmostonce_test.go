@@ -57,7 +57,7 @@ func scriptedWith(t *testing.T, registry *memory.Registry, config peer.Config, s
 
 var good = peer.Always(peer.Read(), peer.Execute(), peer.Answer(&testv1.EchoSoonResponse{Text: "good"}))
 
-// refusal is an error reply of an instance, with trailers as the wire has them.
+// refusal is an error reply of an instance, with the trailers as they are sent.
 func refusal(code codes.Code, reason, outcome string) peer.Script {
 	return func(request peer.Request) []peer.Step {
 		incarnation, _, _ := strings.Cut(request.Identity(), ".")
@@ -121,7 +121,7 @@ func TestACallIsSentOnceWhateverThePeerSays(t *testing.T) {
 				if err == nil || framework.OutcomeOf(err) != framework.Unknown {
 					t.Errorf("the call = %v, want an error whose outcome is unknown", err)
 				}
-				// What a handler may have written stays as it is.
+				// A text that a handler may have written is not changed.
 				own := strings.HasSuffix(err.Error(), "desc = busy")
 				if !own && !strings.Contains(err.Error(), "(it is not known whether the call ran)") {
 					t.Errorf("the call = %v, want an error that says that its outcome is not known", err)
@@ -137,9 +137,9 @@ func TestACallIsSentOnceWhateverThePeerSays(t *testing.T) {
 func TestWhatNeverLeftIsRetriedElsewhere(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
-	// The first says GOAWAY as soon as it is greeted, so that most calls find
-	// that they can have no stream there. A call that had one when GOAWAY came
-	// may have been written, and is not sent again.
+	// The first server sends GOAWAY right after the preface, so that most calls get
+	// no stream there. A call that had a stream when GOAWAY came may have been
+	// written, and is not sent again.
 	leaving := scriptedWith(t, registry, peer.Config{Greeted: func(c *peer.Connection) error { return c.GoAway(0, http2.ErrCodeNo) }}, good)
 	staying := scripted(t, registry, good)
 	client := testv1.NewEchoServiceClient(newBus(t, registry))
@@ -247,7 +247,7 @@ func TestRetriesAreBoundedByRecentReplies(t *testing.T) {
 			t.Fatal("a busy peer answered")
 		}
 	}
-	// A bus that has no reply yet may retry 10.
+	// A bus that has no reply yet may retry 10 calls.
 	if got := arrived(busy); got != calls+10 {
 		t.Errorf("%d calls without a reply made %d requests, want %d", calls, got, calls+10)
 	}
@@ -271,7 +271,7 @@ func TestACallerCannotForgeAnIdentity(t *testing.T) {
 	}
 }
 
-// retried calls again around a bus, as a wrapper with a retry interceptor does.
+// retried repeats calls on a bus, as a wrapper with a retry interceptor does.
 type retried struct {
 	*framework.Bus
 
@@ -412,7 +412,7 @@ func TestNumbersAreNotReusedAfterABusWasIdle(t *testing.T) {
 	}
 }
 
-// countedConn calls closed once it is closed.
+// countedConn calls closed when it is closed.
 type countedConn struct {
 	net.Conn
 

@@ -20,7 +20,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestAFirstCallWhileEtcdIsAwayDoesNotWaitForItsDeadline calls where no etcd
+// TestAFirstCallWhileEtcdIsAwayDoesNotWaitForItsDeadline uses an endpoint where no etcd
 // listens.
 func TestAFirstCallWhileEtcdIsAwayDoesNotWaitForItsDeadline(t *testing.T) {
 	t.Parallel()
@@ -65,7 +65,7 @@ func (h *callingBack) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 func (h *callingBack) WithGroup(string) slog.Handler { return h }
 
-// TestALogsHandlerMayCallTheBus has lines logged by a bus and by a service.
+// TestALogsHandlerMayCallTheBus makes a bus and a service log lines.
 func TestALogsHandlerMayCallTheBus(t *testing.T) {
 	t.Parallel()
 	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) { file.MessageType[0].Field[0].Number = new(int32(9)) })

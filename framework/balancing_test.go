@@ -22,7 +22,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// demanding has a service refuse what is not bound to it.
+// demanding makes a service refuse calls that are not bound to it.
 var demanding = framework.Admission(framework.AdmissionConfig{RequireIdentity: true})
 
 func TestCallsStayBoundWhateverThePolicy(t *testing.T) {
@@ -115,7 +115,7 @@ func TestAnInstanceThatSaysItIsUnhealthyGetsNoCalls(t *testing.T) {
 	}
 	own.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	const quietCalls = 50
-	for inARow, before := 0, runs[1].Load(); inARow < quietCalls; inARow++ { // once the caller knows
+	for inARow, before := 0, runs[1].Load(); inARow < quietCalls; inARow++ { // until the caller knows
 		call()
 		if now := runs[1].Load(); now != before {
 			inARow, before = 0, now
@@ -152,7 +152,7 @@ func TestTheHealthServiceTellsWhetherAServiceIsRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	previous := grpc_health_v1.HealthCheckResponse_NOT_SERVING // before Serve has heard of the registration
+	previous := grpc_health_v1.HealthCheckResponse_NOT_SERVING // before Serve is notified of the registration
 	for _, want := range []grpc_health_v1.HealthCheckResponse_ServingStatus{
 		grpc_health_v1.HealthCheckResponse_SERVING, grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_SERVING,
 	} {

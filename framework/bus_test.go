@@ -200,7 +200,7 @@ func TestACallThatFindsNoInstanceSaysWhy(t *testing.T) {
 				check("Echo", err)
 			}
 			_, err := client.Chat(t.Context())
-			if err != nil { // a stream meets it at the latest when it receives
+			if err != nil { // a stream returns it at the latest from RecvMsg
 				check("Chat", err)
 			} else {
 				t.Error("a stream began without an instance")

@@ -22,8 +22,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// callEvents returns the events of calls, attempts and retries at a bus, without
-// their durations and addresses. Each attempt but the last has an address.
+// callEvents returns the events of calls, attempts and retries at a bus, without their
+// durations and addresses. Each attempt except the last has an address.
 func callEvents(t *testing.T, r *recorder) (all []framework.Event) {
 	t.Helper()
 	r.mu.Lock()
@@ -46,7 +46,7 @@ func callEvents(t *testing.T, r *recorder) (all []framework.Event) {
 	return all
 }
 
-// TestCallsOfABusAreObserved has instances refuse what is retried once.
+// TestCallsOfABusAreObserved makes instances refuse a call that is retried once.
 func TestCallsOfABusAreObserved(t *testing.T) {
 	t.Parallel()
 	drained := refusal(codes.FailedPrecondition, string(atmostonce.Draining), atmostonce.OutcomeRefused)
@@ -103,7 +103,7 @@ func TestCallsOfABusAreObserved(t *testing.T) {
 	}
 }
 
-// TestACallThatIsNotSentIsObserved has errors of the program.
+// TestACallThatIsNotSentIsObserved makes calls with mistakes of the program.
 func TestACallThatIsNotSentIsObserved(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -159,7 +159,7 @@ func TestACallThatIsNotSentIsObserved(t *testing.T) {
 	}
 }
 
-// TestTheEndOfAStreamIsObservedOnce reads on after the last message.
+// TestTheEndOfAStreamIsObservedOnce receives again after the last message.
 func TestTheEndOfAStreamIsObservedOnce(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -227,7 +227,8 @@ func TestOutagesOfABusAreObserved(t *testing.T) {
 	})
 }
 
-// TestWithoutObserversACallAllocatesNothingMore compares with one that has one.
+// TestWithoutObserversACallAllocatesNothingMore compares the allocations of a bus without
+// an observer and a bus with one.
 func TestWithoutObserversACallAllocatesNothingMore(t *testing.T) {
 	// Not parallel: it counts allocations.
 	registry := memory.New()

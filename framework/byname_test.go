@@ -78,7 +78,7 @@ func TestACallByNameIsTheTypedCall(t *testing.T) {
 	}
 }
 
-// TestMisuseIsRefusedBeforeAnythingIsAsked uses a registry that must not be asked.
+// TestMisuseIsRefusedBeforeAnythingIsAsked uses a registry that must not be called.
 func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	t.Parallel()
 	bus := newBus(t, untouched{fixed{}, t})
@@ -136,7 +136,8 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	if found != 3 {
 		t.Errorf("%d violations are in the details of %v, want unknown and two missing", found, err)
 	}
-	// A name that might be an API's is asked for, but only once the form is right.
+	// The registry is called for a name that might be an API's, but only if the form is
+	// right.
 	_, err = newBus(t, memory.New()).Call(t.Context(), "auth.check_password.x", right)
 	if !errors.As(err, new(*discovery.UnknownAPIError)) || status.Code(err) != codes.Unimplemented {
 		t.Errorf("a call of an unknown API = %v", err)
@@ -146,8 +147,8 @@ func TestMisuseIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 	}
 }
 
-// TestNoCallIsSuggestedThatWouldBeRefused misuses names and values at once, on a
-// registry that must not be asked.
+// TestNoCallIsSuggestedThatWouldBeRefused makes calls with wrong names and values, on a
+// registry that must not be called.
 func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 	t.Parallel()
 	bus := newBus(t, untouched{fixed{}, t})
@@ -208,7 +209,7 @@ func TestASchemaThatWasReadSpellsOutTheRightCall(t *testing.T) {
 	}
 }
 
-// TestWhatMustBeGivenIsAsDocumented goes through the table of
+// TestWhatMustBeGivenIsAsDocumented checks the rows of the table in
 // docs/named-parameters.md.
 func TestWhatMustBeGivenIsAsDocumented(t *testing.T) {
 	t.Parallel()
@@ -442,8 +443,8 @@ func TestUnknownFieldsAreRefusedByAServiceThatSaysSo(t *testing.T) {
 	}
 }
 
-// TestAMessageOfEveryKindTravelsByName has messages go by name as they come back
-// of a typed call, and back again.
+// TestAMessageOfEveryKindTravelsByName sends by name the messages that a typed call
+// returned, and compares the replies.
 func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -463,7 +464,7 @@ func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What came back as plain values is sent again as such.
+		// The reply's plain values are sent again as parameters.
 		again, err := bus.Call(t.Context(), "test.kinds.mirror", plain.Map())
 		if err != nil {
 			t.Fatal(err)
@@ -582,8 +583,7 @@ func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 	}
 }
 
-// TestNamesThatNobodyServesLeaveNothingBehind calls names that may come from
-// anywhere.
+// TestNamesThatNobodyServesLeaveNothingBehind calls names that may come from outside.
 func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	counting, bus := countedForeign(t)
@@ -611,7 +611,7 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 	if got := counting.watches.Load(); got != 1 {
 		t.Errorf("%d watches of an API that is called by name, want one for its schema and its instances", got)
 	}
-	// The right call is known now, and spelled out without a request to the registry.
+	// The right call is known now, and shown without a request to the registry.
 	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
 	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": "…", "most": 0}`) {
 		t.Errorf("a positional call of an API that was called before = %v", err)
@@ -627,8 +627,7 @@ func countedForeign(t *testing.T) (*counted, *framework.Bus) {
 	return counting, newBus(t, counting)
 }
 
-// counted counts the watches on a registry, and how often it is asked for
-// anything.
+// counted counts the watches on a registry, and all calls of its methods.
 type counted struct {
 	discovery.Registry
 

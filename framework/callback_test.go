@@ -56,7 +56,7 @@ func TestALogMayCallTheInstanceThatALineIsAbout(t *testing.T) {
 	}
 }
 
-// dialError is of a program's dialer; whoever compares it has a call made.
+// dialError is an error of a program's dialer. A comparison with it makes a call.
 type dialError struct{ call func() }
 
 func (e *dialError) Error() string { return "the dialer has no way there" }
@@ -66,8 +66,8 @@ func (e *dialError) Is(error) bool {
 	return false
 }
 
-// The error of a call says why there is no connection, by errors of the program's
-// own.
+// The error of a call has the reason why there is no connection, which is an error of the
+// program's own.
 func TestTheErrorOfADialerMayMakeACall(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

@@ -16,8 +16,8 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// This prints in which order the places of a service's chain run, with those of a
-// program's interceptors among them.
+// This prints the places of a service's chain in the order in which they run, with the
+// places of a program's interceptors.
 func Example_chain() {
 	for _, place := range framework.Places() {
 		fmt.Println(place)
@@ -35,7 +35,7 @@ func Example_chain() {
 	// handler
 }
 
-// authServer is a service that answers every password with yes.
+// authServer is a service that accepts every password.
 type authServer struct {
 	authv1.UnimplementedAuthServiceServer
 }
@@ -48,7 +48,7 @@ func (authServer) CheckPassword(context.Context, *authv1.CheckPasswordRequest) (
 
 func registerAuth(apis grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(apis, authServer{}) }
 
-// saying returns interceptors that say where they run.
+// saying returns interceptors that print the place where they run.
 func saying(place string) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			fmt.Println(place)

@@ -86,7 +86,7 @@ func ExampleServe() {
 		log.Fatal(err)
 	}
 	defer os.Remove(filepath.Join(os.TempDir(), "onecall-example-accounts.json"))
-	registry := memory.New() // a service that others call opens etcd: see package etcd
+	registry := memory.New() // if other processes call the service, use package etcd
 
 	// A program ends its service with signal.NotifyContext, and with
 	// context.AfterFunc(ctx, stop), so that a second signal ends the process.
@@ -99,8 +99,8 @@ func ExampleServe() {
 	// Output: Serve returned <nil>
 }
 
-// With gRPC's reflection service, tools such as grpcurl list and describe what a
-// service has.
+// With gRPC's reflection service, tools such as grpcurl list and describe the methods of
+// a service.
 func ExampleServe_reflection() {
 	users, err := accounts.Open(filepath.Join(os.TempDir(), "onecall-example-reflected.json"), bcrypt.MinCost, "adam")
 	if err != nil {
@@ -334,7 +334,7 @@ func ExampleOutcomeOf() {
 func ExampleRetry() {
 	registry, stop := served()
 	defer stop()
-	// This program retries calls itself, if at all.
+	// The bus makes no retries: the program decides about them.
 	bus, err := framework.NewBus(registry, framework.Retry(framework.RetryNone))
 	if err != nil {
 		log.Fatal(err)
