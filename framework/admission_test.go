@@ -181,7 +181,7 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 		})
 	}
 
-	// A number that is too large was executed, if it is accepted at all.
+	// If a reply is too large, the outcome is executed or unknown.
 	long := strings.Repeat("x", 1500)
 	_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: long})
 	if got := framework.OutcomeOf(err); status.Code(err) != codes.ResourceExhausted || got != framework.Executed && got != framework.Unknown {

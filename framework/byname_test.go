@@ -443,8 +443,8 @@ func TestUnknownFieldsAreRefusedByAServiceThatSaysSo(t *testing.T) {
 	}
 }
 
-// TestAMessageOfEveryKindTravelsByName sends by name the messages that a typed call
-// returned, and compares the replies.
+// TestAMessageOfEveryKindTravelsByName compares the replies of a typed call, a call by
+// name with a message, and a call by name with plain values.
 func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -477,7 +477,7 @@ func TestAMessageOfEveryKindTravelsByName(t *testing.T) {
 	}
 }
 
-// require sets the required fields that fill has left out.
+// require sets the required fields that fill did not set.
 func require(m protoreflect.Message) {
 	if settle(m) {
 		return

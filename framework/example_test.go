@@ -503,7 +503,7 @@ func ExampleReply_Into() {
 	}
 	fmt.Println(into.User.ID, into.User.Admin)
 
-	// What does not fit exactly is an error.
+	// A value that does not fit exactly is an error.
 	fmt.Println(reply.Into(new(struct{ User string })))
 	// Output:
 	// true
@@ -558,7 +558,7 @@ func ExampleStrictSchema() {
 	registry, stop := served()
 	defer stop()
 
-	// A bus that calls no instance whose schema breaks what it was built with.
+	// A bus that does not call instances with an incompatible schema.
 	bus, err := framework.NewBus(registry, framework.StrictSchema())
 	if err != nil {
 		log.Fatal(err)

@@ -20,10 +20,10 @@ func Places() []string {
 	return names
 }
 
-// Policies are those that LoadBalancing's error suggests.
+// Policies are the policies that LoadBalancing's error suggests.
 var Policies = policies
 
-// Kept counts what a bus keeps of the methods that were called.
+// Kept counts the routes and RPCs that a bus keeps.
 func Kept(b *Bus) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,7 +34,7 @@ func Kept(b *Bus) int {
 	return kept
 }
 
-// KeptChecks counts the schemas of instances of which a bus keeps the result.
+// KeptChecks counts the schemas of instances whose checks a bus keeps.
 func KeptChecks(b *Bus) (count int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,8 +67,8 @@ func WhileLocked(b *Bus, f func()) {
 	f()
 }
 
-// BeforeUnpack has a bus that has made no call yet call hold before it reads a
-// schema.
+// BeforeUnpack makes a bus call hold before it reads a schema. The bus must not have made
+// a call yet.
 func BeforeUnpack(b *Bus, hold func()) {
 	b.fetcher.unpacked = func(packed, service string) (*schema.Schema, error) {
 		hold()

@@ -17,7 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// slowExpression returns an expression that takes days, and is never false before.
+// slowExpression returns an expression whose evaluation takes days.
 func slowExpression() string {
 	numbers := strings.TrimSuffix(strings.Repeat("1,", 200), ",")
 	out := "true"
@@ -27,8 +27,8 @@ func slowExpression() string {
 	return out
 }
 
-// A schema of a registry may hold any rules. Its expressions are left to the
-// service; a call that would run one here never came back before its deadline.
+// A schema of a registry can have any rules. Only the service evaluates its expressions.
+// If the caller evaluated this one, the call would not return before its deadline.
 func TestExpressionsOfARegistrysSchemaAreNotRun(t *testing.T) {
 	t.Parallel()
 	cel := []*validate.Rule{{Id: new("slow"), Expression: new(slowExpression())}}

@@ -56,7 +56,7 @@ func shopFile() *descriptorpb.FileDescriptorProto {
 	}
 }
 
-// publish returns what an instance publishes of the first service of a file.
+// publish returns the schema that an instance publishes of the first service of a file.
 func publish(t *testing.T, described *descriptorpb.FileDescriptorProto) (service protoreflect.ServiceDescriptor, digest, packed string) {
 	t.Helper()
 	file, err := protodesc.NewFile(described, protoregistry.GlobalFiles)
@@ -111,8 +111,8 @@ func serveForeign(t *testing.T, registry *memory.Registry) {
 	}
 }
 
-// changed returns what an instance publishes of test.echo when its .proto has been
-// changed.
+// changed returns the schema that an instance publishes of test.echo after a change of its
+// .proto.
 func changed(t *testing.T, change func(*descriptorpb.FileDescriptorProto)) (digest, packed string) {
 	t.Helper()
 	file := protodesc.ToFileDescriptorProto(testv1.File_onecall_test_v1_echo_proto)
@@ -167,7 +167,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	if status.Code(err) != codes.FailedPrecondition || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "request.text is number 1 here and number 2 there") {
 		t.Errorf("under StrictSchema Echo = %v", err)
 	}
-	// A compatible instance beside them is called: each is judged by itself.
+	// Each instance is checked separately: the compatible one is called.
 	serveAny(t, registry.Registry, (&echo{echo: func(context.Context, string) (string, error) { return "compatible", nil }}).register)
 	for range 20 {
 		ready(t, strict, "test.echo")

@@ -23,8 +23,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// frozen is two instances, each in a process of its own, of which the first can be
-// frozen, and two buses that call them.
+// frozen has two instances, each in a process of its own, and two buses that call them.
+// The first instance can be frozen.
 type frozen struct {
 	process                  *os.Process
 	first                    discovery.Instance
@@ -47,7 +47,7 @@ func newFrozen(tb testing.TB) *frozen {
 	return f
 }
 
-// instances waits until so many are registered.
+// instances waits until a number of instances is registered.
 func (f *frozen) instances(tb testing.TB, want int) []discovery.Instance {
 	tb.Helper()
 	return f.watched.Until(tb, fmt.Sprintf("%d instances", want), func(s discovery.Snapshot) bool { return len(s.Instances) == want }).Instances
@@ -69,7 +69,7 @@ func (f *frozen) reachBoth(tb testing.TB) {
 }
 
 // during freezes the first instance, calls a function, and lets the instance run again
-// once its lease has ended.
+// after its lease has ended.
 func (f *frozen) during(tb testing.TB, function func()) {
 	tb.Helper()
 	if err := f.process.Signal(syscall.SIGSTOP); err != nil {
@@ -110,8 +110,8 @@ func TestAFrozenInstanceIsCalledAgain(t *testing.T) {
 
 // BenchmarkSoakFrozenInstance measures how many calls a frozen instance costs, under
 // 200 calls a second that two buses make at the same time. On a quiet machine least
-// request loses a tenth of what round robin does: what else the machine does keeps
-// calls under way at the other instance too, and the frozen one gets as many.
+// request loses a tenth of the calls that round robin loses. On a busy machine the other
+// instance also has calls under way, so the frozen instance gets as many calls.
 func BenchmarkSoakFrozenInstance(b *testing.B) {
 	for b.Loop() {
 		f := newFrozen(b)

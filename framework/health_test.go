@@ -26,7 +26,7 @@ type scriptedHealth struct {
 	grpc_health_v1.UnimplementedHealthServer
 
 	streams atomic.Int64
-	// stream meets the stream of a number, from 1.
+	// stream handles a stream. It gets the number of the stream, from 1.
 	stream func(number int64, stream grpc_health_v1.Health_WatchServer) error
 	check  func(context.Context) error
 }
@@ -44,13 +44,13 @@ func (h *scriptedHealth) Check(ctx context.Context, _ *grpc_health_v1.HealthChec
 	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
 }
 
-// say sends what the instance says of itself.
+// say sends the instance's status.
 func say(stream grpc_health_v1.Health_WatchServer, health grpc_health_v1.HealthCheckResponse_ServingStatus) error {
 	return stream.Send(&grpc_health_v1.HealthCheckResponse{Status: health})
 }
 
 // withHealth serves the test APIs with a health service of its own, in memory, and
-// returns a bus that reaches it, and what ends the service.
+// returns a bus that calls it, and a function that ends the service.
 func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOption) (*framework.Bus, func()) {
 	t.Helper()
 	listener, registry := bufconn.Listen(1<<20), memory.New()
@@ -72,8 +72,8 @@ func withHealth(t *testing.T, health *scriptedHealth, options ...framework.BusOp
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })))...), stop
 }
 
-// TestAnIdleStreamThatAProxyEndsIsNoFault has each health stream end a second after
-// its message, as behind a proxy with a time-out for reads.
+// TestAnIdleStreamThatAProxyEndsIsNoFault ends each health stream a second after its
+// message, as a proxy with a read timeout does.
 func TestAnIdleStreamThatAProxyEndsIsNoFault(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]error{
@@ -142,8 +142,8 @@ func TestAnInstanceThatDoesNotServeIsNotCalled(t *testing.T) {
 	}
 }
 
-// TestAServerThatNeverAnswersTheHealthStreamIsUsed has a proxy hold the replies of
-// streams back.
+// TestAServerThatNeverAnswersTheHealthStreamIsUsed uses a proxy that holds back the
+// replies of streams.
 func TestAServerThatNeverAnswersTheHealthStreamIsUsed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestTextFromOutsideIsShortAndPrintableInErrors is of a program that passes on names,
-// paths and values of others.
+// TestTextFromOutsideIsShortAndPrintableInErrors is about a program that forwards names,
+// paths and values from outside.
 func TestTextFromOutsideIsShortAndPrintableInErrors(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

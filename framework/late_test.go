@@ -15,8 +15,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// lateEnv has TestCallsThatWaitForAStreamAreNotTakenForCopies make so many calls
-// at once, instead of some that the race detector can follow.
+// lateEnv is how many calls TestCallsThatWaitForAStreamAreNotTakenForCopies makes at
+// once. The default is a number that works with the race detector.
 const lateEnv = "ONECALL_TEST_CALLS_AT_ONCE"
 
 // TestCallsThatWaitForAStreamAreNotTakenForCopies makes far more calls than the
@@ -41,7 +41,7 @@ func TestCallsThatWaitForAStreamAreNotTakenForCopies(t *testing.T) {
 		sample atomic.Pointer[error]
 	)
 	ctx := context.WithoutCancel(t.Context())
-	forever := framework.Timeout(time.Hour) // a call waits for all that came before it
+	forever := framework.Timeout(time.Hour) // a call waits for all earlier calls
 	for range callers {
 		all.Go(func() {
 			for range each {

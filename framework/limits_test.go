@@ -58,8 +58,8 @@ func TestAServerSaysWhatOneConnectionMayTake(t *testing.T) {
 	}
 }
 
-// TestCallsThatAreResetStartNoMoreHandlersThanMayRun begins calls and resets them
-// at once, again and again, while their handlers go on ("rapid reset").
+// TestCallsThatAreResetStartNoMoreHandlersThanMayRun repeatedly begins calls and resets
+// them at once, while their handlers go on ("rapid reset").
 func TestCallsThatAreResetStartNoMoreHandlersThanMayRun(t *testing.T) {
 	t.Parallel()
 	const most, within = 10, time.Second
@@ -84,8 +84,8 @@ func TestCallsThatAreResetStartNoMoreHandlersThanMayRun(t *testing.T) {
 	for range most {
 		<-began
 	}
-	// Nor does such a connection, from which grpc-go reads no more, hold up the
-	// end: it does so where grpc-go's own GracefulStop never returns.
+	// grpc-go reads no more from such a connection. It must not delay the shutdown,
+	// although grpc-go's own GracefulStop never returns then.
 	if err := service.stop(); err == nil || !strings.Contains(err.Error(), "10 of test.echo.echo") {
 		t.Errorf("Serve = %v, want an error that says how many handlers ran", err)
 	}
@@ -102,7 +102,7 @@ func TestACallWithTooMuchMetadataIsRefused(t *testing.T) {
 			ran.Add(1)
 			return "", nil
 		}})
-		// A client that ignores what the server said.
+		// A client that ignores the server's settings.
 		client, _ := dialRaw(t, listener)
 		client.begin(testv1.EchoService_EchoSoon_FullMethodName, "large", strings.Repeat("x", 100<<10))
 		for ended := false; !ended; { // the call, or the connection

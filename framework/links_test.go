@@ -23,8 +23,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestWhyThereIsNoConnectionIsSaidByCallsAndReady has one instance, to which a bus
-// cannot connect for one reason after the other.
+// TestWhyThereIsNoConnectionIsSaidByCallsAndReady uses one instance, to which a bus
+// cannot connect for different reasons, one after the other.
 func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 	t.Parallel()
 	own, pool := certificate(t, "test.echo")
@@ -102,8 +102,8 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 	}
 }
 
-// unready returns the error of Ready, once it says what is wanted, or at the latest
-// after 20 s.
+// unready returns the error of Ready when it has the wanted text, and after 20 s in any
+// case.
 func unready(t *testing.T, bus *framework.Bus, want string) (err error) {
 	t.Helper()
 	for wait := 10 * time.Millisecond; wait < 20*time.Second; wait *= 2 {
@@ -117,8 +117,8 @@ func unready(t *testing.T, bus *framework.Bus, want string) (err error) {
 	return err
 }
 
-// TestAnErrorOfTimeSaysWhetherThereWasAConnection is of an instance that accepts
-// connections and says nothing, and of one that does not reply.
+// TestAnErrorOfTimeSaysWhetherThereWasAConnection uses an instance that accepts
+// connections and sends nothing, and one that does not reply.
 func TestAnErrorOfTimeSaysWhetherThereWasAConnection(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -148,8 +148,8 @@ func TestAnErrorOfTimeSaysWhetherThereWasAConnection(t *testing.T) {
 	}
 }
 
-// TestTheFirstCauseSurvivesARetry cuts a call off whose RPC may run again, and has no
-// other instance.
+// TestTheFirstCauseSurvivesARetry cuts off a call whose RPC may run again, while there is
+// no other instance.
 func TestTheFirstCauseSurvivesARetry(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

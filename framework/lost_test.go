@@ -19,7 +19,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// countingRuns is a service that counts its runs, each of which ends with err.
+// countingRuns is a service that counts its runs. Each run returns err.
 func countingRuns(runs *atomic.Int64, err error) *echo {
 	one := func(_ context.Context, text string) (string, error) {
 		runs.Add(1)
@@ -86,8 +86,8 @@ var shapes = map[string]func(context.Context, *framework.Bus, *framework.Conn) e
 	},
 }
 
-// intercepted are options of a bus whose calls of all shapes run through one
-// function, which gets what goes on with the call.
+// intercepted are options of a bus whose calls of all shapes run through one function.
+// The function gets the function that continues the call.
 func intercepted(around func(ctx context.Context, conn *grpc.ClientConn, goOn func(context.Context) error) error) framework.BusOption {
 	return framework.DialOptions(
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -158,8 +158,8 @@ func TestAContextThatDerivesFromTheCallsIsSent(t *testing.T) {
 	}
 }
 
-// gate is a dialer whose connections can be broken, and wait for a gate while it
-// is shut.
+// gate is a dialer whose connections can be broken. While the gate is shut, new
+// connections wait.
 type gate struct {
 	mu     sync.Mutex
 	conns  []net.Conn
@@ -191,8 +191,8 @@ func (g *gate) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// close breaks all connections, waits until another is dialled, and returns what
-// lets that be made.
+// close breaks all connections, waits until another is dialed, and returns a function
+// that opens the gate for it.
 func (g *gate) close() (open func()) {
 	g.mu.Lock()
 	shut := make(chan struct{})

@@ -30,8 +30,8 @@ func (c *counter) Limit(context.Context) error { c.limited.Add(1); return nil }
 
 func (c *counter) Log(context.Context, logging.Level, string, ...any) { c.logged.Add(1) }
 
-// TestInterceptorsOfGoGRPCMiddlewareGoIntoEachPlace has each of them run, unchanged,
-// around RPCs of each shape.
+// TestInterceptorsOfGoGRPCMiddlewareGoIntoEachPlace runs each of them, unchanged, around
+// RPCs of each shape.
 func TestInterceptorsOfGoGRPCMiddlewareGoIntoEachPlace(t *testing.T) {
 	t.Parallel()
 	type place func(grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) framework.ServeOption

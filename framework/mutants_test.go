@@ -12,9 +12,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestACallThatMayHaveRunOnceIsNotToldAsRefused has a call run and break, and be
-// refused when it is retried: that the last attempt did not run says nothing
-// of the first.
+// TestACallThatMayHaveRunOnceIsNotToldAsRefused breaks the connection of a call that
+// runs, and refuses its retry. The last attempt did not run, but the first may have run.
 func TestACallThatMayHaveRunOnceIsNotToldAsRefused(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

@@ -21,8 +21,8 @@ func withNext(file *descriptorpb.FileDescriptorProto) {
 	})
 }
 
-// TestAnRPCThatOnlyNewerInstancesHaveIsCalledByName is of a program that is older
-// than some of the instances.
+// TestAnRPCThatOnlyNewerInstancesHaveIsCalledByName is about a program that is older than
+// some of the instances.
 func TestAnRPCThatOnlyNewerInstancesHaveIsCalledByName(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -57,8 +57,8 @@ func TestAnRPCThatOnlyNewerInstancesHaveIsCalledByName(t *testing.T) {
 	}
 }
 
-// TestAnRPCThatTheRegistryCannotTellOf is of one that the program's own .proto does
-// not have, while nothing is known of instances.
+// TestAnRPCThatTheRegistryCannotTellOf calls an RPC that the program's own .proto does
+// not have, while no instance is known.
 func TestAnRPCThatTheRegistryCannotTellOf(t *testing.T) {
 	t.Parallel()
 	bus := newBus(t, memory.New())
