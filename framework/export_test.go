@@ -23,7 +23,7 @@ func Places() []string {
 // Policies are the policies that LoadBalancing's error suggests.
 var Policies = policies
 
-// Kept counts the routes and RPCs that a bus keeps.
+// Kept counts the routes, APIs and service clients that a bus keeps.
 func Kept(b *Bus) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

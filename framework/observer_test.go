@@ -115,7 +115,7 @@ func TestTheLifeOfAServiceIsObserved(t *testing.T) {
 	})
 }
 
-// observable answers "fail", "panic" and "exit" with what they say.
+// observable fails, panics or ends its goroutine for the texts "fail", "panic" and "exit".
 var observable = &echo{echo: func(_ context.Context, text string) (string, error) {
 	switch text {
 	case "fail":
@@ -203,7 +203,7 @@ func TestWithoutObserversACallAllocatesNothingForThem(t *testing.T) { //nolint:p
 			}
 		})
 	}
-	// What generated code, admission and the link from deadline to rules allocate.
+	// The allocations of generated code, admission and the link from deadline to rules.
 	const most = 9
 	without, with := allocations(), allocations(framework.Observe(new(ignoring)))
 	if without > most || with <= without {

@@ -20,7 +20,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// longOutage is how long etcd is out of reach.
+// longOutage is how long etcd is unavailable.
 var longOutage = flag.Duration("outage", time.Minute, "how long etcd is out of reach in BenchmarkSoakOutage")
 
 // TestNoCallFailsForAnOutageOfEtcd cuts a service and its caller off from etcd
@@ -34,8 +34,8 @@ func TestNoCallFailsForAnOutageOfEtcd(t *testing.T) {
 	called.end(t)
 }
 
-// BenchmarkSoakOutage has etcd out of reach for a time, while calls must not fail, and
-// measures how soon after it the service is registered again.
+// BenchmarkSoakOutage makes etcd unavailable for a time, in which calls must not fail. It
+// measures how soon afterwards the service is registered again.
 func BenchmarkSoakOutage(b *testing.B) {
 	for b.Loop() {
 		c := cluster.Start(b, 1)
@@ -47,7 +47,7 @@ func BenchmarkSoakOutage(b *testing.B) {
 }
 
 // outage cuts etcd off until the service's lease has ended, and for some time longer.
-// It returns how long after that it took until the service was registered again.
+// It returns the time from the end of the outage until the service is registered again.
 func outage(tb testing.TB, c *cluster.Cluster, called *traffic, longer time.Duration) time.Duration {
 	tb.Helper()
 	direct := c.Direct()
@@ -68,8 +68,8 @@ func outage(tb testing.TB, c *cluster.Cluster, called *traffic, longer time.Dura
 	return time.Since(began)
 }
 
-// TestNoCallFailsWhileMembersComeAndGo has each member of a cluster of three stop and
-// start again, its leader first.
+// TestNoCallFailsWhileMembersComeAndGo stops and restarts each member of a cluster of
+// three, the leader first.
 func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 3)
@@ -89,9 +89,8 @@ func TestNoCallFailsWhileMembersComeAndGo(t *testing.T) {
 	called.end(t)
 }
 
-// TestAnIdleBusRemembersInstances has connections be idle for longer than grpc-go keeps
-// them, which is half an hour unless an option says otherwise, and etcd out of reach
-// when they are needed again.
+// TestAnIdleBusRemembersInstances leaves connections idle until grpc-go closes them, by
+// default after half an hour. When they are needed again, etcd is unavailable.
 func TestAnIdleBusRemembersInstances(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)
@@ -120,8 +119,8 @@ func TestAnIdleBusRemembersInstances(t *testing.T) {
 	}
 }
 
-// traffic is a service of test.echo that is called all the time. The test fails if a
-// call does.
+// traffic is a service of test.echo that is called all the time. If a call fails, the
+// test fails.
 type traffic struct {
 	watched *discoverytest.Watched
 	calls   atomic.Int64 // that were answered
@@ -171,7 +170,7 @@ func (c *traffic) more(tb testing.TB) {
 	eventually.True(tb, "some more calls", func() bool { return c.calls.Load() >= want || tb.Failed() })
 }
 
-// end ends the calls once the caller finds the instance in etcd and calls it.
+// end ends the calls after the caller has found the instance in etcd and called it.
 func (c *traffic) end(tb testing.TB) {
 	tb.Helper()
 	c.watched.Until(tb, "an instance, and etcd in reach", func(s discovery.Snapshot) bool {

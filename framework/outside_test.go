@@ -18,7 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// TestPathsFromOutsideLeaveNothingBehind is a gateway that passes on any path.
+// TestPathsFromOutsideLeaveNothingBehind is about a gateway that forwards any path.
 func TestPathsFromOutsideLeaveNothingBehind(t *testing.T) {
 	registry := memory.New()
 	bus := newBus(t, registry)
@@ -56,7 +56,7 @@ func TestPathsFromOutsideLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// TestACallOfAServiceThatIsNotLinkedInWaitsAsOthersDo is of a gateway that waits for
+// TestACallOfAServiceThatIsNotLinkedInWaitsAsOthersDo is about a gateway that waits for
 // the service, or for the registry.
 func TestACallOfAServiceThatIsNotLinkedInWaitsAsOthersDo(t *testing.T) {
 	t.Parallel()

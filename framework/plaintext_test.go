@@ -54,8 +54,7 @@ func TestAServiceWithoutCredentialsWarnsOnceBeyondLoopback(t *testing.T) {
 	}
 }
 
-// elsewhere is a connection whose other end is on another machine, as far as it
-// says.
+// elsewhere is a connection that reports an address on another machine.
 type elsewhere struct{ net.Conn }
 
 func (elsewhere) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 443} }

@@ -85,7 +85,7 @@ func (r *raw) send(stream uint32, message proto.Message) {
 	r.check(r.framer.WriteData(stream, true, append(frame, encoded...)))
 }
 
-// until reads frames until one is as wanted, and returns that one. It answers none.
+// until reads frames until it finds a wanted one, and returns it. It sends no replies.
 func (r *raw) until(wanted func(http2.Frame) bool) http2.Frame {
 	r.t.Helper()
 	for {

@@ -24,7 +24,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// serving waits until a registry has so many instances of test.echo.
+// serving waits until a registry has a number of instances of test.echo.
 func serving(t *testing.T, registry discovery.Registry, count int) []discovery.Instance {
 	t.Helper()
 	return discoverytest.Watch(t, registry, "test.echo").Until(t, fmt.Sprint(count, " instances"), func(s discovery.Snapshot) bool {
@@ -47,9 +47,8 @@ func TestReadyNamesOnlyWhatIsNotReady(t *testing.T) {
 	}
 }
 
-// TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace silences two of
-// three instances' hosts, so that their connections stay, while the registry drops
-// them.
+// TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace silences the hosts of
+// two of three instances. Their connections stay open while the registry removes them.
 func TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -113,8 +112,8 @@ func TestInstancesThatVanishFromRegistryAndNetworkAreGoneAfterTheGrace(t *testin
 	eventually.True(t, "no more calls to instances that are gone from the registry and from the network", inARow(30))
 }
 
-// TestAZoneWhoseInstancesDoNotServeIsLeft has the one instance of the caller's zone
-// say so by its health service.
+// TestAZoneWhoseInstancesDoNotServeIsLeft sets the health of the only instance in the
+// caller's zone to NOT_SERVING.
 func TestAZoneWhoseInstancesDoNotServeIsLeft(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

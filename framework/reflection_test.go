@@ -16,8 +16,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestReflectionKnowsWhatIsServed registers gRPC's reflection service as
-// docs/design.md says, before the API, which it knows all the same.
+// TestReflectionKnowsWhatIsServed registers gRPC's reflection service before the API, as
+// docs/design.md does. The reflection service must list the API too.
 func TestReflectionKnowsWhatIsServed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestAnInstanceThatRefusesAtOnceAttractsNoCalls has one of three instances refuse
-// all calls at once, which looks as if it had the least to do.
+// TestAnInstanceThatRefusesAtOnceAttractsNoCalls makes one of three instances refuse all
+// calls at once, so that it has the fewest calls under way.
 func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -60,8 +60,8 @@ func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	}
 }
 
-// TestTheLogSaysThatAnInstanceIsAvoidedBackAndGone has one say that it does not
-// serve, then that it does, then end.
+// TestTheLogSaysThatAnInstanceIsAvoidedBackAndGone uses an instance that reports that it
+// does not serve, then that it serves, and then ends.
 func TestTheLogSaysThatAnInstanceIsAvoidedBackAndGone(t *testing.T) {
 	t.Parallel()
 	said := make(chan grpc_health_v1.HealthCheckResponse_ServingStatus)

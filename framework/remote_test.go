@@ -31,7 +31,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// answering is a registry that is asked for descriptors through a function.
+// answering is a registry that gets descriptors from a function.
 type answering struct {
 	*memory.Registry
 
@@ -44,8 +44,8 @@ func (a *answering) Descriptors(ctx context.Context, instance discovery.Instance
 	return a.descriptors(ctx, instance, func() (string, error) { return a.Registry.Descriptors(ctx, instance) })
 }
 
-// TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent has calls whose only
-// limit is the declared one.
+// TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent makes calls whose only timeout is
+// the declared one.
 func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
 	t.Parallel()
 	garbage := publishing{memory.New(), "AAAAAAAAAAAAAAAAAAAAAA", "garbage"}
@@ -187,7 +187,7 @@ func TestStrictSchemaCallsNoInstanceWhoseSchemaItHasNotSeen(t *testing.T) {
 	}
 }
 
-// unread registers an instance of test.echo whose schema is asked for in vain.
+// unread registers an instance of test.echo whose schema cannot be read.
 func unread(t *testing.T, registry *memory.Registry, digest string) discovery.Registration {
 	t.Helper()
 	registered, err := registry.Register(discovery.Instance{
@@ -240,8 +240,8 @@ func TestAnInstanceThatIsGoneIsNotAskedForItsSchema(t *testing.T) {
 	}
 }
 
-// TestASchemaThatCanBeReadAfterAllIsCheckedSoon has a call wait for an instance
-// whose schema can't be read, and another come when the bus was idle.
+// TestASchemaThatCanBeReadAfterAllIsCheckedSoon makes a call that waits for an instance
+// whose schema cannot be read, and another call after the bus was idle.
 func TestASchemaThatCanBeReadAfterAllIsCheckedSoon(t *testing.T) {
 	t.Parallel()
 	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) {
@@ -309,7 +309,7 @@ func TestACallByNameFollowsASchemaThatRollsForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-watched
-	// What no instance has any more spells out no call.
+	// A schema that no instance has any more is not used to show the right call.
 	_, err := bus.Call(t.Context(), "shop.items.find_item", "lamp", 1)
 	if err == nil || !strings.Contains(err.Error(), `framework.Args{"name": value, …}`) {
 		t.Errorf("a positional call = %v", err)

@@ -71,7 +71,7 @@ func TestARequestThatBreaksRulesIsNotSent(t *testing.T) {
 	}
 }
 
-// untouched is a registry that must not be asked.
+// untouched is a registry that must not be called.
 type untouched struct {
 	fixed
 
@@ -97,7 +97,7 @@ func (r *rules) Check(context.Context, *testv1.CheckRequest) (*testv1.CheckRespo
 	return r.check()
 }
 
-// Order replies with what breaks the rules.
+// Order returns a reply that breaks the rules.
 func (*rules) Order(context.Context, *testv1.OrderRequest) (*testv1.OrderResponse, error) {
 	return &testv1.OrderResponse{}, nil
 }
@@ -296,7 +296,7 @@ func TestABadReplyOfAStreamProvesThatItsHandlerRan(t *testing.T) {
 		})
 	}
 
-	// That a request is bad proves nothing of the kind.
+	// The code of a bad request does not prove that the reply breaks rules.
 	_, err = haggle(t, unchecked(t), 0)
 	if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) == framework.Executed {
 		t.Errorf("a stream with a bad request = %v (%v)", err, framework.OutcomeOf(err))

@@ -25,7 +25,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// nowhere has a bus connect to no instance.
+// nowhere prevents a bus from connecting to any instance.
 var nowhere = framework.DialOptions(grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 	return nil, errors.New("no instance is there")
 }))
@@ -48,7 +48,7 @@ func manySchemas(t *testing.T, registry discovery.Registry, count int, schemaOf 
 	t.Cleanup(func() { _ = registered.Close(context.Background()) })
 }
 
-// large returns descriptors of EchoService with so many messages beside.
+// large returns descriptors of EchoService with a number of other messages.
 func large(t *testing.T, messages int) (digest, packed string) {
 	t.Helper()
 	return changed(t, func(file *descriptorpb.FileDescriptorProto) {
@@ -63,7 +63,7 @@ func large(t *testing.T, messages int) (digest, packed string) {
 	})
 }
 
-// Whoever may register an instance may publish any number of schemas, and every
+// A program that may register instances can publish any number of schemas, and every
 // caller of the API reads them.
 func TestSchemasOfARegistryAreReadOneByOneAndFewAMinute(t *testing.T) {
 	// Not parallel: it measures the heap.
@@ -101,8 +101,7 @@ func TestSchemasOfARegistryAreReadOneByOneAndFewAMinute(t *testing.T) {
 	}
 }
 
-// TestCloseWaitsForNoSchemaThatIsBeingRead holds the reading until Close has
-// returned.
+// TestCloseWaitsForNoSchemaThatIsBeingRead blocks the reading until Close has returned.
 func TestCloseWaitsForNoSchemaThatIsBeingRead(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]framework.BusOption{"strict": {framework.StrictSchema()}, "not strict": nil} {
@@ -155,7 +154,7 @@ func TestASchemaThatIsNotTheOneRegisteredIsNotUsed(t *testing.T) {
 	}
 }
 
-// TestSchemasAreReadInTheEnd has more schemas than are read within a minute.
+// TestSchemasAreReadInTheEnd publishes more schemas than are read within a minute.
 func TestSchemasAreReadInTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -187,8 +186,8 @@ func TestSchemasAreReadInTheEnd(t *testing.T) {
 	})
 }
 
-// TestWhatIsKnownOfASchemaThatIsGoneIsDropped replaces an instance again and
-// again, each time with another schema.
+// TestWhatIsKnownOfASchemaThatIsGoneIsDropped repeatedly replaces an instance, each time
+// with another schema.
 func TestWhatIsKnownOfASchemaThatIsGoneIsDropped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -210,7 +209,7 @@ func TestWhatIsKnownOfASchemaThatIsGoneIsDropped(t *testing.T) {
 			if err := registered.Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// The present one, and those that were there within the last minutes.
+			// The current schema, and the schemas of the last minutes.
 			if kept := framework.KeptChecks(bus); kept == 0 || kept > 4 {
 				t.Fatalf("after %d schemas what was found of %d is kept", i+1, kept)
 			}

@@ -284,7 +284,7 @@ func TestServeCutsOffWhatOutlivesItsBudget(t *testing.T) {
 	}
 }
 
-// stuck is a registry that takes registrations and then does not answer.
+// stuck is a registry that accepts registrations and then does not answer.
 type stuck struct{ fixed }
 
 func (stuck) Status() discovery.Status { return discovery.Status{} }

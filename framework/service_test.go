@@ -42,8 +42,8 @@ var (
 	quiet   = framework.Logger(discard)
 )
 
-// echo serves the test APIs; its functions, when set, are run by the RPC of
-// their name.
+// echo serves the test APIs. If one of its functions is set, the RPC of that name runs
+// it.
 type echo struct {
 	testv1.UnimplementedEchoServiceServer
 	testv1.UnimplementedPlainServiceServer
@@ -187,8 +187,8 @@ func ready(tb testing.TB, bus *framework.Bus, apis ...string) {
 	}
 }
 
-// inMemory serves e without a network and returns a bus that reaches it, for
-// tests in which time is fake.
+// inMemory serves e without a network and returns a bus that calls it, for tests with
+// fake time.
 func inMemory(t *testing.T, e *echo, options ...framework.ServeOption) (*framework.Bus, service, *bufconn.Listener) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
