@@ -296,7 +296,7 @@ func TestABadReplyOfAStreamProvesThatItsHandlerRan(t *testing.T) {
 		})
 	}
 
-	// The code of a bad request does not prove that the reply breaks rules.
+	// The error of a bad request does not prove that the handler ran.
 	_, err = haggle(t, unchecked(t), 0)
 	if status.Code(err) != codes.InvalidArgument || framework.OutcomeOf(err) == framework.Executed {
 		t.Errorf("a stream with a bad request = %v (%v)", err, framework.OutcomeOf(err))

@@ -21,8 +21,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// another serves no API, and is registered as an instance of test.echo that serves
-// another proto service.
+// another is registered as an instance of test.echo that serves another proto service. It
+// serves no API.
 func another(t *testing.T, registry *memory.Registry) discovery.Registration {
 	t.Helper()
 	address := grpctest.Loopback(t, grpc.NewServer())
@@ -106,8 +106,8 @@ func TestAnAPIOfWhichOnlyAnotherServiceIsServed(t *testing.T) {
 	discoverytest.Close(t, other)
 }
 
-// TestAnRPCThatOnlyNewerInstancesHave is a rolling deploy: one of three instances has
-// the RPC, and is the last to be picked.
+// TestAnRPCThatOnlyNewerInstancesHave is about a rolling deployment: one of three
+// instances has the RPC, and it is picked last.
 func TestAnRPCThatOnlyNewerInstancesHave(t *testing.T) {
 	t.Parallel()
 	for policy, config := range map[string]string{"least_request_experimental": `{"choiceCount": 10}`, "round_robin": ""} {

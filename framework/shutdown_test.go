@@ -28,8 +28,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// soon is how long a shutdown takes at most that waits for no call, with the
-// default of ShutdownTimeout.
+// soon is how long a shutdown without calls takes at most, with the default of
+// ShutdownTimeout.
 const soon = 3 * time.Second
 
 // plainClient returns grpc-go's client of a service that is in memory.
@@ -132,7 +132,7 @@ func TestStreamsOfGRPCsOwnServicesEndWithTheService(t *testing.T) {
 	}
 }
 
-// endless serves streams that go on until what ends them.
+// endless serves streams that go on until a function returns.
 func endless(until func(testv1.EchoService_WatchServer) error) *echo {
 	return &echo{watch: func(stream testv1.EchoService_WatchServer) error {
 		if err := stream.Send(&testv1.WatchResponse{}); err != nil {
@@ -238,14 +238,14 @@ func TestAUnaryHandlerLearnsOfTheShutdown(t *testing.T) {
 	}
 }
 
-// TestAHandlerThatPaysNoHeedHoldsUpNothing has handlers that go on after their
-// context has ended, also where grpc-go's server waits for them.
+// TestAHandlerThatPaysNoHeedHoldsUpNothing uses handlers that go on after their context
+// has ended, also when grpc-go's server waits for them.
 func TestAHandlerThatPaysNoHeedHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]grpc.ServerOption{
 		"by default":      nil,
 		"WaitForHandlers": {grpc.WaitForHandlers(true)},
-		// Once as many handlers run as streams may, grpc-go reads no more frames.
+		// If as many handlers run as streams are allowed, grpc-go reads no more frames.
 		"no more handlers may run": {grpc.MaxConcurrentStreams(2)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -355,7 +355,7 @@ func TestTheLogHasEachStepOfAShutdown(t *testing.T) {
 	})
 }
 
-// goexit is a listener that ends the goroutine of who accepts from it.
+// goexit is a listener whose Accept ends its goroutine.
 type goexit struct{ net.Listener }
 
 func (goexit) Accept() (net.Conn, error) {

@@ -13,14 +13,14 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// signalEnv has the test's program serve, and call itself, until a signal ends it.
+// signalEnv makes the test's program serve, and call itself, until a signal ends it.
 const signalEnv = "ONECALL_TEST_SERVE_UNTIL_SIGNAL"
 
-// handlerRuns is what that program prints once the handler of its call runs.
+// handlerRuns is the text that the program prints when the handler of its call runs.
 const handlerRuns = "the handler runs"
 
-// serveUntilSignal is what a process of its own does, in the way of the README's
-// service. The handler of its only call never returns.
+// serveUntilSignal runs in a process of its own, and serves as the README's service does.
+// The handler of its only call never returns.
 func serveUntilSignal() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

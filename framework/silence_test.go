@@ -18,8 +18,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// hole dials a listener. Once swallowed, what goes over the connections of that
-// time is lost without a word, as by a middlebox that forgot them.
+// hole dials a listener. After swallow, all data of the existing connections is lost
+// without an error, as behind a middlebox that has lost their state.
 type hole struct {
 	listener *bufconn.Listener
 	epoch    atomic.Int64
@@ -110,8 +110,8 @@ func TestASilentConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// TestAPlainServerBearsWhatKeepsConnectionsAlive is of a server that allows a ping
-// every 5 minutes, which is grpc-go's default, and has no health service.
+// TestAPlainServerBearsWhatKeepsConnectionsAlive uses a server that allows a ping every 5
+// minutes, grpc-go's default, and has no health service.
 func TestAPlainServerBearsWhatKeepsConnectionsAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

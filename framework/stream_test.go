@@ -30,7 +30,7 @@ func serveWithoutStreams(t *testing.T, registry discovery.Registry) {
 	serveAny(t, registry, func(apis grpc.ServiceRegistrar) { apis.RegisterService(&older, &echo{}) })
 }
 
-// pieces are messages of a stream: so many, of a size.
+// pieces returns a number of messages of a size for a stream.
 func pieces(count, size int) []string {
 	texts := make([]string, count)
 	for i := range texts {
@@ -99,8 +99,8 @@ var streams = map[string]func(ctx context.Context, client testv1.EchoServiceClie
 	},
 }
 
-// TestAStreamThatAnInstanceDoesNotHaveIsBegunAgainElsewhere is a rolling deploy: one
-// of three instances has the streams.
+// TestAStreamThatAnInstanceDoesNotHaveIsBegunAgainElsewhere is about a rolling deployment:
+// one of three instances has the streams.
 func TestAStreamThatAnInstanceDoesNotHaveIsBegunAgainElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, call := range streams {
@@ -135,8 +135,7 @@ func TestAStreamThatAnInstanceDoesNotHaveIsBegunAgainElsewhere(t *testing.T) {
 	}
 }
 
-// TestAStreamThatMayHaveRunIsNotBegunAgain has the connection break while the
-// handler runs.
+// TestAStreamThatMayHaveRunIsNotBegunAgain breaks the connection while the handler runs.
 func TestAStreamThatMayHaveRunIsNotBegunAgain(t *testing.T) {
 	t.Parallel()
 	breaking := peer.Always(peer.Read(), peer.Execute(), peer.Abort())
@@ -155,8 +154,8 @@ func TestAStreamThatMayHaveRunIsNotBegunAgain(t *testing.T) {
 	}
 }
 
-// TestAStreamThatSentMuchIsNotBegunAgain sends more than a stream keeps, to an
-// instance that does not have it.
+// TestAStreamThatSentMuchIsNotBegunAgain sends more than a stream keeps, to an instance
+// that does not have the stream's RPC.
 func TestAStreamThatSentMuchIsNotBegunAgain(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -181,8 +180,8 @@ func TestAStreamThatSentMuchIsNotBegunAgain(t *testing.T) {
 	}
 }
 
-// TestAStreamWhoseHeaderWasReadIsNotBegunAgain would have messages of another
-// instance than the header.
+// TestAStreamWhoseHeaderWasReadIsNotBegunAgain reads the header of one instance, after
+// which the messages of another must not follow.
 func TestAStreamWhoseHeaderWasReadIsNotBegunAgain(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()

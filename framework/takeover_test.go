@@ -24,7 +24,7 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// serveAt serves e at an address, with a registry of its own that no caller asks.
+// serveAt serves e at an address, with a registry of its own that no caller uses.
 func serveAt(t *testing.T, address string, e *echo) (service, discovery.Instance) {
 	t.Helper()
 	own := memory.New()
@@ -33,8 +33,8 @@ func serveAt(t *testing.T, address string, e *echo) (service, discovery.Instance
 }
 
 // TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce restarts each of
-// three instances at its address, then all of them, while callers go on and the
-// registry goes on saying what it said at first.
+// three instances at its address, then all of them. The callers go on, and the registry
+// still has the first instances.
 func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing.T) {
 	t.Parallel()
 	const api = "onecall.test.v1.PlainService"
@@ -85,7 +85,7 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 			}
 		})
 	}
-	// more waits until so many calls more have ended.
+	// more waits until a number of further calls has ended.
 	more := func(count int) {
 		for range count {
 			eventually.Receive(t, "the end of a call", ended)
@@ -110,8 +110,8 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 	restart(0, 1, 2)
 	stop()
 	callers.Wait()
-	// 4 calls were under way on a connection at most. One that was bound just before
-	// its connection ended may be sent on the next one, which refuses it.
+	// At most 4 calls were under way on a connection. A call that was bound right before
+	// its connection ended may be sent on the next connection, and is refused there.
 	if broken := int64(2 * len(services)); lost.Load()+refused.Load() > broken*4 {
 		t.Errorf("%d of %d calls were lost and %d refused, with %d connections that ended", lost.Load(), calls.Load(), refused.Load(), broken)
 	}
@@ -124,8 +124,8 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 	}
 }
 
-// TestAnOldEntryDoesNotLeadBackToAnOldInstance has the registry say what it said
-// before, as one that comes from a backup does.
+// TestAnOldEntryDoesNotLeadBackToAnOldInstance makes the registry return an old snapshot,
+// as after a restore from a backup.
 func TestAnOldEntryDoesNotLeadBackToAnOldInstance(t *testing.T) {
 	t.Parallel()
 	own := memory.New()
@@ -148,8 +148,8 @@ func TestAnOldEntryDoesNotLeadBackToAnOldInstance(t *testing.T) {
 	}
 }
 
-// TestARefusalSaysWhoIsThere is of an instance whose health service does not say
-// who it is, as of earlier releases.
+// TestARefusalSaysWhoIsThere uses an instance whose health service does not send its
+// incarnation, as in earlier releases.
 func TestARefusalSaysWhoIsThere(t *testing.T) {
 	t.Parallel()
 	guard, err := server.New(server.Config{Incarnation: discovery.NewIncarnation()})

@@ -211,7 +211,7 @@ func TestTheServerHoldsHandlersOfCallersWithoutADeadline(t *testing.T) {
 		if want := "test.echo.echo: the handler did not finish within 2s, the API's timeout"; status.Code(err) != codes.DeadlineExceeded || status.Convert(err).Message() != want {
 			t.Errorf("the caller was told %v, want DEADLINE_EXCEEDED with %q", err, want)
 		}
-		// A reply that comes late all the same is a reply.
+		// A late reply is a reply too.
 		reply, err := testv1.NewEchoServiceClient(conn).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 		if err != nil || reply.GetText() != "late" {
 			t.Errorf("a late reply = %v, %v", reply, err)
@@ -219,7 +219,7 @@ func TestTheServerHoldsHandlersOfCallersWithoutADeadline(t *testing.T) {
 	})
 }
 
-// plain is a connection of a program that knows nothing of the framework.
+// plain is a connection of a program that does not use the framework.
 func plain(t *testing.T, listener *bufconn.Listener) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///service",

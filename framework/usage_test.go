@@ -25,8 +25,8 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// TestTheSpelledOutCallOfEveryRPCPassesItsRules reads the call that an error spells out
-// as a person would, fills in what it says that rules demand, and makes the call.
+// TestTheSpelledOutCallOfEveryRPCPassesItsRules reads the call in an error's text as a
+// person would, sets the values that the shown rules require, and makes the call.
 func TestTheSpelledOutCallOfEveryRPCPassesItsRules(t *testing.T) {
 	t.Parallel()
 	registry := memory.New()
@@ -98,7 +98,7 @@ func unaryRPCs(t *testing.T) map[string]protoreflect.MessageDescriptor {
 	return requests
 }
 
-// usage is a spelled-out call, read.
+// usage is the parsed call of an error's text.
 type usage struct {
 	text           string
 	args, optional framework.Args
@@ -139,7 +139,7 @@ func readArgs(t *testing.T, of protoreflect.MessageDescriptor, text string) fram
 // reader turns Go's spelling of values into values.
 type reader struct{ *testing.T }
 
-// fields reads a message: one that is not spelled out is an empty one.
+// fields reads a message. If its fields are not written, it is empty.
 func (r reader) fields(of protoreflect.MessageDescriptor, expr ast.Expr) any {
 	literal, ok := expr.(*ast.CompositeLit)
 	if !ok {
@@ -202,7 +202,7 @@ func (r reader) value(field protoreflect.FieldDescriptor, expr ast.Expr) any {
 	return nil
 }
 
-// characters is how a string says how long it has to be.
+// characters matches a text that says how long a string must be.
 var characters = regexp.MustCompile(`^\((\d+)(?: to \d+)? characters\)$`)
 
 func (r reader) literal(literal *ast.BasicLit) any {

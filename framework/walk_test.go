@@ -78,8 +78,8 @@ func receiver(expr ast.Expr) string {
 	return name.Name
 }
 
-// TestTheWalkOfTheDocumentsIsThatOfTheCode checks that what the design page lists is
-// there, and that it is no longer than it may be.
+// TestTheWalkOfTheDocumentsIsThatOfTheCode checks that the functions of the design page
+// exist, and that they are not too long.
 func TestTheWalkOfTheDocumentsIsThatOfTheCode(t *testing.T) {
 	t.Parallel()
 	for section, most := range map[string]struct{ functions, files int }{
@@ -103,8 +103,8 @@ func TestTheWalkOfTheDocumentsIsThatOfTheCode(t *testing.T) {
 	}
 }
 
-// ours returns the frames of this module, but not of its tests and generated code,
-// that are on the stack, the outermost first.
+// ours returns the frames of this module that are on the stack, the outermost first,
+// without tests and generated code.
 func ours() (found []runtime.Frame) {
 	const most = 64
 	callers := make([]uintptr, most)

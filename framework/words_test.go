@@ -226,11 +226,11 @@ func TestAnErrorIsThatOfTheCallersOwnContext(t *testing.T) {
 			}
 		})
 	}
-	// What the declared timeout ended is not the caller's own.
+	// The declared timeout is not the deadline of the caller's context.
 	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); status.Code(err) != codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after the declared timeout the call = %v", err)
 	}
-	// No instance is there to be called.
+	// There is no instance to call.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	silently := newBus(t, silent{})
