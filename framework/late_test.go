@@ -19,9 +19,9 @@ import (
 // once. The default is a number that works with the race detector.
 const lateEnv = "ONECALL_TEST_CALLS_AT_ONCE"
 
-// TestCallsThatWaitForAStreamAreNotTakenForCopies makes far more calls than the
-// server takes streams, and as many as a server's window is wide: grpc-go lets
-// new calls overtake those that wait.
+// TestCallsThatWaitForAStreamAreNotTakenForCopies makes far more calls than the server
+// allows streams, and as many as the width of a server's window: grpc-go lets new calls
+// overtake waiting calls.
 func TestCallsThatWaitForAStreamAreNotTakenForCopies(t *testing.T) {
 	t.Parallel()
 	callers, each := 4000, 4

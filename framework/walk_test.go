@@ -79,7 +79,7 @@ func receiver(expr ast.Expr) string {
 }
 
 // TestTheWalkOfTheDocumentsIsThatOfTheCode checks that the functions of the design page
-// exist, and that they are not too long.
+// exist, and that there are not too many of them.
 func TestTheWalkOfTheDocumentsIsThatOfTheCode(t *testing.T) {
 	t.Parallel()
 	for section, most := range map[string]struct{ functions, files int }{
