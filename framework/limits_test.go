@@ -104,8 +104,8 @@ func TestACallWithTooMuchMetadataIsRefused(t *testing.T) {
 		}})
 		// A client that ignores the server's settings.
 		client, _ := dialRaw(t, listener)
-		client.begin(testv1.EchoService_EchoSoon_FullMethodName, "large", strings.Repeat("x", 100<<10))
-		for ended := false; !ended; { // the call, or the connection
+		wrote := client.tryBegin(testv1.EchoService_EchoSoon_FullMethodName, "large", strings.Repeat("x", 100<<10))
+		for ended := wrote != nil; !ended; { // the call, or the connection
 			frame, err := client.framer.ReadFrame()
 			_, reset := frame.(*http2.RSTStreamFrame)
 			ended = reset || err != nil

@@ -45,6 +45,14 @@ func (r *raw) check(err error) {
 // begin begins a call and returns its stream.
 func (r *raw) begin(path string, headers ...string) uint32 {
 	r.t.Helper()
+	r.check(r.tryBegin(path, headers...))
+	return r.stream
+}
+
+// tryBegin begins a call. It returns an error if the server closes the connection
+// before all headers are written.
+func (r *raw) tryBegin(path string, headers ...string) error {
+	r.t.Helper()
 	r.headers.Reset()
 	for _, field := range []hpack.HeaderField{
 		{Name: ":method", Value: "POST"},
@@ -67,13 +75,13 @@ func (r *raw) begin(path string, headers ...string) uint32 {
 	block := r.headers.Bytes()
 	first := block[:min(len(block), 16<<10)]
 	rest := block[len(first):]
-	r.check(r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: r.stream, BlockFragment: first, EndHeaders: len(rest) == 0}))
-	for len(rest) > 0 {
+	err := r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: r.stream, BlockFragment: first, EndHeaders: len(rest) == 0})
+	for err == nil && len(rest) > 0 {
 		some := rest[:min(len(rest), 16<<10)]
 		rest = rest[len(some):]
-		r.check(r.framer.WriteContinuation(r.stream, len(rest) == 0, some))
+		err = r.framer.WriteContinuation(r.stream, len(rest) == 0, some)
 	}
-	return r.stream
+	return err
 }
 
 // send sends a stream's only message.
