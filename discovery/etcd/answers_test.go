@@ -287,7 +287,18 @@ func openLogged(t *testing.T, c *cluster.Cluster) (*etcd.Registry, *testlog.Log)
 // machine so busy that etcd does not always answer in time.
 func wantTurns(t *testing.T, log *testlog.Log, first, second, last string) {
 	t.Helper()
-	previous, lines := second, 0
+	// A line is logged after the status has changed.
+	eventually.True(t, fmt.Sprintf("a last line that says %q", last), func() bool {
+		previous, lines := turns(t, log, first, second)
+		return lines >= 2 && previous == last
+	})
+}
+
+// turns returns which of two messages the last of their lines has, and how many lines
+// they have. No message may follow itself.
+func turns(t *testing.T, log *testlog.Log, first, second string) (previous string, lines int) {
+	t.Helper()
+	previous = second
 	for line := range strings.Lines(log.String()) {
 		message := first
 		if strings.Contains(line, `msg="`+second) {
@@ -296,14 +307,12 @@ func wantTurns(t *testing.T, log *testlog.Log, first, second, last string) {
 			continue
 		}
 		if message == previous {
-			t.Errorf("line %d of those that say %q or %q says the same as the one before, or is not the first: %s", lines+1, first, second, line)
+			t.Fatalf("line %d of those that say %q or %q says the same as the one before, or is not the first: %s", lines+1, first, second, line)
 		}
 		previous = message
 		lines++
 	}
-	if lines < 2 || previous != last {
-		t.Errorf("of %d lines that say %q or %q the last says %q", lines, first, second, previous)
-	}
+	return previous, lines
 }
 
 // TestACloseDuringAnOutageDoesNotLogThatItEnded closes the last registration while
@@ -318,6 +327,7 @@ func TestACloseDuringAnOutageDoesNotLogThatItEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually.True(t, "a status that reports it", func() bool { return registration.Status().Err != nil })
+	lines.Until(t, "cannot write to etcd", 1) // it is logged after the status has changed
 	discoverytest.Close(t, registration)
 	if lines.Count("cannot write to etcd") != 1 || lines.Count("works again") != 0 {
 		t.Errorf("the log is\n%s", lines.String())
