@@ -29,7 +29,10 @@ func binding() []mutant {
 		{
 			name:   "binding off: the identity is of another incarnation",
 			breaks: "a call is bound to the incarnation of the connection that was picked",
-			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, ", new: "attempt.bind(bound, discovery.NewIncarnation(), "}},
+			edits: []edit{{
+				pkg: client, in: "binding.Pick", imports: []string{"github.com/onecall-dev/onecall/discovery"},
+				old: "attempt.bind(bound, *incarnation, ", new: "attempt.bind(bound, discovery.NewIncarnation(), ",
+			}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
 		},
 		{
