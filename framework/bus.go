@@ -87,7 +87,7 @@ func checkDialOptions(read *busOptions, caller *client.Caller) error {
 		}
 		// grpc-go calls this interceptor first, so none of the program's runs.
 		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			read.sendLimit = sendLimit(opts, protoargs.DefaultLimit)
+			read.sendLimit = client.SendLimit(opts, protoargs.DefaultLimit)
 			return nil
 		}))
 		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
@@ -176,15 +176,4 @@ func (b *Bus) Close() error {
 // ended reports whether Close ended a call. ctx is the program's.
 func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
 	return (code == codes.Canceled || code == codes.Unavailable) && b.closed.Load() && ctx.Err() == nil
-}
-
-// sendLimit returns the size in bytes of the largest message that a call may send
-// with its options. If they do not set it, sendLimit returns otherwise.
-func sendLimit(opts []grpc.CallOption, otherwise int) int {
-	for _, opt := range opts {
-		if limit, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
-			otherwise = limit.MaxSendMsgSize
-		}
-	}
-	return otherwise
 }

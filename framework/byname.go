@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
@@ -51,7 +52,7 @@ func (b *Bus) Call(ctx context.Context, name string, args ...any) (*Reply, error
 	if err != nil {
 		return nil, b.notCalled(ctx, name, false, err)
 	}
-	request, err := rpc.plan.Limit(sendLimit(options, b.options.sendLimit)).Encode(parameters)
+	request, err := rpc.plan.Limit(client.SendLimit(options, b.options.sendLimit)).Encode(parameters)
 	if err != nil {
 		return nil, b.notCalled(ctx, name, false, misuseError(err))
 	}
@@ -235,11 +236,11 @@ func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byName
 	if err != nil {
 		return nil, faulty(name, err)
 	}
-	client, err := b.connect(api, described.Service, name)
+	conn, err := b.connect(api, described.Service, name)
 	if err != nil {
 		return nil, err
 	}
-	out.route = newRoute(client, described, path, &described.RPCs[method.Index()], rules)
+	out.route = newRoute(conn, described, path, &described.RPCs[method.Index()], rules)
 	return out, nil
 }
 

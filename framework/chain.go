@@ -120,10 +120,10 @@ func chainPlaces(places []place) (grpc.UnaryServerInterceptor, grpc.StreamServer
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
 	for _, place := range places {
-		switch {
-		case place.name == beforeAdmission:
+		if place.name == beforeAdmission {
 			continue
-		case place.unary != nil:
+		}
+		if place.unary != nil {
 			unary = append(unary, place.unary)
 		}
 		if place.stream != nil {

@@ -82,21 +82,21 @@ func (a *Attempt) unwritable(request any, opts []grpc.CallOption, err error) boo
 			return false
 		}
 		size, wrong := encode(request, opts)
-		return wrong == nil && size > sendLimit(opts)
+		return wrong == nil && size > SendLimit(opts, math.MaxInt32) // which is grpc-go's default
 	default:
 		return false
 	}
 }
 
-// sendLimit returns the largest request that the options of a call let it send, in bytes.
-func sendLimit(opts []grpc.CallOption) int {
-	limit := math.MaxInt32     // grpc-go's default
+// SendLimit returns the size in bytes of the largest message that a call may send with
+// its options. If they do not set it, SendLimit returns otherwise.
+func SendLimit(opts []grpc.CallOption, otherwise int) int {
 	for _, opt := range opts { // the last one counts
-		if opt, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
-			limit = opt.MaxSendMsgSize
+		if limit, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
+			otherwise = limit.MaxSendMsgSize
 		}
 	}
-	return limit
+	return otherwise
 }
 
 // encode encodes a request as grpc-go does, and returns its size or why that failed.
