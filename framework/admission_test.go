@@ -147,7 +147,7 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 	client := testv1.NewEchoServiceClient(bus)
 	soon := func(text string) func() error {
 		return func() error {
-			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: text}, patient)
+			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: text})
 			return err
 		}
 	}
@@ -170,7 +170,7 @@ func TestAnErrorSaysWhetherItsHandlerRan(t *testing.T) {
 		"a call that its caller ends": {func() error {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, err := client.EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient)
+			_, err := client.EchoSoon(ctx, &testv1.EchoSoonRequest{})
 			return err
 		}, codes.Canceled, framework.NotSent},
 	} {
@@ -215,7 +215,7 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 	bus := newBus(t, registry)
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
-	call := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: "slow"}, patient)
+	call := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: "slow"})
 	<-begun
 	serve(t, registry, slow)
 	serving(t, registry, 2)
@@ -225,7 +225,7 @@ func TestWhenAServerEndsInTheMiddleOfACallTheNextGoesElsewhere(t *testing.T) {
 	if _, err := call.Await(t.Context()); framework.OutcomeOf(err) != framework.Unknown || runs.Load() != 1 {
 		t.Errorf("the call that was cut off = %v after %d runs, want one and an unknown outcome", err, runs.Load())
 	}
-	if reply, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: "next"}, patient); err != nil || reply.GetText() != "next" {
+	if reply, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: "next"}); err != nil || reply.GetText() != "next" {
 		t.Errorf("the next call = %v, %v", reply, err)
 	}
 }

@@ -53,7 +53,7 @@ func TestRequireIdentityCallsNoInstanceWithoutAnIncarnation(t *testing.T) {
 	identified := newBus(t, registry, framework.RequireIdentity())
 	ready(t, identified, "test.echo")
 	for range 10 {
-		if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -81,7 +81,7 @@ func TestABusLogsOnceThatItCallsWithoutAnIdentity(t *testing.T) {
 	served, none := memory.New(), new(testlog.Log)
 	serveReady(t, served, &echo{})
 	identified := newBus(t, served, framework.Logger(slog.New(slog.NewTextHandler(none, nil))))
-	if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || none.Count(text) != 0 {
+	if _, err := testv1.NewEchoServiceClient(identified).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil || none.Count(text) != 0 {
 		t.Errorf("a call with an identity = %v, %d lines", err, none.Count(text))
 	}
 }
@@ -102,7 +102,7 @@ func TestAnAsynchronousCallThatPanicsEndsWithAnError(t *testing.T) {
 				fails()
 				return nil
 			}))
-			call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).EchoSoon, &testv1.EchoSoonRequest{}, patient)
+			call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).EchoSoon, &testv1.EchoSoonRequest{})
 			<-call.Done()
 			for range 2 {
 				reply, err := call.Await(t.Context())

@@ -89,9 +89,6 @@ func arrived(peers ...*peer.Peer) int {
 	return count
 }
 
-// patient is a limit that no test reaches.
-var patient = framework.Timeout(time.Minute)
-
 func TestACallIsSentOnceWhateverThePeerSays(t *testing.T) {
 	t.Parallel()
 	retryPolicy := framework.DialOptions(grpc.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"retryPolicy":{
@@ -117,7 +114,7 @@ func TestACallIsSentOnceWhateverThePeerSays(t *testing.T) {
 				peers := []*peer.Peer{scripted(t, registry, peer.Always(steps...)), scripted(t, registry, peer.Always(steps...))}
 				bus := newBus(t, registry, options...)
 				ready(t, bus, "test.echo")
-				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 				if err == nil || framework.OutcomeOf(err) != framework.Unknown {
 					t.Errorf("the call = %v, want an error whose outcome is unknown", err)
 				}
@@ -146,7 +143,7 @@ func TestWhatNeverLeftIsRetriedElsewhere(t *testing.T) {
 	const calls = 200
 	replies := 0
 	for range calls {
-		_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+		_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 		if err == nil {
 			replies++
 		} else if framework.OutcomeOf(err) != framework.Unknown || status.Code(err) != codes.Unavailable {
@@ -182,7 +179,7 @@ func TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) 
 			registry := memory.New()
 			refusing := scripted(t, registry, test.script)
 			client := testv1.NewEchoServiceClient(newBus(t, registry))
-			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 			want := 1
 			if test.again {
 				want = 4
@@ -207,7 +204,7 @@ func TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere(t *testing.T) 
 			helping := scripted(t, registry, good)
 			never := testv1.NewEchoServiceClient(newBus(t, registry, framework.Retry(framework.RetryNone)))
 			for range 4 {
-				_, _ = never.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+				_, _ = never.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 			}
 			if got := arrived(refusing, helping) - before; got != 4 {
 				t.Errorf("without retries 4 calls made %d requests", got)
@@ -262,7 +259,7 @@ func TestACallerCannotForgeAnIdentity(t *testing.T) {
 			return invoker(metadata.AppendToOutgoingContext(ctx, "onecall-call", "forged in the chain"), method, req, reply, conn, opts...)
 		})))
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "onecall-call", "forged", "onecall-other", "x", "own", "kept")
-	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient); err != nil {
+	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(ctx, &testv1.EchoSoonRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	request := p.Requests()[0]
@@ -290,7 +287,7 @@ func TestARetryInterceptorAroundTheBusIsAConfigurationError(t *testing.T) {
 	registry := memory.New()
 	p := scripted(t, registry, peer.Always(peer.Read(), peer.Execute(), peer.Fail(codes.Unavailable, "busy")))
 	around := retried{newBus(t, registry), retry.UnaryClientInterceptor(retry.WithMax(5), retry.WithBackoff(retry.BackoffLinear(time.Millisecond)), retry.WithCodes(codes.Unavailable))}
-	_, err := testv1.NewEchoServiceClient(around).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+	_, err := testv1.NewEchoServiceClient(around).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "a retry interceptor retries this call outside of the bus") {
 		t.Errorf("the call = %v, want an error that names the retry interceptor", err)
 	}
@@ -306,7 +303,7 @@ func TestAProcessThatTakesOverAnAddressIsAnotherInstance(t *testing.T) {
 	client := testv1.NewEchoServiceClient(newBus(t, registry))
 	call := func() string {
 		t.Helper()
-		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		requests := p.Requests()
@@ -340,10 +337,10 @@ func TestAPlainServerIsCalledWithoutAnIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := testv1.NewEchoServiceClient(newBus(t, registry))
-	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 	if framework.OutcomeOf(err) != framework.Unknown || arrived(p) != 2 {
 		t.Errorf("%d requests arrived, want 2; the error is %v", arrived(p), err)
 	}
@@ -392,7 +389,7 @@ func TestNumbersAreNotReusedAfterABusWasIdle(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 4 {
 			callers.Go(func() {
-				if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+				if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -432,7 +429,7 @@ func TestABusThatWasIdleForDaysCallsUnderANewSession(t *testing.T) {
 		client := testv1.NewEchoServiceClient(bus)
 		for _, idle := range []time.Duration{0, time.Hour, 48 * time.Hour} {
 			time.Sleep(idle) // of fake time
-			if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+			if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 				t.Errorf("a call after %v = %v", idle, err)
 			}
 		}

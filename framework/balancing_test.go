@@ -47,7 +47,7 @@ func TestCallsStayBoundWhateverThePolicy(t *testing.T) {
 			const calls = 60
 			for i := range calls {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), "account", strconv.Itoa(i))
-				if _, err := client.Echo(ctx, &testv1.EchoRequest{}, patient); err != nil {
+				if _, err := client.Echo(ctx, &testv1.EchoRequest{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -106,7 +106,7 @@ func TestAnInstanceThatSaysItIsUnhealthyGetsNoCalls(t *testing.T) {
 	client := testv1.NewEchoServiceClient(newBus(t, registry, framework.LoadBalancing("round_robin", "")))
 	call := func() {
 		t.Helper()
-		if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil {
+		if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -279,7 +279,7 @@ func TestAClosedBusRefusesCalls(t *testing.T) {
 	_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
 	check("a call of a known RPC", err)
 	_, err = client.Echo(t.Context(), &testv1.EchoRequest{}, framework.Timeout(time.Minute))
-	check("a patient call", err)
+	check("a call with an option", err)
 	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 	check("a call of a new RPC", err)
 	_, err = client.Chat(t.Context())

@@ -54,7 +54,7 @@ func TestACallByNameIsTheTypedCall(t *testing.T) {
 	ready(t, bus, "test.kinds")
 	for password, want := range map[string]bool{"secr3t": true, "guess": false} {
 		t.Run(password, func(t *testing.T) {
-			reply, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": password}, patient)
+			reply, err := bus.Call(t.Context(), "test.kinds.sign_in", framework.Args{"username": "adam", "password": password})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,6 +153,7 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 	t.Parallel()
 	bus := newBus(t, untouched{fixed{}, t})
 	right := framework.Args{"username": "adam", "password": "secr3t"}
+	option := framework.Timeout(time.Minute)
 	const signIn = ` Write bus.Call(ctx, "test.kinds.sign_in", framework.Args{"username": "…", "password": "…"})`
 	for title, test := range map[string]struct {
 		name string
@@ -161,16 +162,16 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 	}{
 		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "test.echo.watch: it is a stream, which cannot be called by name: use its generated client"},
 		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "test.echo.collect: it is a stream, which cannot be called by name: use its generated client"},
-		"a stream, the option first":  {"test.echo.chat", []any{patient, framework.Args{}}, "test.echo.chat: it is a stream, which cannot be called by name: use its generated client"},
+		"a stream, the option first":  {"test.echo.chat", []any{option, framework.Args{}}, "test.echo.chat: it is a stream, which cannot be called by name: use its generated client"},
 		"no such RPC":                 {"test.kinds.sign_im", []any{"hunter2"}, `test.kinds.sign_im: API "test.kinds" has no such RPC: did you mean test.kinds.sign_in?`},
 		"no such RPC, and none near":  {"test.kinds.nothing", []any{"hunter2"}, `test.kinds.nothing: API "test.kinds" has no such RPC: it has mirror, count, sign_in, place`},
 		"a name that no API has":      {"default.find", []any{"hunter2"}, `default.find: default: the API name "default" is reserved`},
-		"the option first":            {"test.kinds.sign_in", []any{patient, right}, "test.kinds.sign_in: the parameters come before the options." + signIn},
-		"options around a map":        {"test.kinds.sign_in", []any{patient, map[string]any(right), patient}, "test.kinds.sign_in: the parameters come before the options." + signIn},
-		"the option before a value":   {"test.kinds.sign_in", []any{patient, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and one value without a name was given: string." + signIn},
-		"an option among values":      {"test.kinds.sign_in", []any{"admin", patient, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: string and string." + signIn},
+		"the option first":            {"test.kinds.sign_in", []any{option, right}, "test.kinds.sign_in: the parameters come before the options." + signIn},
+		"options around a map":        {"test.kinds.sign_in", []any{option, map[string]any(right), option}, "test.kinds.sign_in: the parameters come before the options." + signIn},
+		"the option before a value":   {"test.kinds.sign_in", []any{option, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and one value without a name was given: string." + signIn},
+		"an option among values":      {"test.kinds.sign_in", []any{"admin", option, "hunter2"}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: string and string." + signIn},
 		"the parameters twice":        {"test.kinds.sign_in", []any{right, right}, "test.kinds.sign_in: parameters go by name only, and 2 values without names were given: framework.Args and framework.Args." + signIn},
-		"the option first, a foreign": {"shop.items.find_item", []any{patient, right}, `shop.items.find_item: the parameters come before the options. Write bus.Call(ctx, "shop.items.find_item", framework.Args{"name": value, …})`},
+		"the option first, a foreign": {"shop.items.find_item", []any{option, right}, `shop.items.find_item: the parameters come before the options. Write bus.Call(ctx, "shop.items.find_item", framework.Args{"name": value, …})`},
 	} {
 		t.Run(title, func(t *testing.T) {
 			_, err := bus.Call(t.Context(), test.name, test.args...)
@@ -267,7 +268,7 @@ func TestASchemaFromTheRegistryIsEnough(t *testing.T) {
 	served := memory.New()
 	serveForeign(t, served)
 	bus := newBus(t, served)
-	reply, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 3}, patient)
+	reply, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +380,7 @@ func TestDescribe(t *testing.T) {
 test.echo (onecall.test.v1.EchoService)
 
 // Echo has the API's timeout.
-test.echo.echo, within 2s, NO_SIDE_EFFECTS
+test.echo.echo, within 2m0s, NO_SIDE_EFFECTS
   parameters
     // What to answer with.
     text string, required, string.max_len: 65536
@@ -388,7 +389,7 @@ test.echo.echo, within 2s, NO_SIDE_EFFECTS
     text string
 
 // EchoSoon has a timeout of its own.
-test.echo.echo_soon, within 100ms
+test.echo.echo_soon, within 1m0s
   parameters
     // What to answer with.
     text string, required
@@ -410,7 +411,7 @@ test.echo.echo_soon, within 100ms
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"test.rules.order, within 2s\n  parameters, cel: this.customer == 'nobody'", "oneof payment: required: true", "account string, one of payment, string.len: 4",
+		"test.rules.order, within 2m0s\n  parameters, cel: this.customer == 'nobody'", "oneof payment: required: true", "account string, one of payment, string.len: 4",
 		"password string, required, redacted, string.min_len: 8", "test.rules.haggle\n  parameters, a stream\n",
 	} {
 		if !strings.Contains(ruled.String(), want) {
@@ -604,7 +605,7 @@ func TestNamesThatNobodyServesLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d watches are left", got)
 	}
 	for range 3 {
-		if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}, patient); err != nil {
+		if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -234,7 +234,7 @@ func TestATrailerThatAHandlerPassesOnIsNotBelievedAsItsServers(t *testing.T) {
 	}
 	// A trailer that is set past the framework cannot be taken back. It is not
 	// believed either.
-	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 	if got := framework.OutcomeOf(err); got == framework.Refused || got == framework.NotSent || status.Code(err) != codes.NotFound {
 		t.Errorf("a unary call that forges: %q of %v", got, err)
 	}

@@ -154,7 +154,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 			t.Errorf("without StrictSchema Echo = %v", err)
 		}
 	}
-	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil { // over other connections
+	if _, err := testv1.NewEchoServiceClient(lax).Echo(t.Context(), &testv1.EchoRequest{}); err != nil { // over other connections
 		t.Errorf("without StrictSchema Echo = %v", err)
 	}
 	eventually.True(t, "an incompatible schema", func() bool { return lax.Stats().IncompatibleSchemas > 0 })
@@ -164,7 +164,7 @@ func TestAnIncompatibleSchemaIsToldOnceAndRefusedUnderStrictSchema(t *testing.T)
 	}
 
 	strict := newBus(t, registry, framework.StrictSchema())
-	_, err := testv1.NewEchoServiceClient(strict).Echo(t.Context(), &testv1.EchoRequest{}, patient)
+	_, err := testv1.NewEchoServiceClient(strict).Echo(t.Context(), &testv1.EchoRequest{})
 	if status.Code(err) != codes.FailedPrecondition || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "request.text is number 1 here and number 2 there") {
 		t.Errorf("under StrictSchema Echo = %v", err)
 	}
@@ -194,7 +194,7 @@ func TestACompatibleDifferenceIsSilent(t *testing.T) {
 	lines := new(testlog.Log)
 	bus := newBus(t, registry, framework.StrictSchema(), framework.Logger(lines.Logger()))
 	ready(t, bus, "test.echo")
-	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient); err != nil {
+	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 		t.Errorf("Echo = %v", err)
 	}
 	if bus.Stats().IncompatibleSchemas != 0 || lines.Count("incompatible") != 0 {

@@ -133,7 +133,7 @@ func TestAnInstanceThatDoesNotServeIsNotCalled(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				bus, _ := withHealth(t, &scriptedHealth{stream: test.stream})
-				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 				if err == nil || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("a call = %v, want one that was not sent and says %q", err, test.want)
 				}

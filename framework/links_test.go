@@ -78,7 +78,7 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 			}
 			address := serving(t, registry, 1)[0].Address
 			bus := newBus(t, registry, append(test.bus, framework.Retry(framework.RetryNone))...)
-			_, called := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
+			_, called := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
 			for from, err := range map[string]error{"a call": called, "Ready": unready(t, bus, test.want[0])} {
 				t.Run(from, func(t *testing.T) {
 					unconnected, ok := errors.AsType[*framework.ConnectionError](err)
@@ -164,7 +164,7 @@ func TestTheFirstCauseSurvivesARetry(t *testing.T) {
 	ready(t, bus, "test.echo")
 	ended := make(chan error, 1)
 	go func() {
-		_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
+		_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
 		ended <- err
 	}()
 	<-began

@@ -41,7 +41,7 @@ func serveReady(t *testing.T, registry *memory.Registry, e *echo) {
 // shapes are the ways to call an RPC of the echo service.
 var shapes = map[string]func(context.Context, *framework.Bus, *framework.Conn) error{
 	"unary": func(ctx context.Context, bus *framework.Bus, _ *framework.Conn) error {
-		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient)
+		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(ctx, &testv1.EchoSoonRequest{})
 		return err
 	},
 	"unary that may repeat": func(ctx context.Context, bus *framework.Bus, _ *framework.Conn) error {
@@ -49,15 +49,15 @@ var shapes = map[string]func(context.Context, *framework.Bus, *framework.Conn) e
 		return err
 	},
 	"by name": func(ctx context.Context, bus *framework.Bus, _ *framework.Conn) error {
-		_, err := bus.Call(ctx, "test.echo.echo_soon", framework.Args{"text": "hi"}, patient)
+		_, err := bus.Call(ctx, "test.echo.echo_soon", framework.Args{"text": "hi"})
 		return err
 	},
 	"asynchronous": func(ctx context.Context, bus *framework.Bus, _ *framework.Conn) error {
-		_, err := framework.CallAsync(ctx, testv1.NewEchoServiceClient(bus).EchoSoon, &testv1.EchoSoonRequest{}, patient).Await(ctx)
+		_, err := framework.CallAsync(ctx, testv1.NewEchoServiceClient(bus).EchoSoon, &testv1.EchoSoonRequest{}).Await(ctx)
 		return err
 	},
 	"dialled": func(ctx context.Context, _ *framework.Bus, conn *framework.Conn) error {
-		_, err := testv1.NewEchoServiceClient(conn).EchoSoon(ctx, &testv1.EchoSoonRequest{}, patient)
+		_, err := testv1.NewEchoServiceClient(conn).EchoSoon(ctx, &testv1.EchoSoonRequest{})
 		return err
 	},
 	"server stream": func(ctx context.Context, bus *framework.Bus, _ *framework.Conn) error {
@@ -295,7 +295,7 @@ func TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall(t *testing.T) {
 		other.Store(conn)
 		return goOn(ctx)
 	}))
-	if _, err := testv1.NewEchoServiceClient(elsewhere).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+	if _, err := testv1.NewEchoServiceClient(elsewhere).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for name, own := range map[string]func(context.Context, *grpc.ClientConn) error{
@@ -324,7 +324,7 @@ func TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall(t *testing.T) {
 				return goOn(ctx)
 			}))
 			before := runs.Load()
-			if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+			if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 				t.Error(err)
 			}
 			if got := runs.Load() - before; got != 1 {

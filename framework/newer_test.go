@@ -43,7 +43,7 @@ func TestAnRPCThatOnlyNewerInstancesHaveIsCalledByName(t *testing.T) {
 	bus := newBus(t, registry, framework.LoadBalancing("round_robin", ""))
 	ready(t, bus, "test.echo")
 	for i := range 20 {
-		reply, err := bus.Call(t.Context(), "test.echo.echo_next", framework.Args{"text": "hi"}, patient)
+		reply, err := bus.Call(t.Context(), "test.echo.echo_next", framework.Args{"text": "hi"})
 		if err != nil || reply.Map()["text"] != "hi" {
 			t.Fatalf("call %d = %v, %v", i+1, reply, err)
 		}

@@ -147,7 +147,7 @@ func calledOn(tb testing.TB, c *cluster.Cluster) *traffic {
 		pause := time.NewTicker(time.Millisecond)
 		defer pause.Stop()
 		for ending.Err() == nil {
-			if _, err := client.Echo(tb.Context(), &testv1.EchoRequest{}, patient); err != nil {
+			if _, err := client.Echo(tb.Context(), &testv1.EchoRequest{}); err != nil {
 				tb.Errorf("call %d = %v", out.calls.Load(), err)
 				return
 			}

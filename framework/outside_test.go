@@ -72,7 +72,7 @@ func TestACallOfAServiceThatIsNotLinkedInWaitsAsOthersDo(t *testing.T) {
 	bus = newBus(t, registry)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- bus.Invoke(t.Context(), "/ghost.v1.Service/Run", &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(true), patient)
+		ended <- bus.Invoke(t.Context(), "/ghost.v1.Service/Run", &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(true))
 	}()
 	serveAny(t, registry, func(apis grpc.ServiceRegistrar) {
 		apis.RegisterService(&grpc.ServiceDesc{ServiceName: "ghost.v1.Service", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{

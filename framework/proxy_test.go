@@ -35,7 +35,7 @@ func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) { //nolint:paralleltest /
 		if _, err := registry.Register(discovery.Instance{API: "test.echo", Address: "LOCALHOST:" + port, Incarnation: discovery.NewIncarnation(), State: discovery.Serving}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := testv1.NewEchoServiceClient(newBus(t, registry)).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := testv1.NewEchoServiceClient(newBus(t, registry)).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, request := range p.Requests() {
@@ -53,7 +53,7 @@ func TestDialOptionsCannotReplaceTheResolver(t *testing.T) {
 	other := manual.NewBuilderWithScheme("onecall")
 	other.InitialState(resolver.State{Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "127.0.0.1:9"}}}}})
 	bus := newBus(t, registry, framework.DialOptions(grpc.WithResolvers(other)))
-	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || arrived(p) != 1 {
+	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil || arrived(p) != 1 {
 		t.Errorf("the call = %v, %d requests arrived", err, arrived(p))
 	}
 }
@@ -63,7 +63,7 @@ func TestCredentialsMayComeAsABundle(t *testing.T) {
 	registry := memory.New()
 	p := scripted(t, registry, good)
 	bus := newBus(t, registry, framework.DialOptions(grpc.WithCredentialsBundle(insecure.NewBundle())))
-	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || arrived(p) != 1 {
+	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil || arrived(p) != 1 {
 		t.Errorf("the call = %v, %d requests arrived", err, arrived(p))
 	}
 }

@@ -46,7 +46,7 @@ func TestAnInstanceThatRefusesAtOnceAttractsNoCalls(t *testing.T) {
 	for range callers {
 		all.Go(func() {
 			for range calls {
-				_, _ = client.Ping(t.Context(), &testv1.PingRequest{}, patient)
+				_, _ = client.Ping(t.Context(), &testv1.PingRequest{}, framework.Timeout(time.Minute))
 			}
 		})
 	}

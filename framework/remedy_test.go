@@ -126,7 +126,7 @@ func TestAClosedRegistryIsNamedAsTheCause(t *testing.T) {
 func TestAMethodThatTheInstanceDoesNotHaveIsNamed(t *testing.T) {
 	t.Parallel()
 	bus, _, _ := inMemory(t, &echo{})
-	err := bus.Invoke(t.Context(), "/onecall.test.v1.EchoService/Whisper", &testv1.EchoRequest{}, &testv1.EchoResponse{}, patient)
+	err := bus.Invoke(t.Context(), "/onecall.test.v1.EchoService/Whisper", &testv1.EchoRequest{}, &testv1.EchoResponse{})
 	const want = `test.echo.whisper: the instance has no method "/onecall.test.v1.EchoService/Whisper": it is older or newer than the caller's .proto, ` +
 		"or serves another API: build both from the same .proto (the call was refused and did not run)"
 	if err == nil || err.Error() != want || status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.Refused {
@@ -154,7 +154,7 @@ func TestAMessageThatIsTooLargeForTheCallerSaysWhatToDo(t *testing.T) {
 		option  grpc.CallOption
 		want    string
 	}{
-		"a reply":   {&testv1.EchoRequest{}, patient, "raise grpc.MaxCallRecvMsgSize"},
+		"a reply":   {&testv1.EchoRequest{}, framework.Timeout(time.Minute), "raise grpc.MaxCallRecvMsgSize"},
 		"a request": {&testv1.EchoRequest{Text: "hello"}, grpc.MaxCallSendMsgSize(3), "raise grpc.MaxCallSendMsgSize"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,7 +58,7 @@ func TestACallWithoutADeadlineEndsThoughTheRegistryIsSilent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() {
-				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{})
+				_, err := testv1.NewEchoServiceClient(bus).EchoSoon(context.Background(), &testv1.EchoSoonRequest{}, framework.Timeout(100*time.Millisecond))
 				ended <- err
 			}()
 			if err := eventually.Receive(t, "the end of a call of 100 ms", ended); status.Code(err) != codes.DeadlineExceeded || framework.OutcomeOf(err) != framework.NotSent {
@@ -293,7 +293,7 @@ func TestACallByNameFollowsASchemaThatRollsForward(t *testing.T) {
 	registry := memory.New()
 	serveForeign(t, registry)
 	bus := newBus(t, registry)
-	if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}, patient); err != nil {
+	if _, err := bus.Call(t.Context(), "shop.items.find_item", framework.Args{"name": "lamp", "most": 1}); err != nil {
 		t.Fatal(err)
 	}
 	next := shopFile()

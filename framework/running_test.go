@@ -53,7 +53,7 @@ func TestAStartedServiceSaysWhereItIsAndWhatItCounted(t *testing.T) {
 	ready(t, bus, "test.echo")
 	client := testv1.NewEchoServiceClient(bus)
 	call := func(text string) error {
-		_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: text}, patient)
+		_, err := client.Echo(t.Context(), &testv1.EchoRequest{Text: text})
 		return err
 	}
 	if err := errors.Join(call("x"), everyShape["server streaming"](t.Context(), bus, &testv1.WatchRequest{})); err != nil {
@@ -65,7 +65,7 @@ func TestAStartedServiceSaysWhereItIsAndWhatItCounted(t *testing.T) {
 	if err := everyShape["unary"](t.Context(), dialled(t, service.Address()), &testv1.EchoRequest{}); atmostonce.ReasonOf(err) != atmostonce.IdentityRequired {
 		t.Errorf("without an identity: %v", err)
 	}
-	waiting := framework.CallAsync(t.Context(), client.Echo, &testv1.EchoRequest{Text: "wait"}, patient)
+	waiting := framework.CallAsync(t.Context(), client.Echo, &testv1.EchoRequest{Text: "wait"})
 	eventually.Receive(t, "the handler", entered)
 	// The caller may have a reply before the call has ended here.
 	eventually.True(t, "the calls that ended", func() bool { return service.Stats().Served == 3 })

@@ -247,7 +247,7 @@ func TestALogLineOfAnIncompatibleSchemaIsShort(t *testing.T) {
 	}
 	lines := new(testlog.Log)
 	bus := newBus(t, registry, nowhere, framework.Logger(lines.Logger()), framework.StrictSchema())
-	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}, patient)
+	_, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{})
 	if refused, ok := errors.AsType[*framework.SchemaError](err); !ok || len(refused.Differences) > 100 {
 		t.Errorf("the call = %.300v", err)
 	}

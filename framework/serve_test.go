@@ -348,7 +348,7 @@ func TestAPanicIsAnIncident(t *testing.T) {
 	}
 	_, err = stream.Recv()
 	check(err)
-	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+	if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 		t.Errorf("after panics the service answers %v", err)
 	}
 }

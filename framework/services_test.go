@@ -46,13 +46,13 @@ func TestOfTwoServicesOfOneNameEachIsCalledForItsOwn(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	for range 20 {
-		if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Error(err)
 		}
-		if _, err := bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"}, patient); err != nil {
+		if _, err := bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"}); err != nil {
 			t.Error(err)
 		}
-		if _, err := testv1.NewEchoServiceClient(conn).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := testv1.NewEchoServiceClient(conn).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Error(err)
 		}
 		stream, err := testv1.NewEchoServiceClient(bus).Watch(t.Context(), &testv1.WatchRequest{Count: 1})
@@ -75,7 +75,7 @@ func TestAnAPIOfWhichOnlyAnotherServiceIsServed(t *testing.T) {
 	other := another(t, registry)
 	bus := newBus(t, registry)
 	call := func() error {
-		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+		_, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 		return err
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -134,9 +134,9 @@ func TestAnRPCThatOnlyNewerInstancesHave(t *testing.T) {
 			for i := range calls {
 				var err error
 				if i%2 == 0 {
-					_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+					_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 				} else {
-					_, err = bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"}, patient)
+					_, err = bus.Call(t.Context(), "test.echo.echo_soon", framework.Args{"text": "x"})
 				}
 				if err != nil {
 					t.Errorf("call %d: %v", i+1, err)

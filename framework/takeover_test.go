@@ -67,7 +67,7 @@ func TestAnInstanceThatRestartsWhileTheRegistryIsSilentIsCalledAtOnce(t *testing
 	for caller := range 4 {
 		callers.Go(func() {
 			for number := 0; ctx.Err() == nil; number++ {
-				_, err := client.Ping(t.Context(), &testv1.PingRequest{Text: fmt.Sprint(caller, ".", number)}, patient)
+				_, err := client.Ping(t.Context(), &testv1.PingRequest{Text: fmt.Sprint(caller, ".", number)}, framework.Timeout(time.Minute))
 				calls.Add(1)
 				select {
 				case ended <- struct{}{}:
@@ -142,7 +142,7 @@ func TestAnOldEntryDoesNotLeadBackToAnOldInstance(t *testing.T) {
 		discoverytest.Watch(t, registry, "test.echo").Until(t, "the entry", func(s discovery.Snapshot) bool {
 			return len(s.Instances) == 1 && s.Instances[0].Incarnation == instance.Incarnation
 		})
-		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil || runs.Load() != int64(i+1) {
+		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil || runs.Load() != int64(i+1) {
 			t.Errorf("call %d = %v after %d runs", i+1, err, runs.Load())
 		}
 	}
@@ -164,12 +164,12 @@ func TestARefusalSaysWhoIsThere(t *testing.T) {
 	stale := memory.New()
 	discoverytest.Register(t, stale, discovery.Instance{API: "test.echo", Address: address, Incarnation: discovery.NewIncarnation()})
 	client := testv1.NewEchoServiceClient(newBus(t, stale))
-	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient)
+	_, err = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 	if atmostonce.ReasonOf(err) != atmostonce.WrongInstance || framework.OutcomeOf(err) != framework.Unknown || runs.Load() != 0 {
 		t.Errorf("the first call = %v after %d runs, want WRONG_INSTANCE and none", err, runs.Load())
 	}
 	for range 10 {
-		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, patient); err != nil {
+		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 			t.Errorf("a call after the refusal = %v", err)
 		}
 	}

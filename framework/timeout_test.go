@@ -62,15 +62,15 @@ func TestAUnaryCallEndsByTheEarliestOfItsLimits(t *testing.T) {
 		says   string
 	}{
 		"the default":       {ping, nil, 0, 5 * time.Second, timeout.FromDefault, "onecall.test.v1.PlainService.ping: no reply from 10.0.0.1:443 within 5s, the default timeout"},
-		"the API's":         {viaEcho, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2s, the API's timeout"},
-		"the RPC's":         {soon, nil, 0, 100 * time.Millisecond, timeout.FromRPC, "test.echo.echo_soon: no reply from 10.0.0.1:443 within 100ms, the RPC's timeout"},
+		"the API's":         {viaEcho, nil, 0, 2 * time.Minute, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2m0s, the API's timeout"},
+		"the RPC's":         {soon, nil, 0, time.Minute, timeout.FromRPC, "test.echo.echo_soon: no reply from 10.0.0.1:443 within 1m0s, the RPC's timeout"},
 		"an earlier option": {viaEcho, []grpc.CallOption{framework.Timeout(time.Second)}, 0, time.Second, timeout.FromOption, "test.echo.echo: no reply from 10.0.0.1:443 within 1s, the call's Timeout option"},
 		"a later option":    {soon, []grpc.CallOption{framework.Timeout(time.Hour)}, 0, time.Hour, timeout.FromOption, "test.echo.echo_soon: no reply from 10.0.0.1:443 within 1h0m0s, the call's Timeout option"},
 		"the last option":   {viaEcho, []grpc.CallOption{framework.Timeout(time.Hour), framework.Timeout(time.Minute)}, 0, time.Minute, timeout.FromOption, "within 1m0s"},
 		"the caller's":      {viaEcho, nil, 300 * time.Millisecond, 300 * time.Millisecond, timeout.FromCaller, "test.echo.echo: no reply from 10.0.0.1:443 before the caller's own deadline (300ms) passed"},
-		"the RPC's, not a later one of the caller's": {soon, nil, time.Hour, 100 * time.Millisecond, timeout.FromRPC, "the RPC's timeout"},
+		"the RPC's, not a later one of the caller's": {soon, nil, time.Hour, time.Minute, timeout.FromRPC, "the RPC's timeout"},
 		"the caller's, not a later option":           {soon, []grpc.CallOption{framework.Timeout(time.Hour)}, time.Minute, time.Minute, timeout.FromCaller, "the caller's own deadline"},
-		"the API's, of an asynchronous call":         {async, nil, 0, 2 * time.Second, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2s, the API's timeout"},
+		"the API's, of an asynchronous call":         {async, nil, 0, 2 * time.Minute, timeout.FromAPI, "test.echo.echo: no reply from 10.0.0.1:443 within 2m0s, the API's timeout"},
 		"a later option, of an asynchronous call":    {async, []grpc.CallOption{framework.Timeout(time.Hour)}, 0, time.Hour, timeout.FromOption, "within 1h0m0s"},
 		"the caller's, of an asynchronous call":      {async, nil, time.Second, time.Second, timeout.FromCaller, "the caller's own deadline (1s)"},
 	} {
@@ -205,10 +205,10 @@ func TestTheServerHoldsHandlersOfCallersWithoutADeadline(t *testing.T) {
 		conn := plain(t, listener)
 		start := time.Now()
 		_, err := testv1.NewEchoServiceClient(conn).Echo(t.Context(), &testv1.EchoRequest{})
-		if took := time.Since(start); took != 2*time.Second {
-			t.Errorf("the handler was held for %v, want 2s", took)
+		if took := time.Since(start); took != 2*time.Minute {
+			t.Errorf("the handler was held for %v, want 2m", took)
 		}
-		if want := "test.echo.echo: the handler did not finish within 2s, the API's timeout"; status.Code(err) != codes.DeadlineExceeded || status.Convert(err).Message() != want {
+		if want := "test.echo.echo: the handler did not finish within 2m0s, the API's timeout"; status.Code(err) != codes.DeadlineExceeded || status.Convert(err).Message() != want {
 			t.Errorf("the caller was told %v, want DEADLINE_EXCEEDED with %q", err, want)
 		}
 		// A late reply is a reply too.

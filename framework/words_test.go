@@ -156,11 +156,11 @@ func TestARequestThatCannotBeWrittenIsNotSent(t *testing.T) {
 	const latin1 = "caf\xe9"
 	for name, call := range map[string]func(text string, options ...grpc.CallOption) error{
 		"unary": func(text string, options ...grpc.CallOption) error {
-			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: text}, append(options, patient)...)
+			_, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{Text: text}, options...)
 			return err
 		},
 		"asynchronous": func(text string, options ...grpc.CallOption) error {
-			_, err := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: text}, append(options, patient)...).Await(t.Context())
+			_, err := framework.CallAsync(t.Context(), client.EchoSoon, &testv1.EchoSoonRequest{Text: text}, options...).Await(t.Context())
 			return err
 		},
 		"server stream": func(text string, options ...grpc.CallOption) error {
@@ -226,9 +226,9 @@ func TestAnErrorIsThatOfTheCallersOwnContext(t *testing.T) {
 			}
 		})
 	}
-	// The declared timeout is not the deadline of the caller's context.
-	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); status.Code(err) != codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("after the declared timeout the call = %v", err)
+	// The call's timeout is not the deadline of the caller's context.
+	if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}, framework.Timeout(20*time.Millisecond)); status.Code(err) != codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after its timeout the call = %v", err)
 	}
 	// There is no instance to call.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

@@ -304,12 +304,12 @@ func TestTheGeneratedTestAPIIsReadWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if api.Name != "test.echo" || api.Service != "onecall.test.v1.EchoService" || api.Timeout != 2*time.Second {
+	if api.Name != "test.echo" || api.Service != "onecall.test.v1.EchoService" || api.Timeout != 2*time.Minute {
 		t.Errorf("contract = %+v", api)
 	}
 	want := []contract.RPC{
 		{Name: "test.echo.echo", Method: testv1.EchoService_Echo_FullMethodName, Idempotency: descriptorpb.MethodOptions_NO_SIDE_EFFECTS},
-		{Name: "test.echo.echo_soon", Method: testv1.EchoService_EchoSoon_FullMethodName, Timeout: 100 * time.Millisecond},
+		{Name: "test.echo.echo_soon", Method: testv1.EchoService_EchoSoon_FullMethodName, Timeout: time.Minute},
 		{Name: "test.echo.watch", Method: testv1.EchoService_Watch_FullMethodName, Stream: true},
 		{Name: "test.echo.collect", Method: testv1.EchoService_Collect_FullMethodName, Stream: true},
 		{Name: "test.echo.chat", Method: testv1.EchoService_Chat_FullMethodName, Stream: true},

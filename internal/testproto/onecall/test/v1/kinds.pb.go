@@ -2782,7 +2782,7 @@ const file_onecall_test_v1_kinds_proto_rawDesc = "" +
 	"\x06SignIn\x12\x1e.onecall.test.v1.SignInRequest\x1a\x1f.onecall.test.v1.SignInResponse\x12F\n" +
 	"\x05Place\x12\x1d.onecall.test.v1.PlaceRequest\x1a\x1e.onecall.test.v1.PlaceResponse\x1a\x14\x92\xef\"\x10\n" +
 	"\n" +
-	"test.kinds\x12\x02\b\x02BJZHgithub.com/onecall-dev/onecall/internal/testproto/onecall/test/v1;testv1b\x06proto3"
+	"test.kinds\x12\x02\bxBJZHgithub.com/onecall-dev/onecall/internal/testproto/onecall/test/v1;testv1b\x06proto3"
 
 var (
 	file_onecall_test_v1_kinds_proto_rawDescOnce sync.Once

@@ -1813,7 +1813,7 @@ const file_onecall_test_v1_rules_proto_rawDesc = "" +
 	"\x06Gather\x12\x1e.onecall.test.v1.GatherRequest\x1a\x1f.onecall.test.v1.GatherResponse(\x01\x12M\n" +
 	"\x06Haggle\x12\x1e.onecall.test.v1.HaggleRequest\x1a\x1f.onecall.test.v1.HaggleResponse(\x010\x01\x1a\x14\x92\xef\"\x10\n" +
 	"\n" +
-	"test.rules\x12\x02\b\x02BJZHgithub.com/onecall-dev/onecall/internal/testproto/onecall/test/v1;testv1b\x06proto3"
+	"test.rules\x12\x02\bxBJZHgithub.com/onecall-dev/onecall/internal/testproto/onecall/test/v1;testv1b\x06proto3"
 
 var (
 	file_onecall_test_v1_rules_proto_rawDescOnce sync.Once
