@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -48,7 +49,9 @@ func (r *watcher) listAll(life context.Context, all []*watch) (reached bool) {
 			waiting = waiting[1:]
 		case len(waiting) > 0 && under < listedAtOnce && life.Err() == nil:
 			w := waiting[0]
-			go func(known bool, limit time.Duration) { lists <- r.list(life, w, known, limit) }(w.known, r.listWithin(w.failures))
+			go func(known bool, limit time.Duration, members int) {
+				lists <- r.list(life, w, known, limit, members)
+			}(w.known, r.listWithin(w.failures), r.members(w.failures))
 			waiting = waiting[1:]
 			under++
 		default:
@@ -86,18 +89,56 @@ func (r *watcher) listed(life context.Context, l listing) error {
 	return nil
 }
 
+// members returns from how many members a listing requests the same at the same time. A
+// listing that failed asks all: etcd's client chooses the member of a request, and may
+// choose the one again that does not answer.
+func (r *watcher) members(failures int) int {
+	if failures == 0 {
+		return 1
+	}
+	return r.endpoints
+}
+
 // list reads the keys of an API, within limit. known says that the API was known before,
-// so that no other names have to be read.
-func (r *watcher) list(life context.Context, w *watch, known bool, limit time.Duration) listing {
+// so that no other names have to be read. Each request goes to some members.
+func (r *watcher) list(life context.Context, w *watch, known bool, limit time.Duration, members int) listing {
 	ctx, cancel := context.WithTimeout(life, limit)
 	defer cancel()
 	client, err := r.conn.Ready(ctx)
 	if err != nil {
 		return listing{watch: w, err: err}
 	}
-	listed, err := r.read(ctx, client, w.api, known)
+	listed, err := r.read(ctx, client, w.api, known, members)
 	listed.watch, listed.client, listed.err = w, client, err
 	return listed
+}
+
+// firstOf makes the same request n times at once, and returns the first answer of a
+// member. If no member answers, it returns one of the errors.
+func firstOf[T any](ctx context.Context, n int, request func(context.Context) (T, error)) (response T, err error) {
+	type result struct {
+		response T
+		err      error
+	}
+	results := make(chan result, n)
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range n {
+		running.Go(func() {
+			response, err := request(ctx)
+			results <- result{response, err}
+		})
+	}
+	for range n {
+		received := <-results
+		response, err = received.response, received.err
+		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
+			break
+		}
+	}
+	return response, err
 }
 
 // connect connects to etcd. It has a limit of its own, because a busy etcd may need
@@ -137,15 +178,17 @@ func (e tooManyKeysError) Error() string {
 }
 
 // read reads all keys of an API, page by page, at one revision.
-func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string, known bool) (listing, error) {
+func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string, known bool, members int) (listing, error) {
 	var listed listing
 	prefix := r.keys.instances(api)
 	end := clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix))
 	for from, page := prefix, int64(keysPerPage); ; {
-		reply, err := client.Txn(ctx).Then(
-			clientv3.OpGet(from, end, clientv3.WithLimit(page), clientv3.WithRev(listed.revision)),
-			clientv3.OpGet(r.keys.known(api)),
-		).Commit()
+		reply, err := firstOf(ctx, members, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+			return client.Txn(ctx).Then(
+				clientv3.OpGet(from, end, clientv3.WithLimit(page), clientv3.WithRev(listed.revision)),
+				clientv3.OpGet(r.keys.known(api)),
+			).Commit()
+		})
 		if status.Code(err) == codes.ResourceExhausted && page > 1 { // the answer would be too large
 			page = max(1, page/8)
 			continue
@@ -174,13 +217,15 @@ func (r *watcher) read(ctx context.Context, client *clientv3.Client, api string,
 	if known || listed.mark != nil || len(listed.entries) > 0 {
 		return listed, nil
 	}
-	err := r.readNames(ctx, client, &listed)
+	err := r.readNames(ctx, client, &listed, members)
 	return listed, err
 }
 
 // readNames reads the names of the known APIs. It skips keys that are no names.
-func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed *listing) error {
-	known, err := client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(maxNames))
+func (r *watcher) readNames(ctx context.Context, client *clientv3.Client, listed *listing, members int) error {
+	known, err := firstOf(ctx, members, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return client.Get(ctx, r.keys.allKnown(), clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(maxNames))
+	})
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied), status.Code(err) == codes.ResourceExhausted: // no names to suggest
 		return nil

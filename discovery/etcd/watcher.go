@@ -27,9 +27,9 @@ type watcher struct {
 	keys     keyspace
 	log      *slog.Logger
 	describe string
-	// multiEndpoint says that there are several endpoints to try.
-	multiEndpoint bool
-	repair        time.Duration
+	// endpoints is how many endpoints there are.
+	endpoints int
+	repair    time.Duration
 	// listWithin returns how long a listing may take after some that failed.
 	listWithin func(failures int) time.Duration
 	limits     limits
@@ -57,16 +57,16 @@ type watcher struct {
 
 func newWatcher(conn *etcdclient.Connection, keys keyspace, config Config) *watcher {
 	return &watcher{
-		conn:          conn,
-		keys:          keys,
-		log:           config.Logger,
-		describe:      config.client().Describe(),
-		multiEndpoint: len(config.Endpoints) > 1,
-		repair:        repairEvery,
-		listWithin:    func(failures int) time.Duration { return min(listFirst<<min(failures, 8), listLongest) },
-		limits:        defaultLimits,
-		watches:       make(map[string]*watch),
-		watched:       make(map[*watch]struct{}),
+		conn:       conn,
+		keys:       keys,
+		log:        config.Logger,
+		describe:   config.client().Describe(),
+		endpoints:  len(config.Endpoints),
+		repair:     repairEvery,
+		listWithin: func(failures int) time.Duration { return min(listFirst<<min(failures, 8), listLongest) },
+		limits:     defaultLimits,
+		watches:    make(map[string]*watch),
+		watched:    make(map[*watch]struct{}),
 	}
 }
 
@@ -224,8 +224,8 @@ func (r *watcher) scheduleRetry(w *watch, err error) {
 		return
 	}
 	w.failures++
-	if w.failures == 1 && r.multiEndpoint && !answered(err) {
-		w.due = time.Now() // one member may have failed; the next request goes to another
+	if w.failures == 1 && r.endpoints > 1 && !answered(err) {
+		w.due = time.Now() // one member may have failed: the next listing asks all
 		return
 	}
 	w.due = time.Now().Add(watchBackoff.Delay(w.failures))
