@@ -81,7 +81,8 @@ func TestAnInstanceThatCrashesIsReplacedAtItsAddress(t *testing.T) {
 		if second.Address != address {
 			t.Fatalf("the next instance is at %s, not at %s", second.Address, address)
 		}
-		for i := range 50 { // no call is bound to the old instance: it would be refused
+		ready(t, bus, "test.echo") // its own watch may be later than the test's
+		for i := range 50 {        // no call is bound to the old instance: it would be refused
 			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
 				t.Errorf("call %d of the next instance = %v", i, err)
 			}

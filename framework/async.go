@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/framework/internal/callerr"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -41,9 +42,9 @@ func CallAsync[Request, Reply any](
 	call := &Call[Reply]{done: make(chan struct{})}
 	switch {
 	case ctx == nil:
-		call.err = invalid("onecall: CallAsync", "the context is nil: give context.Background() if there is no other")
+		call.err = callerr.Invalid("onecall: CallAsync", "the context is nil: give context.Background() if there is no other")
 	case rpc == nil:
-		call.err = invalid("onecall: CallAsync", "rpc is nil: give a generated client's method, such as auth.CheckPassword")
+		call.err = callerr.Invalid("onecall: CallAsync", "rpc is nil: give a generated client's method, such as auth.CheckPassword")
 	}
 	if call.err != nil {
 		close(call.done)
@@ -80,7 +81,7 @@ func abandoned(ctx context.Context, cause any) error {
 	}
 	slog.Default().ErrorContext(ctx, "a call of CallAsync "+what, "incident", incident, "stack", string(debug.Stack()))
 	text := "onecall: the call did not return, because an interceptor or a wrapper of the client failed; the log has the cause under incident " + incident
-	return &callError{status: status.New(codes.Internal, text), text: text + " (" + Unknown.String() + ")"}
+	return callerr.New(status.New(codes.Internal, text), Unknown, text+" ("+Unknown.String()+")")
 }
 
 // Done returns a channel that is closed when the call has ended. Then Await returns at
@@ -92,7 +93,7 @@ func (c *Call[Reply]) Done() <-chan struct{} { return c.done }
 // called again.
 func (c *Call[Reply]) Await(ctx context.Context) (*Reply, error) {
 	if ctx == nil {
-		return nil, invalid("onecall: Await", "the context is nil: give context.Background() if there is no other")
+		return nil, callerr.Invalid("onecall: Await", "the context is nil: give context.Background() if there is no other")
 	}
 	select {
 	case <-c.done:
@@ -103,6 +104,6 @@ func (c *Call[Reply]) Await(ctx context.Context) (*Reply, error) {
 	case <-c.done:
 		return c.reply, c.err
 	case <-ctx.Done():
-		return nil, waitError(ctx, "stopped waiting for the call, which goes on: "+ctx.Err().Error())
+		return nil, callerr.Waiting(ctx, "stopped waiting for the call, which goes on: "+ctx.Err().Error())
 	}
 }

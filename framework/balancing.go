@@ -12,17 +12,15 @@ import (
 	"google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/balancer/weightedroundrobin"
+
+	"github.com/onecall-dev/onecall/framework/internal/client"
+	"github.com/onecall-dev/onecall/framework/internal/server"
 )
 
 // policies are the load balancing policies of grpc-go.
 var policies = []string{
 	leastrequest.Name, roundrobin.Name, weightedroundrobin.Name, ringhash.Name, randomsubsetting.Name, pickfirst.Name,
 }
-
-// defaultBalancing draws ten instances at random and picks the one with the fewest
-// calls under way. With fewer draws and only two instances, a frozen instance would be
-// picked again and again. Each draw costs an allocation.
-var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":10}`)}
 
 // LoadBalancing sets how a bus distributes calls to the instances of an API. policy is
 // the name of one of grpc-go's policies. config is its configuration as JSON, as in
@@ -36,7 +34,7 @@ var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMes
 // "childPolicy"), "pick_first", and every policy that the program registered with
 // balancer.Register.
 func LoadBalancing(policy, config string) BusOption {
-	return busOption(func(o *busOptions) error {
+	return busOption(func(o *client.Options) error {
 		builder := balancer.Get(policy)
 		if builder == nil {
 			return fmt.Errorf("option LoadBalancing: no policy has the name %q: use one of %q", policy, policies)
@@ -53,7 +51,7 @@ func LoadBalancing(policy, config string) BusOption {
 				return fmt.Errorf("option LoadBalancing: configuration %s of %q: %w", config, policy, err)
 			}
 		}
-		o.balancing = map[string]json.RawMessage{policy: json.RawMessage(config)}
+		o.Balancing = map[string]json.RawMessage{policy: json.RawMessage(config)}
 		return nil
 	})
 }
@@ -70,12 +68,12 @@ func Zone(name string) Option {
 		return nil
 	}
 	return bothOption{
-		serveOption: func(o *serveOptions) error {
-			o.zone = name
+		serveOption: func(o *server.Options) error {
+			o.Zone = name
 			return check()
 		},
-		busOption: func(o *busOptions) error {
-			o.zone = name
+		busOption: func(o *client.Options) error {
+			o.Zone = name
 			return check()
 		},
 	}

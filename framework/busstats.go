@@ -31,23 +31,14 @@ type APIStats struct {
 
 // Stats returns the counters of the bus. After Close, APIs is empty.
 func (b *Bus) Stats() BusStats {
+	read := b.calls.Stats()
 	stats := BusStats{
-		APIs: make(map[string]APIStats), IncompatibleSchemas: b.incompatible.Load(), RetryTokens: int(b.throttle.tokens.Load()),
+		APIs:                make(map[string]APIStats, len(read.APIs)),
+		IncompatibleSchemas: read.IncompatibleSchemas,
+		RetryTokens:         read.RetryTokens,
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for name, of := range b.apis {
-		if len(of.clients) == 0 {
-			continue // only its schema was read
-		}
-		counted := APIStats{Calls: of.calls.Load(), Retries: of.retries.Load()}
-		counted.Failed = min(of.failed.Load(), counted.Calls)
-		for _, client := range of.clients {
-			if cause := client.outage.now(); cause != nil {
-				counted.Unavailable = cause
-			}
-		}
-		stats.APIs[name] = counted
+	for name, api := range read.APIs {
+		stats.APIs[name] = APIStats(api)
 	}
 	return stats
 }

@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/onecall-dev/onecall/framework/internal/callerr"
+	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/fieldpath"
@@ -82,34 +84,32 @@ type FieldDescription struct {
 // [Bus.Call].
 func (b *Bus) Describe(ctx context.Context, api string) (*Description, error) {
 	if ctx == nil {
-		return nil, invalid("onecall: Describe", "the context is nil: give context.Background() if there is no other")
+		return nil, callerr.Invalid("onecall: Describe", "the context is nil: give context.Background() if there is no other")
 	}
 	if err := contract.CheckName(api); err != nil {
-		return nil, invalid("onecall: Describe", "%v", err)
+		return nil, callerr.Invalid("onecall: Describe", "%v", err)
 	}
-	found := b.linkedSchema(api, "")
-	if found == nil {
-		var err error
-		if found, _, err = b.remoteSchema(ctx, api, api, "", nil); err != nil {
-			return nil, err
-		}
+	found, err := b.calls.Schema(ctx, api)
+	if err != nil {
+		return nil, err
 	}
 	read, err := contract.FromDescriptor(found.Service)
 	if err != nil {
-		return nil, faulty(api, err)
+		return nil, callerr.Faulty(api, err)
 	}
 	return describe(found, read), nil
 }
 
 func describe(s *schema.Schema, api *contract.API) *Description {
+	rules := schemas.RuleTexts{Types: s.Types}
 	out := &Description{API: api.Name, Service: api.Service, Comment: s.Comment(s.Service)}
 	for i, rpc := range api.RPCs {
 		method := s.Service.Methods().Get(i)
 		described := RPCDescription{
 			Name: rpc.Name, Method: rpc.Method, Comment: s.Comment(method), Idempotency: rpc.Idempotency.String(),
 			ClientStream: method.IsStreamingClient(), ServerStream: method.IsStreamingServer(),
-			Parameters: describeFields(s, method.Input(), make(map[protoreflect.FullName]bool)), ParameterRules: ruleTexts{s.Types}.message(method.Input()),
-			Reply: describeFields(s, method.Output(), make(map[protoreflect.FullName]bool)), ReplyRules: ruleTexts{s.Types}.message(method.Output()),
+			Parameters: describeFields(s, method.Input(), make(map[protoreflect.FullName]bool)), ParameterRules: rules.Message(method.Input()),
+			Reply: describeFields(s, method.Output(), make(map[protoreflect.FullName]bool)), ReplyRules: rules.Message(method.Output()),
 		}
 		if !rpc.Stream {
 			described.Timeout = timeout.Declared(rpc.Timeout, api.Timeout).Duration
@@ -123,12 +123,13 @@ func describe(s *schema.Schema, api *contract.API) *Description {
 // done, which are described already: a schema can have the same type very many times.
 func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, done map[protoreflect.FullName]bool) []FieldDescription {
 	done[message.FullName()] = true
+	rules := schemas.RuleTexts{Types: s.Types}
 	var out []FieldDescription
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
 		described := FieldDescription{
 			Name: string(field.Name()), Type: typeOf(field), Number: int32(field.Number()), Required: contract.Required(field),
-			Rules: ruleTexts{s.Types}.field(field), Comment: s.Comment(field), Redacted: fieldpath.Redacted(field),
+			Rules: rules.Field(field), Comment: s.Comment(field), Redacted: fieldpath.Redacted(field),
 		}
 		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 			described.Oneof = string(oneof.Name())
@@ -138,7 +139,7 @@ func describeFields(s *schema.Schema, message protoreflect.MessageDescriptor, do
 			value = field.MapValue()
 		}
 		if inner := value.Message(); inner != nil && !done[inner.FullName()] && !strings.HasPrefix(string(inner.FullName()), "google.protobuf.") {
-			described.Rules = append(described.Rules, ruleTexts{s.Types}.message(inner)...)
+			described.Rules = append(described.Rules, rules.Message(inner)...)
 			described.Fields = describeFields(s, inner, done)
 		}
 		if enum := value.Enum(); enum != nil {

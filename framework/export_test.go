@@ -2,60 +2,34 @@ package framework
 
 import (
 	"context"
-	"sync"
 
 	"google.golang.org/grpc"
 
-	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/client"
+	"github.com/onecall-dev/onecall/framework/internal/server"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
 // Places returns the names of the places in the chain of a service, the outermost
 // first.
-func Places() []string {
-	var names []string
-	for _, place := range new(chain).order(serveOptions{}, nil, nil) {
-		names = append(names, place.name)
-	}
-	return names
-}
+func Places() []string { return server.Places() }
 
 // Policies are the policies that LoadBalancing's error suggests.
 var Policies = policies
 
 // Kept counts the routes, APIs and service clients that a bus keeps.
 func Kept(b *Bus) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	kept := len(*b.routes.Load()) + len(b.apis)
-	for _, of := range b.apis {
-		kept += len(of.clients)
-	}
-	return kept
+	kept := b.calls.Kept()
+	return kept.Routes + kept.APIs + kept.Services
 }
 
 // KeptChecks counts the schemas of instances whose checks a bus keeps.
-func KeptChecks(b *Bus) (count int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, of := range b.apis {
-		of.checker.mu.Lock()
-		count += len(of.checker.checks)
-		of.checker.mu.Unlock()
-	}
-	return count
-}
+func KeptChecks(b *Bus) int { return b.calls.Kept().Schemas }
 
 // WhileLocked runs f while another goroutine holds the locks of a bus and of its
 // APIs.
 func WhileLocked(b *Bus, f func()) {
-	locks := []*sync.Mutex{&b.mu}
-	for _, of := range b.apis {
-		for _, client := range of.clients {
-			locks = append(locks, &client.mu)
-		}
-		locks = append(locks, &of.watch.mu, &of.schemas.mu, &of.checker.mu)
-	}
+	locks := b.calls.Locks()
 	for _, lock := range locks {
 		lock.Lock()
 	}
@@ -67,13 +41,15 @@ func WhileLocked(b *Bus, f func()) {
 	f()
 }
 
-// BeforeUnpack makes a bus call hold before it reads a schema. The bus must not have made
-// a call yet.
-func BeforeUnpack(b *Bus, hold func()) {
-	b.fetcher.unpacked = func(packed, service string) (*schema.Schema, error) {
-		hold()
-		return schema.Unpack(packed, service)
-	}
+// BeforeUnpack makes a bus call hold before it reads a schema.
+func BeforeUnpack(hold func()) BusOption {
+	return busOption(func(o *client.Options) error {
+		o.Unpack = func(packed, service string) (*schema.Schema, error) {
+			hold()
+			return schema.Unpack(packed, service)
+		}
+		return nil
+	})
 }
 
 // Chained returns a call of the first method of a service as grpc-go makes it, in a
@@ -83,15 +59,5 @@ func Chained(desc *grpc.ServiceDesc, impl any, options ...ServeOption) (call fun
 	if err != nil {
 		return nil, nil, err
 	}
-	calls := newUnderWay(nil)
-	calls.add(desc)
-	c, err := newChain(read, discovery.NewIncarnation(), calls, nil, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	method := c.service(desc).Methods[0].Handler
-	return func(ctx context.Context, decode func(any) error) error {
-		_, err := method(impl, ctx, decode, c.serveUnary)
-		return err
-	}, c.guard.Close, nil
+	return server.Chained(desc, impl, read)
 }

@@ -2,7 +2,6 @@ package framework
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,8 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/onecall-dev/onecall/framework/internal/client"
+	"github.com/onecall-dev/onecall/framework/internal/server"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
+	admission "github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -22,12 +23,12 @@ const defaultShutdownTimeout = 25 * time.Second
 
 // ServeOption is an option of [Serve] and [Start].
 type ServeOption interface {
-	applyToServe(options *serveOptions) error
+	applyToServe(options *server.Options) error
 }
 
 // BusOption is an option of [NewBus] and [Dial].
 type BusOption interface {
-	applyToBus(options *busOptions) error
+	applyToBus(options *client.Options) error
 }
 
 // Option is an option of [Serve], [Start], [NewBus] and [Dial].
@@ -36,55 +37,13 @@ type Option interface {
 	BusOption
 }
 
-type serveOptions struct {
-	// listen is set by ListenOn and Listener, listener only by Listener.
-	listen          func(context.Context) (net.Listener, error)
-	listener        net.Listener
-	advertise       string
-	shutdownTimeout time.Duration
-	log             *slog.Logger
-	observers       []Observer
-	// notify notifies the observers, nil if there are none.
-	notify    *notifier
-	server    []grpc.ServerOption
-	admission AdmissionConfig
-	zone      string
-	strict    bool
-	// before and after are the program's interceptors before and after admission.
-	before, after interceptors
-	// authenticated is whether option Authenticate is set.
-	authenticated bool
-	exposeErrors  bool
-}
+type serveOption func(*server.Options) error
 
-type busOptions struct {
-	log       *slog.Logger
-	observers []Observer
-	// notify notifies the observers, nil if there are none.
-	notify *notifier
-	dial   []grpc.DialOption
-	// sendLimit is the largest request that the dial options let a call by name
-	// send, in bytes; read by NewBus.
-	sendLimit int
-	// credentials reports whether dial has credentials, which exclude the default ones.
-	credentials bool
-	plainText   plainText // the default credentials
-	// balancing is set by LoadBalancing: a policy and its configuration.
-	balancing map[string]json.RawMessage
-	zone      string
-	strict    bool
-	// identified is set by RequireIdentity.
-	identified bool
-	retry      RetryPolicy
-}
+func (o serveOption) applyToServe(options *server.Options) error { return o(options) }
 
-type serveOption func(*serveOptions) error
+type busOption func(*client.Options) error
 
-func (o serveOption) applyToServe(options *serveOptions) error { return o(options) }
-
-type busOption func(*busOptions) error
-
-func (o busOption) applyToBus(options *busOptions) error { return o(options) }
+func (o busOption) applyToBus(options *client.Options) error { return o(options) }
 
 // bothOption is an option of both a service and a bus.
 type bothOption struct {
@@ -96,14 +55,14 @@ type bothOption struct {
 // port, an empty host means every address of this machine. The default is
 // "127.0.0.1:0", which other machines cannot reach.
 func ListenOn(address string) ServeOption {
-	return serveOption(func(options *serveOptions) error {
+	return serveOption(func(options *server.Options) error {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf(`option ListenOn: %q is not "host:port", such as ":8443" or "127.0.0.1:0": %w`, address, err)
 		}
-		if options.listener != nil {
+		if options.Listener != nil {
 			return errListeners
 		}
-		options.listen = listenOn(address)
+		options.Listen = listenOn(address)
 		return nil
 	})
 }
@@ -116,28 +75,20 @@ var errListeners = errors.New("options ListenOn and Listener: both are given: le
 // the service cannot start. If it is not a TCP listener, set the address at which
 // callers reach it with [AdvertiseAs].
 func Listener(listener net.Listener) ServeOption {
-	return serveOption(func(options *serveOptions) error {
+	return serveOption(func(options *server.Options) error {
 		switch {
 		case listener == nil:
 			return errors.New("option Listener: the listener is nil: leave the option out, or give one of net.Listen")
-		case options.listener != nil:
+		case options.Listener != nil:
 			return errors.New("option Listener: is given twice: a service has one listener")
 		}
-		options.listener = listener // to be closed, also after an error
-		if options.listen != nil {
+		options.Listener = listener // to be closed, also after an error
+		if options.Listen != nil {
 			return errListeners
 		}
-		options.listen = func(context.Context) (net.Listener, error) { return listener, nil }
+		options.Listen = func(context.Context) (net.Listener, error) { return listener, nil }
 		return nil
 	})
-}
-
-// closeListener closes the program's listener, if there is one.
-func (o serveOptions) closeListener() error {
-	if o.listener == nil {
-		return nil
-	}
-	return o.listener.Close()
 }
 
 func listenOn(address string) func(context.Context) (net.Listener, error) {
@@ -152,7 +103,7 @@ func listenOn(address string) func(context.Context) (net.Listener, error) {
 // address that it listens on. If that is every address, the default is the first
 // address of this machine that is not loopback.
 func AdvertiseAs(address string) ServeOption {
-	return serveOption(func(options *serveOptions) error {
+	return serveOption(func(options *server.Options) error {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil || host == "" {
 			return fmt.Errorf(`option AdvertiseAs: %q is not "host:port" with a host that callers can reach, such as "10.0.0.7:8443"`, address)
@@ -160,7 +111,7 @@ func AdvertiseAs(address string) ServeOption {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return fmt.Errorf("option AdvertiseAs: %q has the port %q: give a number from 0, the port listened on, to 65535", address, port)
 		}
-		options.advertise = address
+		options.AdvertiseAs = address
 		return nil
 	})
 }
@@ -175,11 +126,11 @@ func AdvertiseAs(address string) ServeOption {
 // the rest of the time to return. Serve never takes longer than the timeout, also if
 // handlers do not return.
 func ShutdownTimeout(limit time.Duration) ServeOption {
-	return serveOption(func(options *serveOptions) error {
+	return serveOption(func(options *server.Options) error {
 		if limit <= 0 {
 			return fmt.Errorf("option ShutdownTimeout: %v is not more than zero: calls in flight need time to end", limit)
 		}
-		options.shutdownTimeout = limit
+		options.ShutdownTimeout = limit
 		return nil
 	})
 }
@@ -211,8 +162,8 @@ func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit)
 //   - grpc.KeepaliveEnforcementPolicy: a client may ping every 5 s, also without a
 //     call.
 func ServerOptions(options ...grpc.ServerOption) ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.server = append(o.server, options...)
+	return serveOption(func(o *server.Options) error {
+		o.Server = append(o.Server, options...)
 		return nil
 	})
 }
@@ -239,8 +190,10 @@ type AdmissionConfig struct {
 
 // Admission sets which calls a service admits.
 func Admission(config AdmissionConfig) ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.admission = config
+	return serveOption(func(o *server.Options) error {
+		o.RequireIdentity = config.RequireIdentity
+		o.MaxSessionsPerPrincipal, o.MaxSessions = config.MaxSessionsPerPrincipal, config.MaxSessions
+		o.Ledger = config.Ledger
 		return nil
 	})
 }
@@ -260,8 +213,8 @@ func Admission(config AdmissionConfig) ServeOption {
 // Both parameters are required, so that streams are not forgotten. An interceptor
 // that has nothing to do calls its handler.
 func BeforeAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.before = o.before.with(unary, stream)
+	return serveOption(func(o *server.Options) error {
+		o.Before = o.Before.With(unary, stream)
 		return bothGiven("BeforeAdmission", unary, stream)
 	})
 }
@@ -272,8 +225,8 @@ func BeforeAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServer
 // see an error. Otherwise the option is like [BeforeAdmission], except that the
 // request of a unary call is set.
 func AfterAdmission(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.after = o.after.with(unary, stream)
+	return serveOption(func(o *server.Options) error {
+		o.After = o.After.With(unary, stream)
 		return bothGiven("AfterAdmission", unary, stream)
 	})
 }
@@ -299,15 +252,15 @@ func bothGiven(option string, unary grpc.UnaryServerInterceptor, stream grpc.Str
 //
 // By default only TLS authenticates. Authorize in interceptors of [AfterAdmission].
 func Authenticate(authenticate func(ctx context.Context) (context.Context, error)) ServeOption {
-	return serveOption(func(o *serveOptions) error {
+	return serveOption(func(o *server.Options) error {
 		switch {
 		case authenticate == nil:
 			return errors.New("option Authenticate: the function is nil: leave the option out to authenticate by TLS alone")
-		case o.authenticated:
+		case o.Authenticated:
 			return errors.New("option Authenticate: is given twice: give one function that does both")
 		}
-		o.authenticated = true
-		o.before = o.before.with(authentication(authenticate))
+		o.Authenticated = true
+		o.Before = o.Before.With(server.Authentication(authenticate))
 		return nil
 	})
 }
@@ -318,7 +271,7 @@ func Authenticate(authenticate func(ctx context.Context) (context.Context, error
 // Name the program, not its user: each name takes a session of its own. An empty
 // name changes nothing.
 func WithPrincipal(ctx context.Context, name string) context.Context {
-	return server.WithPrincipal(ctx, name)
+	return admission.WithPrincipal(ctx, name)
 }
 
 // ExposeErrors sends the text of a handler's error that has no gRPC status to the
@@ -327,8 +280,8 @@ func WithPrincipal(ctx context.Context, name string) context.Context {
 // come from databases and the like, and their text is not meant for callers. The
 // error of a context keeps its code with and without this option.
 func ExposeErrors() ServeOption {
-	return serveOption(func(o *serveOptions) error {
-		o.exposeErrors = true
+	return serveOption(func(o *server.Options) error {
+		o.ExposeErrors = true
 		return nil
 	})
 }
@@ -348,8 +301,8 @@ func ExposeErrors() ServeOption {
 // environment, such as HTTPS_PROXY: to use one, pass a grpc.WithContextDialer that
 // connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
-	return busOption(func(o *busOptions) error {
-		o.dial = append(o.dial, options...)
+	return busOption(func(o *client.Options) error {
+		o.Dial = append(o.Dial, options...)
 		return nil
 	})
 }
@@ -362,10 +315,31 @@ func DialOptions(options ...grpc.DialOption) BusOption {
 // FAILED_PRECONDITION and *[IdentityError]. The same option of a service is
 // [AdmissionConfig].RequireIdentity.
 func RequireIdentity() BusOption {
-	return busOption(func(o *busOptions) error {
-		o.identified = true
+	return busOption(func(o *client.Options) error {
+		o.RequireIdentity = true
 		return nil
 	})
+}
+
+// StrictSchema refuses messages and instances that do not fit the program's schemas.
+//
+// A bus does not call an instance whose schema is incompatible with the program's
+// own. If there is no other instance, calls fail with a *[SchemaError]. Without the
+// option the bus logs the difference once and calls the instance.
+//
+// A service refuses requests that have fields which its schema does not know, with
+// INVALID_ARGUMENT. Without the option it ignores such fields.
+func StrictSchema() Option {
+	return bothOption{
+		serveOption: func(o *server.Options) error {
+			o.StrictSchema = true
+			return nil
+		},
+		busOption: func(o *client.Options) error {
+			o.StrictSchema = true
+			return nil
+		},
+	}
 }
 
 // Logger sets the logger of the framework. The default is [slog.Default]. The
@@ -380,12 +354,12 @@ func Logger(log *slog.Logger) Option {
 		return nil
 	}
 	return bothOption{
-		serveOption: func(o *serveOptions) error {
-			o.log = log
+		serveOption: func(o *server.Options) error {
+			o.Log = log
 			return problem()
 		},
-		busOption: func(o *busOptions) error {
-			o.log = log
+		busOption: func(o *client.Options) error {
+			o.Log = log
 			return problem()
 		},
 	}
@@ -396,11 +370,8 @@ func Logger(log *slog.Logger) Option {
 // The deadline of the call's context applies if it is earlier.
 func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
 
-func newServeOptions(options []ServeOption) (serveOptions, error) {
-	out := serveOptions{
-		shutdownTimeout: defaultShutdownTimeout,
-		log:             slog.Default(),
-	}
+func newServeOptions(options []ServeOption) (server.Options, error) {
+	out := server.Options{ShutdownTimeout: defaultShutdownTimeout, Log: slog.Default()}
 	var errs []error
 	for i, option := range options { // all of them, so that a listener is closed
 		if option == nil {
@@ -409,18 +380,14 @@ func newServeOptions(options []ServeOption) (serveOptions, error) {
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) > 0 {
-		return out, errors.Join(errs...)
+	if out.Listen == nil {
+		out.Listen = listenOn("127.0.0.1:0")
 	}
-	if out.listen == nil {
-		out.listen = listenOn("127.0.0.1:0")
-	}
-	out.notify = newNotifier(out.log, out.observers)
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
-func newBusOptions(options []BusOption) (busOptions, error) {
-	out := busOptions{log: slog.Default(), balancing: defaultBalancing, retry: RetryIdempotent}
+func newBusOptions(options []BusOption) (client.Options, error) {
+	out := client.DefaultOptions()
 	for i, option := range options {
 		if option == nil {
 			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)
@@ -429,7 +396,5 @@ func newBusOptions(options []BusOption) (busOptions, error) {
 			return out, fmt.Errorf("onecall: bus: %w", err)
 		}
 	}
-	out.plainText = newPlainText(out.log)
-	out.notify = newNotifier(out.log, out.observers)
 	return out, nil
 }

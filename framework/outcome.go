@@ -1,8 +1,7 @@
 package framework
 
 import (
-	"errors"
-
+	"github.com/onecall-dev/onecall/framework/internal/callerr"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
@@ -28,12 +27,4 @@ const (
 // [Unknown] for an error that is not from a bus. It is the outcome of the call's last
 // attempt. The attempts before it did not run, unless the RPC declares that it may run
 // more than once.
-func OutcomeOf(err error) Outcome {
-	if err == nil {
-		return Executed
-	}
-	if failed, ok := errors.AsType[*callError](err); ok {
-		return failed.outcome
-	}
-	return Unknown
-}
+func OutcomeOf(err error) Outcome { return callerr.OutcomeOf(err) }

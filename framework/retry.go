@@ -1,16 +1,9 @@
 package framework
 
 import (
-	"context"
 	"fmt"
-	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	"github.com/onecall-dev/onecall/interceptors/atmostonce"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
-	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/framework/internal/client"
 )
 
 // RetryPolicy says which failed calls a bus retries: see [Retry].
@@ -34,125 +27,11 @@ const (
 // Retry sets which failed calls a bus retries, before their deadline. Nothing else
 // sends a call twice. The default is [RetryIdempotent].
 func Retry(policy RetryPolicy) BusOption {
-	return busOption(func(o *busOptions) error {
+	return busOption(func(o *client.Options) error {
 		if policy < RetryNone || policy > RetryIdempotent {
 			return fmt.Errorf("option Retry: there is no policy %d: give RetryNone, RetryNotRun or RetryIdempotent", policy)
 		}
-		o.retry = policy
+		o.Retry = client.RetryPolicy(policy)
 		return nil
 	})
-}
-
-// How often one call is retried.
-const (
-	// notRunRetries is for calls that certainly did not run and never will.
-	notRunRetries = 3
-	// idempotentRetries is for calls that may have run and declare that they may
-	// run again.
-	idempotentRetries = 2
-)
-
-var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.Millisecond}
-
-// retry decides whether there is another attempt of a call, with a new identity.
-// Nothing else sends a call twice.
-type retry struct {
-	bus   *Bus
-	route *route
-	begun time.Time // when the call began, if there are observers
-	// attempts counts the attempts that were made, and retries the decisions to make
-	// another attempt. repeats counts the retries after an attempt that may have run.
-	attempts, retries, repeats int
-	// first is the failure of the first attempt, nil if there was no other attempt.
-	first *failure
-}
-
-func newRetry(r *route) retry {
-	bus := r.client.api.bus
-	return retry{bus: bus, route: r, begun: bus.options.notify.now()}
-}
-
-// succeeded records that the call had a reply.
-func (r *retry) succeeded() {
-	if r.route.idempotent {
-		r.bus.throttle.succeeded()
-	}
-}
-
-// outcome returns the outcome of the call after its last attempt. If an earlier attempt
-// may have run, the call may have run.
-func (r *retry) outcome(attempt *client.Attempt) Outcome {
-	last := attempt.Outcome()
-	if r.repeats > 0 && last != Executed {
-		return Unknown
-	}
-	return last
-}
-
-// failure returns the failure of the last attempt of the call. before is why there was
-// no instance before that attempt, or nil.
-func (r *retry) failure(ch *channel, attempt *client.Attempt, before *unavailable, err error) failure {
-	failed := newFailure(r.route.rpc, attempt, r.outcome(attempt), err)
-	failed.unavailable = ch.availability.since(before)
-	return failed.locate(ch.links, attempt, r.first)
-}
-
-// wait reports whether to make another attempt. It first waits for the backoff. If ctx
-// ends while it waits, it returns false.
-func (r *retry) wait(ctx context.Context, attempt *client.Attempt, failed failure) bool {
-	if r.bus.closed.Load() || ctx.Err() != nil || !r.allowed(attempt, failed) {
-		return false
-	}
-	r.retries++
-	if r.first == nil {
-		r.first = &failed
-	}
-	r.retrying(ctx, attempt, failed.err)
-	return retryBackoff.Wait(ctx, r.retries) == nil
-}
-
-// allowed reports whether another attempt is safe and may succeed.
-func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
-	code := status.Code(failed.err)
-	notRun := r.bus.options.retry >= RetryNotRun && r.retries-r.repeats < notRunRetries
-	if !attempt.Settled(failed.err) {
-		return false
-	}
-	if attempt.Expired() {
-		return notRun && attempt.Renew()
-	}
-	switch attempt.Outcome() {
-	case NotSent:
-		return notRun && code == codes.Unavailable && failed.unavailable == nil
-	case Refused:
-		return notRun && mayDifferElsewhere(failed.err, code)
-	case Unknown:
-		return code == codes.Unavailable && r.mayRepeat()
-	case Executed:
-		return false
-	default:
-		return false
-	}
-}
-
-// isRefusal reports whether the instance refused an attempt in a way that allows a
-// retry.
-func (r *retry) isRefusal(attempt *client.Attempt, failed failure) bool {
-	return r.bus.options.retry >= RetryNotRun && attempt.Outcome() == Refused && mayDifferElsewhere(failed.err, status.Code(failed.err))
-}
-
-// mayRepeat reports whether to retry a call that may have run. If so, it takes the tokens
-// of the retry from the throttle.
-func (r *retry) mayRepeat() bool {
-	if !r.route.idempotent || r.bus.options.retry < RetryIdempotent || r.repeats >= idempotentRetries || !r.bus.throttle.take() {
-		return false
-	}
-	r.repeats++
-	return true
-}
-
-// mayDifferElsewhere reports whether the cause of a refusal is the instance and not the
-// call: the instance drains, sheds load or does not have the method.
-func mayDifferElsewhere(err error, code codes.Code) bool {
-	return atmostonce.ReasonOf(err) == atmostonce.Draining || code == codes.ResourceExhausted || code == codes.Unavailable || code == codes.Unimplemented
 }

@@ -110,13 +110,13 @@ func TestCloseWaitsForNoSchemaThatIsBeingRead(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				registry := memory.New()
 				manySchemas(t, registry, 1, func(int) (string, string) { return large(t, 1) })
-				bus := newBus(t, registry, append(options, nowhere)...)
 				begun, closed, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-				framework.BeforeUnpack(bus, func() {
+				hold := framework.BeforeUnpack(func() {
 					close(begun)
 					<-closed
 					close(ended)
 				})
+				bus := newBus(t, registry, append(options, nowhere, hold)...)
 				calling := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{}, grpc.WaitForReady(true))
 				<-begun
 				if err := bus.Close(); err != nil { // if it waited, all goroutines here would

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/server"
 )
 
 // Serve serves what register registers until ctx ends.
@@ -33,54 +34,40 @@ import (
 // The program closes the registry, after Serve has returned. If the program needs
 // the address or the counters of the service, call [Start] instead.
 func Serve(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options ...ServeOption) error {
-	service, err := start(ctx, registry, register, options)
+	running, err := start(ctx, registry, register, options)
 	if err != nil {
 		return err
 	}
-	service.run()
-	return service.err
+	running.Run()
+	return running.Wait()
 }
 
 // Start serves what register registers, like [Serve], and returns as soon as the
 // service accepts connections and has begun to register. The service ends when ctx
 // does, or by [Service.Stop].
 func Start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options ...ServeOption) (*Service, error) {
-	service, err := start(ctx, registry, register, options)
+	running, err := start(ctx, registry, register, options)
 	if err != nil {
 		return nil, err
 	}
-	go service.run()
-	return service, nil
+	go running.Run()
+	return &Service{running: running}, nil
 }
 
-// start returns a service that accepts connections. The caller calls its run.
-func start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options []ServeOption) (*Service, error) {
+// start returns a service that accepts connections. The caller calls its Run.
+func start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options []ServeOption) (*server.Service, error) {
 	read, err := newServeOptions(options)
 	if err == nil {
 		err = checkServe(ctx, registry, register)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("onecall: service: %w", err), read.closeListener())
+		return nil, errors.Join(fmt.Errorf("onecall: service: %w", err), read.CloseListener())
 	}
-	s := newService(ctx, registry, read)
-	started := false
-	defer func() {
-		if !started {
-			s.abandon() // also if register or the logger ended this goroutine
-		}
-	}()
-	register(s.apis)
-	if err = s.apis.check(); err == nil {
-		err = s.newServer()
-	}
-	if err == nil {
-		err = s.begin()
-	}
+	running, err := server.Start(ctx, registry, register, read)
 	if err != nil {
 		return nil, fmt.Errorf("onecall: service: %w", err)
 	}
-	started = true
-	return s, nil
+	return running, nil
 }
 
 // checkServe returns an error if a parameter of Serve or Start is nil.
@@ -95,3 +82,29 @@ func checkServe(ctx context.Context, registry discovery.Registry, register func(
 	}
 	return nil
 }
+
+// Service is a running service, made by [Start]. Its methods are safe for all
+// goroutines.
+type Service struct{ running *server.Service }
+
+// Address returns the address at which callers reach the service, "host:port". The
+// service is registered with it.
+func (s *Service) Address() string { return s.running.Address() }
+
+// Stop begins the graceful shutdown that [Serve] describes, waits for its end, and
+// returns its error. If ctx ends first, Stop returns the error of ctx, and the
+// shutdown goes on. Stop may be called again.
+func (s *Service) Stop(ctx context.Context) error { return s.running.Stop(ctx) }
+
+// Done returns a channel that is closed when the service has ended, because its
+// context ended, Stop was called, or its listener failed.
+func (s *Service) Done() <-chan struct{} { return s.running.Done() }
+
+// Wait waits until the service has ended, and returns its error as [Serve] does.
+func (s *Service) Wait() error { return s.running.Wait() }
+
+// RegistrationHealth is the name under which the health service of [Serve] reports
+// whether the APIs are registered. It does not change the health of the server itself,
+// the name "", because APIs are also served while they are not registered. Each API has
+// its health under its bus name, such as auth, and under its full proto name.
+const RegistrationHealth = server.RegistrationHealth

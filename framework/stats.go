@@ -1,8 +1,6 @@
 package framework
 
 import (
-	"maps"
-
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
@@ -43,33 +41,22 @@ type RPCStats struct {
 // Stats returns the counters. It takes the locks of all sessions, one after the other.
 // So call it to export the counters, not with each call.
 func (s *Service) Stats() ServiceStats {
-	guard, status := s.guard.Stats(), s.registration.Status()
+	read := s.running.Stats()
 	stats := ServiceStats{
-		RPCs:              s.underWay.stats(),
-		Refused:           guard.Refused,
-		WithoutIdentity:   guard.WithoutIdentity,
-		Sessions:          guard.Sessions,
-		IdleSessions:      guard.Collapsed,
-		Principals:        guard.Principals,
-		Registered:        status.Registered,
-		RegistrationError: status.Err,
+		RPCs:              make(map[string]RPCStats, len(read.RPCs)),
+		Refused:           read.Admission.Refused,
+		WithoutIdentity:   read.Admission.WithoutIdentity,
+		Sessions:          read.Admission.Sessions,
+		IdleSessions:      read.Admission.Collapsed,
+		Principals:        read.Admission.Principals,
+		Registered:        read.Registration.Registered,
+		RegistrationError: read.Registration.Err,
 	}
-	for rpc := range maps.Values(stats.RPCs) {
+	for name, rpc := range read.RPCs {
+		stats.RPCs[name] = RPCStats(rpc)
 		stats.InFlight += rpc.InFlight
 		stats.Served += rpc.Served
 		stats.Failed += rpc.Failed
 	}
 	return stats
-}
-
-// stats returns the counters of all RPCs.
-func (u *underWay) stats() map[string]RPCStats {
-	all := make(map[string]RPCStats, len(u.unary)+len(u.streaming))
-	for _, calls := range []map[string]*rpcCalls{u.unary, u.streaming} {
-		for rpc := range maps.Values(calls) {
-			ended, failed := rpc.ended.Load(), rpc.failed.Load()
-			all[rpc.name] = RPCStats{InFlight: int(rpc.running()), Served: ended, Failed: min(failed, ended)}
-		}
-	}
-	return all
 }

@@ -129,6 +129,21 @@ var Rules = []Rule{
 		InTests:   kit,
 	},
 	{
+		Name:      "the halves of framework know each other and the facade not",
+		Reason:    "a change of what a caller does must not touch a service, and the options of programs are the facade's alone",
+		Importers: []string{"./framework/internal/..."},
+		Forbidden: []string{"./framework", "./framework/internal/client", "./framework/internal/server"},
+		InTests:   kit,
+	},
+	{
+		Name:      "framework/observe imports of this module discovery and atmostonce at most",
+		Reason:    "a program imports it for its observer, and both halves of framework make the events",
+		Importers: []string{"./framework/observe"},
+		Forbidden: []string{"./..."},
+		Allowed:   []string{"./discovery", "./interceptors/atmostonce"},
+		InTests:   kit,
+	},
+	{
 		Name:      "framework knows no etcd",
 		Reason:    "the program's main picks the registry, and who picks another must not build etcd's client",
 		Importers: []string{"./framework/..."},

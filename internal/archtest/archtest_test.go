@@ -142,6 +142,21 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{"go.etcd.io/etcd/client/v3", module + "internal/etcdclient"},
 		},
 		{
+			"the halves of framework know each other and the facade not", "framework/internal/client/planted.go",
+			[]string{module + "framework", module + "framework/internal/server"},
+			[]string{module + "framework/internal/schemas", module + "framework/observe", module + "interceptors/timeout"},
+		},
+		{
+			"the halves of framework know each other and the facade not", "framework/internal/schemas/planted.go",
+			[]string{module + "framework/internal/client"},
+			[]string{module + "framework/internal/callerr"},
+		},
+		{
+			"framework/observe imports of this module discovery and atmostonce at most", "framework/observe/planted.go",
+			[]string{module + "framework/internal/callerr", module + "interceptors/timeout"},
+			[]string{module + "discovery", module + "interceptors/atmostonce", "google.golang.org/grpc/codes"},
+		},
+		{
 			"framework knows no etcd", "framework/planted.go",
 			[]string{module + "discovery/etcd", module + "discovery/etcd/embed", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/server/v3/embed"},
 			[]string{module + "discovery", module + "interceptors/timeout", "google.golang.org/grpc"},

@@ -6,6 +6,8 @@ import "slices"
 const (
 	client    = "./interceptors/atmostonce/client" // the caller's half
 	admission = "./interceptors/atmostonce/server" // the server's half
+	calls     = "./framework/internal/client"      // the calls of a bus
+	chain     = "./framework/internal/server"      // what runs around a handler
 	facade    = "./framework"
 )
 
@@ -144,15 +146,15 @@ func detectorOff() []edit {
 
 // bufferOn lets grpc-go buffer a request, so that it can send it again by itself.
 func bufferOn() []edit {
-	return []edit{{pkg: facade, in: "dialOptions", old: "grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),", new: ""}}
+	return []edit{{pkg: calls, in: "dialOptions", old: "grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),", new: ""}}
 }
 
 // retriesOn makes grpc-go retry by a policy of the service config.
 func retriesOn() []edit {
 	return append(bufferOn(),
-		edit{pkg: facade, in: "dialOptions", old: "grpc.WithDisableRetry(),", new: ""},
+		edit{pkg: calls, in: "dialOptions", old: "grpc.WithDisableRetry(),", new: ""},
 		edit{
-			pkg: facade, in: "serviceConfig", old: "timeout.MethodConfigs(limits),",
+			pkg: calls, in: "serviceConfig", old: "timeout.MethodConfigs(limits),",
 			new: `[]map[string]any{{"name": []map[string]any{{}}, "retryPolicy": map[string]any{
 			"maxAttempts": 5, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,
 			"retryableStatusCodes": []string{"UNAVAILABLE", "INTERNAL", "CANCELLED"},
@@ -200,7 +202,7 @@ func retries() []mutant {
 		{
 			name:   "issued again after unknown, whatever the RPC declares",
 			breaks: "a call that may have run is retried only if its RPC declares that it is idempotent",
-			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "if !r.route.idempotent || ", new: "if "}},
+			edits:  []edit{{pkg: calls, in: "retry.mayRepeat", old: "if !r.route.idempotent || ", new: "if "}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
 		},
 		{
@@ -212,13 +214,13 @@ func retries() []mutant {
 		{
 			name:   "issued again after the handler ran",
 			breaks: "the handler's own error is the call's",
-			edits:  []edit{{pkg: facade, in: "retry.allowed", old: "case Executed: return false", new: "case Executed:\n\t\treturn notRun && mayDifferElsewhere(failed.err, code)"}},
+			edits:  []edit{{pkg: calls, in: "retry.allowed", old: "case atmostonce.Executed: return false", new: "case atmostonce.Executed:\n\t\treturn notRun && mayDifferElsewhere(failed.err, code)"}},
 			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
 			name:   "issued again without end",
 			breaks: "a call that was not sent or was refused is retried three times at most",
-			edits:  []edit{{pkg: facade, in: "notRunRetries", old: "3", new: "30"}},
+			edits:  []edit{{pkg: calls, in: "notRunRetries", old: "3", new: "30"}},
 			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
 		},
 		{
@@ -236,13 +238,13 @@ func retries() []mutant {
 		{
 			name:   "no budget of repeats",
 			breaks: "the throttle limits retries of calls that may have run",
-			edits:  []edit{{pkg: facade, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
+			edits:  []edit{{pkg: calls, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
 			suites: of(facade, "TestRetriesAreBoundedByRecentReplies"),
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
 			breaks: "once an attempt of a call may have run, the call's outcome is never not sent or refused",
-			edits:  []edit{{pkg: facade, in: "retry.outcome", old: "if r.repeats > 0 && last != Executed {", new: "if false {"}},
+			edits:  []edit{{pkg: calls, in: "retry.outcome", old: "if r.repeats > 0 && last != atmostonce.Executed {", new: "if false {"}},
 			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
 		},
 	}

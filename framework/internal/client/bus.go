@@ -1,0 +1,127 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/internal/plaintext"
+	"github.com/onecall-dev/onecall/framework/internal/schemas"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// Bus makes the calls of a framework.Bus. Its methods are safe for all goroutines.
+type Bus struct {
+	registry discovery.Registry
+	options  Options
+	// contracts are the contracts of the APIs that are linked into the program.
+	contracts *contract.Index
+	caller    *client.Caller
+	throttle  throttle
+	closed    atomic.Bool
+
+	// routes are by gRPC's path. Calls read them without a lock. The map is never
+	// changed: it is replaced, under mu.
+	routes atomic.Pointer[map[string]*Route]
+
+	// byName are the RPCs that were called by name, by that name.
+	byName  sync.Map // of *byNameRPC
+	fetcher *schemas.Fetcher
+	// incompatible counts schemas that are incompatible with the program's own.
+	incompatible atomic.Uint64
+
+	// mu guards apis, the fields of an api whose comments name it, and the replacement
+	// of routes. It is not held while the registry or the program's logger is called.
+	mu   sync.Mutex
+	apis map[string]*api // by bus name
+}
+
+// NewBus returns a bus on a registry. It does no I/O.
+func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
+	if options.Unpack == nil {
+		options.Unpack = schema.Unpack
+	}
+	options.plainText = plaintext.New(options.Log)
+	options.notify = notifier.New(options.Log, options.Observers)
+	caller := client.NewCaller()
+	if err := checkDialOptions(&options, caller); err != nil {
+		return nil, err
+	}
+	bus := &Bus{
+		registry:  registry,
+		options:   options,
+		contracts: contract.NewIndex(protoregistry.GlobalFiles),
+		caller:    caller,
+		fetcher:   schemas.NewFetcher(registry, options.Unpack),
+		apis:      make(map[string]*api),
+	}
+	bus.throttle.start()
+	bus.routes.Store(&map[string]*Route{})
+	return bus, nil
+}
+
+// checkDialOptions returns an error if every connection would fail with the dial
+// options. It sets whether they have credentials that exclude the default ones, such
+// as grpc.WithCredentialsBundle, and the largest message that a call may send.
+func checkDialOptions(read *Options, caller *client.Caller) error {
+	warnOfServiceConfig(read.Log, read.Dial)
+	try := func() error {
+		options, err := dialOptions(*read, caller.NewChannel(), nil)
+		if err != nil {
+			return err
+		}
+		// grpc-go calls this interceptor first, so none of the program's runs.
+		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			read.sendLimit = client.SendLimit(opts, protoargs.DefaultLimit)
+			return nil
+		}))
+		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+		if err != nil {
+			return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
+		}
+		return errors.Join(conn.Invoke(context.Background(), "/check", nil, nil), conn.Close())
+	}
+	err := try()
+	if err == nil {
+		return nil
+	}
+	read.credentials = true
+	_, none := grpc.NewClient("passthrough:///check") // the error of a connection without credentials
+	own := try()
+	if errors.Is(own, none) {
+		return err
+	}
+	return own
+}
+
+// Close ends the bus and all its connections. Calls under way fail with CANCELED. A second
+// Close does nothing.
+func (b *Bus) Close() error {
+	b.closed.Store(true)
+	b.fetcher.Close()
+	b.mu.Lock()
+	apis := b.apis
+	b.apis = nil // no API is added when closed is set
+	b.mu.Unlock()
+	var errs []error
+	for _, of := range apis {
+		errs = append(errs, of.close())
+	}
+	return errors.Join(errs...)
+}
+
+// ended reports whether Close ended a call. ctx is the program's.
+func (b *Bus) ended(ctx context.Context, code codes.Code) bool {
+	return (code == codes.Canceled || code == codes.Unavailable) && b.closed.Load() && ctx.Err() == nil
+}

@@ -1,0 +1,86 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+)
+
+// callerKeepalive makes Linux end a connection if sent data is not acknowledged within
+// Timeout. Probes of the policy send data on each connection within 16 s. The pings of
+// HTTP/2 are for other systems. By default grpc-go's servers allow one ping every 5
+// minutes, and end the connection after more.
+var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
+
+// dialOptions returns the options of a connection: defaults, then the program's own
+// options, which may change the defaults, then the options that a program cannot change.
+//
+// The code that runs around a call of a bus is not an interceptor: see Route.Call.
+func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.Limit, resolvers ...grpc.DialOption) ([]grpc.DialOption, error) {
+	config, err := serviceConfig(bus.Balancing, calls, limits)
+	if err != nil {
+		return nil, err
+	}
+	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
+	// A proxy of the environment would replace the instances' addresses.
+	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
+	if !bus.credentials {
+		options = append(options, grpc.WithTransportCredentials(bus.plainText))
+	}
+	options = append(options, bus.Dial...)
+	return append(options,
+		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
+		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
+		grpc.WithDefaultServiceConfig(config),
+		grpc.WithDisableServiceConfig(), // no resolver can add a retry policy
+		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
+	), nil
+}
+
+// warnOfServiceConfig logs a warning if the program's options set a service config, which
+// has no effect. grpc-go does not say so: the field is read by reflection. Without such
+// a field there is no warning.
+func warnOfServiceConfig(log *slog.Logger, own []grpc.DialOption) {
+	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, own...)
+	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	if err != nil {
+		return // the bus's own connection returns the error
+	}
+	defer func() { _ = conn.Close() }()
+	config := reflect.ValueOf(conn).Elem().FieldByName("dopts")
+	if config.Kind() != reflect.Struct {
+		return
+	}
+	if config = config.FieldByName("defaultServiceConfigRawJSON"); config.Kind() == reflect.Pointer && !config.IsNil() {
+		log.Warn("grpc.WithDefaultServiceConfig in option DialOptions has no effect, because the bus sets the service config: " +
+			"use option Retry for retries, LoadBalancing for balancing, and the .proto or option Timeout for timeouts")
+	}
+}
+
+// serviceConfig returns gRPC's service config of a connection
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). It configures
+// no health check: the policy watches the health of each connection itself.
+func serviceConfig(balancing map[string]json.RawMessage, calls *client.Channel, limits map[string]timeout.Limit) (string, error) {
+	config, err := json.Marshal(map[string]any{
+		"loadBalancingConfig": []map[string]any{{client.PolicyName: map[string]any{
+			"childPolicy": []map[string]json.RawMessage{balancing},
+			"channel":     calls.ID(),
+		}}},
+		"methodConfig": timeout.MethodConfigs(limits),
+	})
+	if err != nil {
+		return "", fmt.Errorf("service config: %w", err)
+	}
+	return string(config), nil
+}

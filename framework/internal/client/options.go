@@ -1,0 +1,51 @@
+package client
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer/leastrequest"
+
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/internal/plaintext"
+	"github.com/onecall-dev/onecall/framework/observe"
+	"github.com/onecall-dev/onecall/internal/schema"
+)
+
+// Options are the options of a bus. The options of package framework set them, and
+// document them.
+type Options struct {
+	Log       *slog.Logger
+	Observers []observe.Observer
+	Dial      []grpc.DialOption
+	// Balancing has one element: a policy and its configuration.
+	Balancing       map[string]json.RawMessage
+	Zone            string
+	StrictSchema    bool
+	RequireIdentity bool
+	Retry           RetryPolicy
+	// Unpack reads a schema that an instance publishes. nil means [schema.Unpack].
+	Unpack func(packed, service string) (*schema.Schema, error)
+
+	// NewBus sets the fields below.
+
+	// notify notifies the observers, nil if there are none.
+	notify *notifier.Notifier
+	// sendLimit is the largest request that the dial options let a call by name
+	// send, in bytes.
+	sendLimit int
+	// credentials reports whether Dial has credentials, which exclude the default ones.
+	credentials bool
+	plainText   plaintext.Credentials // the default credentials
+}
+
+// DefaultOptions returns the options of a bus without any.
+func DefaultOptions() Options {
+	return Options{Log: slog.Default(), Balancing: defaultBalancing, Retry: RetryIdempotent}
+}
+
+// defaultBalancing draws ten instances at random and picks the one with the fewest
+// calls under way. With fewer draws and only two instances, a frozen instance would be
+// picked again and again. Each draw costs an allocation.
+var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":10}`)}

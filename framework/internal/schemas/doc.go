@@ -1,0 +1,3 @@
+// Package schemas reads the schemas that instances publish in a registry, compares them
+// with the program's own, and describes their rules.
+package schemas

@@ -1,0 +1,249 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
+	"github.com/onecall-dev/onecall/interceptors/recovery"
+	"github.com/onecall-dev/onecall/interceptors/timeout"
+	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/contract"
+)
+
+// streamWorkers is how many goroutines a server keeps for its calls. A new goroutine
+// must grow its stack first. Only calls above that number get new goroutines.
+const streamWorkers = 64
+
+// The names of the places that code looks up.
+const (
+	beforeAdmission = "before admission"
+	admission       = "admission"
+	programsOwn     = "the program's own"
+)
+
+// place is one position in the chain of a service, with the code that runs there around
+// a call. A field that is nil adds nothing to a call.
+type place struct {
+	name string
+	// method wraps the method of a unary RPC. It runs before the request is read.
+	method func(path string, method grpc.MethodHandler) grpc.MethodHandler
+	// unary runs around a unary call after its request is read.
+	unary grpc.UnaryServerInterceptor
+	// stream runs around a stream.
+	stream grpc.StreamServerInterceptor
+}
+
+// chain is the code that runs around the handlers of a service.
+type chain struct {
+	log    *slog.Logger
+	guard  *server.Server
+	expose bool // set by option ExposeErrors
+	calls  *underWay
+	notify *notifier.Notifier // nil without observers
+	places []place
+
+	// admitted runs around a unary call after its admission and before the program's
+	// own interceptors. served runs around a stream before the program's own.
+	admitted grpc.UnaryServerInterceptor
+	served   grpc.StreamServerInterceptor
+	// builtin runs around unary calls of gRPC's own services, and sends the name of the
+	// instance.
+	builtin grpc.UnaryServerInterceptor
+	// checked and checkedStream run after the program's own interceptors.
+	checked       grpc.UnaryServerInterceptor
+	checkedStream grpc.StreamServerInterceptor
+}
+
+// order returns the places of a chain, the outermost first. It is the complete list of
+// the code that runs around a handler, for unary calls and streams.
+//
+// Each place that is not empty costs a call one allocation, except the first four: for
+// unary calls they are methods, and the guard runs the interceptors before admission.
+func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[string]validate.Method) []place {
+	return []place{
+		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
+		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
+		{name: beforeAdmission, unary: chainUnary(o.Before.unary), stream: chainStream(o.Before.stream)}, // run by the guard
+		{name: admission, stream: c.admitStream},                                                         // unary calls: see service
+		{name: "limits"},
+		{name: "after admission", unary: chainUnary(o.After.unary), stream: ofAPIs(chainStream(o.After.stream))},
+		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
+		{name: programsOwn}, // grpc-go runs those of option ServerOptions
+		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.StrictSchema), stream: validate.StreamServerInterceptor(c.log, rules, o.StrictSchema)},
+		{name: "handler"}, // its panics are also recovered here, so that the program's own interceptors see an error
+	}
+}
+
+// newChain returns the chain of a service. The caller must close its guard.
+func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) (*chain, error) {
+	c := &chain{log: o.Log, expose: o.ExposeErrors, calls: calls, notify: o.notify}
+	if c.notify != nil { // the context of an observer has the values that authentication set, and no identity
+		o.Before = Interceptors{}.With(noteContext, noteStreamContext).and(o.Before).With(noteContext, noteStreamContext)
+	}
+	c.places = c.order(o, limits, rules)
+	before := c.places[c.index(beforeAdmission)]
+	config := server.Config{
+		Incarnation:             incarnation,
+		RequireIdentity:         o.RequireIdentity,
+		MaxSessionsPerPrincipal: o.MaxSessionsPerPrincipal,
+		MaxSessions:             o.MaxSessions,
+		Ledger:                  o.Ledger,
+		Exempt:                  contract.IsBuiltin,
+		BeforeUnary:             before.unary,
+		BeforeStream:            before.stream,
+		Handle:                  c.handle,
+		Log:                     o.Log,
+	}
+	if c.notify != nil {
+		config.Started = noteStarted
+	}
+	var err error
+	if c.guard, err = server.New(config); err != nil {
+		return nil, fmt.Errorf("option Admission: %w", err)
+	}
+	c.builtin = c.guard.UnaryServerInterceptor()
+	own := c.index(programsOwn)
+	c.admitted, c.served = chainPlaces(c.places[:own])
+	c.checked, c.checkedStream = chainPlaces(c.places[own:])
+	return c, nil
+}
+
+// chainPlaces returns the interceptors of places, except those that the guard runs: all
+// before admission, and for unary calls also admission itself.
+func chainPlaces(places []place) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	var unary []grpc.UnaryServerInterceptor
+	var stream []grpc.StreamServerInterceptor
+	for _, place := range places {
+		if place.name == beforeAdmission {
+			continue
+		}
+		if place.unary != nil {
+			unary = append(unary, place.unary)
+		}
+		if place.stream != nil {
+			stream = append(stream, place.stream)
+		}
+	}
+	return chainUnary(unary), chainStream(stream)
+}
+
+// index returns the index of a place.
+func (c *chain) index(name string) int {
+	return slices.IndexFunc(c.places, func(p place) bool { return p.name == name })
+}
+
+// options returns the options of a server. The program's own replace the defaults before
+// them, but not the framework's interceptors after them.
+func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
+	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
+	options = append(options, protection()...)
+	options = append(options, own...)
+	return append(options,
+		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
+		grpc.StreamInterceptor(c.serveStream),
+		grpc.ChainUnaryInterceptor(c.checked),
+		grpc.ChainStreamInterceptor(c.checkedStream))
+}
+
+// service returns the description to register for an API. The places up to admission run
+// around its methods, and panics of its handlers are recovered.
+func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	recovered := *desc
+	recovered.Streams = slices.Clone(desc.Streams)
+	for i := range recovered.Streams {
+		recovered.Streams[i].Handler = c.handleStream("/"+desc.ServiceName+"/"+recovered.Streams[i].StreamName, recovered.Streams[i].Handler)
+	}
+	admitted := c.guard.Instrument(&recovered) // a copy
+	for i := range admitted.Methods {
+		method := &admitted.Methods[i]
+		for _, place := range slices.Backward(c.places) {
+			if place.method != nil {
+				method.Handler = place.method("/"+desc.ServiceName+"/"+method.MethodName, method.Handler)
+			}
+		}
+	}
+	return admitted
+}
+
+// serveUnary runs around each unary call after its request is read. A shutdown waits
+// for the calls of APIs.
+func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+	running := c.calls.unary[info.FullMethod]
+	if running == nil { // a method of gRPC's own services, such as health
+		return c.builtin(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
+	}
+	running.begin()
+	failed := true // also after a panic or runtime.Goexit
+	defer func() { running.end(failed) }()
+	reply, err = c.admitted(ctx, req, info, handler)
+	failed = err != nil
+	return reply, err
+}
+
+// serveStream runs around each stream. A shutdown can end its context.
+func (c *chain) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	running := c.calls.beginStream(stream, info.FullMethod)
+	defer c.calls.endStream(running)
+	return running.result(c.served(srv, running, info, handler))
+}
+
+// admitStream is the place of admission for streams.
+func (c *chain) admitStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return c.guard.StreamServerInterceptor()(srv, stream, info, handler)
+}
+
+// recoverMethod is the place of recovery for unary calls.
+func (c *chain) recoverMethod(_ string, method grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
+		returned := false
+		defer func() { err = c.answer(ctx, err, returned, recover()) }()
+		reply, err = method(srv, ctx, decode, interceptor)
+		returned = true
+		return reply, err
+	}
+}
+
+// recoverStream is the place of recovery for streams.
+func (c *chain) recoverStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	returned := false
+	defer func() { err = c.answer(stream.Context(), err, returned, recover()) }()
+	err = handler(srv, stream)
+	returned = true
+	return err
+}
+
+// handle calls the handler of a unary call. A panic of the handler becomes an error.
+func (c *chain) handle(ctx context.Context, req any, handler grpc.UnaryHandler) (_ any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = recovery.Panicked(ctx, c.log, cause)
+		}
+	}()
+	return handler(ctx, req)
+}
+
+// handleStream returns a handler of a stream that counts its calls. A panic of the
+// handler becomes an error.
+func (c *chain) handleStream(path string, handler grpc.StreamHandler) grpc.StreamHandler {
+	calls := c.calls.streaming[path]
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		calls.begin()
+		failed := true // also after runtime.Goexit
+		defer func() {
+			if cause := recover(); cause != nil {
+				err = recovery.Panicked(stream.Context(), c.log, cause)
+			}
+			calls.end(failed)
+		}()
+		err = handler(srv, stream)
+		failed = err != nil
+		return err
+	}
+}

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
+)
+
+// Places returns the names of the places in the chain of a service, the outermost
+// first, for the documents.
+func Places() []string {
+	var names []string
+	for _, place := range new(chain).order(Options{}, nil, nil) {
+		names = append(names, place.name)
+	}
+	return names
+}
+
+// Chained returns a call of the first method of a service as grpc-go makes it, in a
+// chain with options, without a connection. It is for tests of what a chain costs. end
+// ends the chain.
+func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx context.Context, decode func(any) error) error, end func(), err error) {
+	options.notify = notifier.New(options.Log, options.Observers)
+	calls := newUnderWay(nil)
+	calls.add(desc)
+	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	method := c.service(desc).Methods[0].Handler
+	return func(ctx context.Context, decode func(any) error) error {
+		_, err := method(impl, ctx, decode, c.serveUnary)
+		return err
+	}, c.guard.Close, nil
+}

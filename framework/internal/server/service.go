@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/internal/plaintext"
+	"github.com/onecall-dev/onecall/framework/internal/schemas"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
+	"github.com/onecall-dev/onecall/interceptors/validate"
+)
+
+// Service is a running service. Its methods are safe for all goroutines.
+type Service struct {
+	apis        *apis
+	registry    discovery.Registry
+	options     Options
+	incarnation discovery.Incarnation
+	guard       *server.Server
+	server      *grpc.Server
+	health      *health.Server
+	underWay    *underWay
+
+	life context.Context //nolint:containedctx // that of the service: it shuts down when it ends
+	stop context.CancelFunc
+
+	// begin sets these.
+	address      string
+	registration discovery.Registration
+	served       <-chan error // receives the error of accepting connections, once
+
+	done chan struct{} // closed when Run has returned
+	err  error         // the error of Wait; set before done is closed
+}
+
+func newService(ctx context.Context, registry discovery.Registry, options Options) *Service {
+	s := &Service{
+		apis:        &apis{log: options.Log},
+		registry:    registry,
+		options:     options,
+		incarnation: discovery.NewIncarnation(),
+		health:      health.NewServer(),
+		done:        make(chan struct{}),
+	}
+	s.life, s.stop = context.WithCancel(ctx)
+	return s
+}
+
+// Address returns the address at which callers reach the service, "host:port".
+func (s *Service) Address() string { return s.address }
+
+// Stop begins the graceful shutdown, waits for its end, and returns its error. If ctx ends
+// first, Stop returns the error of ctx, and the shutdown goes on.
+func (s *Service) Stop(ctx context.Context) error {
+	s.stop()
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return fmt.Errorf("onecall: service: the shutdown has not ended yet, and goes on: %w", ctx.Err())
+	}
+}
+
+// Done returns a channel that is closed when the service has ended.
+func (s *Service) Done() <-chan struct{} { return s.done }
+
+// Wait waits until the service has ended, and returns its error.
+func (s *Service) Wait() error {
+	<-s.done
+	return s.err
+}
+
+// Start returns a service of the APIs that register registers. It accepts connections and
+// has begun to register. The caller must call Run.
+func Start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options Options) (*Service, error) {
+	options.notify = notifier.New(options.Log, options.Observers)
+	s := newService(ctx, registry, options)
+	started := false
+	defer func() {
+		if !started {
+			s.abandon() // also if register or the logger ended this goroutine
+		}
+	}()
+	register(s.apis)
+	err := s.apis.check()
+	if err == nil {
+		err = s.newServer()
+	}
+	if err == nil {
+		err = s.begin()
+	}
+	if err != nil {
+		return nil, err
+	}
+	started = true
+	return s, nil
+}
+
+// newServer makes grpc-go's server with all services.
+func (s *Service) newServer() (err error) {
+	defer func() {
+		// grpc-go panics if an interceptor is set twice.
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("option ServerOptions: %v; give grpc.ChainUnaryInterceptor or grpc.ChainStreamInterceptor instead", cause)
+		}
+	}()
+	contracts := s.apis.contracts()
+	rules := make(map[string]validate.Method)
+	for _, api := range contracts {
+		compiled, wrong := schemas.CompileRules(api)
+		if wrong != nil {
+			return wrong
+		}
+		maps.Copy(rules, compiled)
+	}
+	s.underWay = newUnderWay(contracts)
+	chain, err := newChain(s.options, s.incarnation, s.underWay, limited(contracts), rules)
+	if err != nil {
+		return err
+	}
+	s.guard = chain.guard
+	s.server = grpc.NewServer(chain.options(s.options.Server)...)
+	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+		s.underWay.add(desc)
+		return chain.service(desc)
+	})
+	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
+		grpc_health_v1.RegisterHealthServer(s.server, s.health)
+	}
+	s.health.SetServingStatus(RegistrationHealth, grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until follow sets it
+	for _, api := range contracts {
+		s.health.SetServingStatus(api.Name, grpc_health_v1.HealthCheckResponse_SERVING)
+		s.health.SetServingStatus(api.Service, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
+	return nil
+}
+
+// begin listens, accepts connections and registers.
+func (s *Service) begin() error {
+	listener, err := s.options.Listen(s.life)
+	if err != nil {
+		return fmt.Errorf("option ListenOn: cannot listen: %w: end what listens there, or give an address of this machine with a free port, such as 127.0.0.1:0", err)
+	}
+	if s.address, err = advertised(listener, s.options.AdvertiseAs); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	accepting := &acceptingListener{Listener: listener, accepting: make(chan struct{})}
+	s.served = s.accept(accepting)
+	select {
+	case <-accepting.accepting:
+	case err := <-s.served:
+		return err
+	}
+	if s.registration, err = s.registry.Register(s.instances()...); err != nil {
+		s.server.Stop()
+		return errors.Join(fmt.Errorf("registering: %w", err), <-s.served)
+	}
+	s.options.Log.Info("serving", "address", s.address, "apis", names(s.apis.contracts()))
+	plaintext.WarnOf(s.options.Log, s.server, listener.Addr())
+	return nil
+}
+
+// abandon releases everything that a service holds which could not start.
+func (s *Service) abandon() {
+	s.stop()
+	if s.server != nil {
+		s.server.Stop()
+	}
+	if s.guard != nil {
+		s.guard.Close()
+	}
+	_ = s.options.CloseListener() // it may be closed already
+}
+
+// Run serves until the context of the service ends, and then shuts down.
+func (s *Service) Run() {
+	defer close(s.done)
+	defer s.stop()
+	defer s.guard.Close()
+	defer s.follow()()
+	select {
+	case <-s.life.Done():
+		s.err = s.shutDown(s.served)
+	case err := <-s.served:
+		s.err = errors.Join(fmt.Errorf("onecall: service: %w", err), s.shutDown(nil))
+	}
+}
+
+// accept starts a goroutine in which the server accepts connections. The returned
+// channel receives the server's error, once.
+func (s *Service) accept(listener net.Listener) <-chan error {
+	served := make(chan error, 1)
+	go func() {
+		err := errors.New("its goroutine was ended by the listener")
+		defer func() { // also if the listener calls runtime.Goexit
+			if err != nil {
+				err = fmt.Errorf("accepting connections: %w", err)
+			}
+			served <- err
+		}()
+		err = s.server.Serve(listener)
+	}()
+	return served
+}
+
+// acceptingListener closes accepting at the first call of Accept.
+type acceptingListener struct {
+	net.Listener
+
+	once      sync.Once
+	accepting chan struct{}
+}
+
+// Accept implements [net.Listener].
+func (l *acceptingListener) Accept() (net.Conn, error) {
+	l.once.Do(func() { close(l.accepting) })
+	return l.Listener.Accept()
+}

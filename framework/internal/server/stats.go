@@ -1,0 +1,38 @@
+package server
+
+import (
+	"maps"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
+)
+
+// Stats are the counters of a service: see framework.ServiceStats.
+type Stats struct {
+	RPCs         map[string]RPCStats
+	Admission    server.Stats
+	Registration discovery.Status
+}
+
+// RPCStats are the counters of an RPC: see framework.RPCStats.
+type RPCStats struct {
+	InFlight       int
+	Served, Failed uint64
+}
+
+// Stats returns the counters.
+func (s *Service) Stats() Stats {
+	return Stats{RPCs: s.underWay.stats(), Admission: s.guard.Stats(), Registration: s.registration.Status()}
+}
+
+// stats returns the counters of all RPCs.
+func (u *underWay) stats() map[string]RPCStats {
+	all := make(map[string]RPCStats, len(u.unary)+len(u.streaming))
+	for _, calls := range []map[string]*rpcCalls{u.unary, u.streaming} {
+		for rpc := range maps.Values(calls) {
+			ended, failed := rpc.ended.Load(), rpc.failed.Load()
+			all[rpc.name] = RPCStats{InFlight: int(rpc.running()), Served: ended, Failed: min(failed, ended)}
+		}
+	}
+	return all
+}
