@@ -141,7 +141,7 @@ func (r *registration) Drain(ctx context.Context) error {
 		return nil // no caller knows of the instances
 	}
 	if err := r.await(ctx, version); err != nil {
-		return fmt.Errorf("etcd: callers could not be told that the instances are draining: %w", err)
+		return fmt.Errorf("etcd: callers could not be notified that the instances are draining: %w", err)
 	}
 	return nil
 }

@@ -290,7 +290,7 @@ func TestOneMessageCanBreakMoreRulesThanAnyoneWantsToRead(t *testing.T) {
 			if size := headerSize(t, sent); size > 7500 {
 				t.Errorf("the status takes %d bytes of a header list", size)
 			}
-			if partial := strings.HasSuffix(sent.Message(), "; and maybe more, which are not told of a message so large"); partial != (title == "a million elements" || title == "two thousand levels") {
+			if partial := strings.HasSuffix(sent.Message(), "; and maybe more, which are not listed for a message so large"); partial != (title == "a million elements" || title == "two thousand levels") {
 				t.Errorf("the text does not say whether it tells all: %s", sent.Message())
 			}
 			held := len(badRequest(t, sent).GetFieldViolations())

@@ -23,7 +23,7 @@ type RuleError struct {
 
 // Error implements error.
 func (e *RuleError) Error() string {
-	return e.Subject + ": " + e.Problem + ": mend the rule in the .proto file"
+	return e.Subject + ": " + e.Problem + ": correct the rule in the .proto file"
 }
 
 // Unwrap returns the cause.

@@ -47,7 +47,7 @@ func (e *Error) text(shown []sentViolation, hidden int) string {
 		words = append(words, fmt.Sprintf("%d in fields that are not shown", hidden))
 	}
 	if e.partial {
-		words = append(words, "and maybe more, which are not told of a message so large")
+		words = append(words, "and maybe more, which are not listed for a message so large")
 	}
 	kind := "request"
 	if e.Reply {
