@@ -114,7 +114,7 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./interceptors/atmostonce -run '^$$' -fuzz '^FuzzParseIdentity$$' -fuzztime $(or $(FUZZTIME),20s)
 	go test ./interceptors/atmostonce/server -run '^$$' -fuzz '^FuzzWindow$$' -fuzztime $(or $(FUZZTIME),20s)
 	go test ./internal/protoargs -run '^$$' -fuzz '^FuzzEncode$$' -fuzztime $(or $(FUZZTIME),20s)
-	go test ./internal/protoargs -run '^$$' -fuzz '^FuzzSplitName$$' -fuzztime $(or $(FUZZTIME),20s)
+	go test ./internal/protoargs/encode -run '^$$' -fuzz '^FuzzSplitName$$' -fuzztime $(or $(FUZZTIME),20s)
 	# Descriptors are large: without a bound the time goes into making each find smaller.
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/decode"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -83,7 +83,7 @@ func (r *Reply) Message() proto.Message { return r.message }
 
 // Map returns the reply as plain Go values, by the names of its fields: see the table
 // in docs/named-parameters.md.
-func (r *Reply) Map() map[string]any { return protoargs.ToMap(r.message, r.types) }
+func (r *Reply) Map() map[string]any { return decode.Map(r.message, r.types) }
 
 // Into stores the reply in dest. dest is a message of the reply's type, or a pointer to
 // one of these:
@@ -94,7 +94,7 @@ func (r *Reply) Map() map[string]any { return protoargs.ToMap(r.message, r.types
 //
 // If a value does not fit exactly, Into returns an error that names the field.
 func (r *Reply) Into(dest any) error {
-	if err := protoargs.Decode(r.message, r.types, dest); err != nil {
+	if err := decode.Into(r.message, r.types, dest); err != nil {
 		return fmt.Errorf("%s: %w", r.rpc, err)
 	}
 	return nil

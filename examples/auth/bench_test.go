@@ -5,7 +5,7 @@ import (
 
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
 	"github.com/onecall-dev/onecall/interceptors/validate"
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 )
 
 // BenchmarkCheckPassword measures what one side does with a request of check_password: it
@@ -19,7 +19,7 @@ func BenchmarkCheckPassword(b *testing.B) {
 	}
 	request := &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"}
 	reply := &authv1.CheckPasswordResponse{Valid: true}
-	plan := protoargs.NewPlan("auth.check_password", method.Input(), nil)
+	plan := encode.NewPlan("auth.check_password", method.Input(), nil)
 	args := map[string]any{"username": "admin", "password": "secret"}
 	for _, bench := range []struct {
 		name string

@@ -72,6 +72,9 @@ var plugIns = []string{"./interceptors/atmostonce/etcdledger", "./interceptors/a
 // server. What both need is in their parent.
 var halves = []string{"./interceptors/atmostonce/client", "./interceptors/atmostonce/server"}
 
+// protoargsHalves are the two directions of a conversion.
+var protoargsHalves = []string{"./internal/protoargs/encode", "./internal/protoargs/decode"}
+
 // Rules are the module's.
 var Rules = []Rule{
 	{
@@ -187,6 +190,13 @@ var Rules = []Rule{
 		Forbidden: []string{"./..."},
 		Allowed:   []string{"./internal/...", "./proto/..."},
 		InTests:   kit,
+	},
+	{
+		Name:      "the halves of protoargs do not import each other",
+		Reason:    "a reader of one direction must not need the other, and what both need is in their parent",
+		Importers: protoargsHalves,
+		Forbidden: protoargsHalves,
+		InTests:   append([]string{"./internal/protoargs/protoargstest"}, protoargsHalves...),
 	},
 	{
 		Name:      "examples/auth/accounts imports neither gRPC nor anything of this module",

@@ -117,6 +117,11 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "interceptors/atmostonce/server", module + "interceptors/atmostonce/ledgertest", module + "interceptors/atmostonce/internal/malformed"},
 		},
 		{
+			"the halves of protoargs do not import each other", "internal/protoargs/decode/planted.go",
+			[]string{module + "internal/protoargs/encode"},
+			[]string{module + "internal/protoargs", module + "internal/quote"},
+		},
+		{
 			"a ledger imports of this module atmostonce, discovery and the etcd client at most", "interceptors/atmostonce/etcdledger/planted.go",
 			[]string{module + "discovery/etcd", module + "framework", module + "interceptors/timeout", module + "interceptors/atmostonce/ledgertest", module + "internal/contract"},
 			[]string{module + "discovery", module + "interceptors/atmostonce", module + "internal/etcdclient", "go.etcd.io/etcd/client/v3"},

@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/decode"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
+	"github.com/onecall-dev/onecall/internal/protoargs/protoargstest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -29,11 +31,11 @@ func FuzzEncode(f *testing.F) {
 	type target struct {
 		name    string
 		request proto.Message
-		plan    *protoargs.Plan
+		plan    *encode.Plan
 	}
 	var targets []target
 	for _, request := range []proto.Message{&testv1.Kinds{}, &testv1.Optionals{}, &testv1.Lists{}, &testv1.Choice{}, &testv1.Maps{}} {
-		targets = append(targets, target{"", request, protoargs.NewPlan("test.kinds.mirror", request.ProtoReflect().Descriptor(), nil)})
+		targets = append(targets, target{"", request, encode.NewPlan("test.kinds.mirror", request.ProtoReflect().Descriptor(), nil)})
 	}
 	kinds := targets[0]
 	f.Fuzz(func(t *testing.T, text string) {
@@ -60,27 +62,27 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-func try(t *testing.T, plan *protoargs.Plan, given map[string]any) {
+func try(t *testing.T, plan *encode.Plan, given map[string]any) {
 	t.Helper()
 	got, err := plan.Encode(given)
 	if err != nil {
-		var bad *protoargs.ArgumentError
+		var bad *encode.ArgumentError
 		if !errors.As(err, &bad) {
 			t.Fatalf("%T: %v", err, err)
 		}
-		fitToPrint(t, bad)
+		protoargstest.FitToPrint(t, bad)
 		return
 	}
-	again, err := plan.Encode(protoargs.ToMap(got, nil))
+	again, err := plan.Encode(decode.Map(got, nil))
 	if err != nil || !proto.Equal(got, again) {
 		t.Fatalf("%v came back as %v, %v", got, again, err)
 	}
 	var plain any
-	if err := protoargs.Decode(got, nil, &plain); err != nil {
+	if err := decode.Into(got, nil, &plain); err != nil {
 		t.Fatal(err)
 	}
 	copied := got.ProtoReflect().New().Interface()
-	if err := protoargs.Decode(got, nil, copied); err != nil || !proto.Equal(got, copied) {
+	if err := decode.Into(got, nil, copied); err != nil || !proto.Equal(got, copied) {
 		t.Fatalf("%v was decoded as %v, %v", got, copied, err)
 	}
 }

@@ -2,47 +2,67 @@ package protoargs
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"math/big"
-	"math/bits"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
-
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// integer is a number without fraction: from -2^63 to 2^64-1.
-type integer struct {
-	negative bool
-	abs      uint64
-}
+// The reasons why a value is not a number of some type.
+var (
+	// ErrType says that the value is not a number.
+	ErrType = errors.New("not a number")
+	// ErrRange says that the number is too large or too small.
+	ErrRange = errors.New("out of range")
+	// ErrInexact says that the type can hold the number only rounded.
+	ErrInexact = errors.New("inexact")
+)
 
-// signed returns the integer if it fits into width bits.
-func (n integer) signed(width int) (int64, bool) {
-	limit := uint64(1) << (width - 1)
-	if n.negative {
-		return -int64(n.abs), n.abs <= limit //nolint:gosec // -2^63 is its own negative
+// Number converts a value of [Basic] to an integer or a float type. An integer is converted
+// exactly or refused. A number with a fraction becomes the nearest float. The error is
+// ErrType, ErrRange or ErrInexact.
+func Number(v any, goType reflect.Type) (reflect.Value, error) {
+	if kind := goType.Kind(); kind == reflect.Float32 || kind == reflect.Float64 {
+		f, err := floatOf(v, goType.Bits())
+		return reflect.ValueOf(f).Convert(goType), err
 	}
-	return int64(n.abs), n.abs < limit //nolint:gosec // checked in the same line
-}
-
-// unsigned returns the integer if it fits into width bits.
-func (n integer) unsigned(width int) (uint64, bool) {
-	return n.abs, (!n.negative || n.abs == 0) && bits.Len64(n.abs) <= width
-}
-
-// exactly reports whether a float with so many bits of mantissa can hold the integer.
-func (n integer) exactly(mantissa int) bool {
-	return n.abs == 0 || bits.Len64(n.abs)-bits.TrailingZeros64(n.abs) <= mantissa
-}
-
-// float returns the double that is nearest to the integer.
-func (n integer) float() float64 {
-	if n.negative {
-		return -float64(n.abs)
+	n, err := integerOf(v)
+	if err != nil {
+		return reflect.Value{}, err
 	}
-	return float64(n.abs)
+	set, ok := Fit(n, goType)
+	if !ok {
+		return reflect.Value{}, ErrRange
+	}
+	return set, nil
+}
+
+// Fit returns a number as a value of an integer type, and whether the type can hold it.
+func Fit(n *big.Int, goType reflect.Type) (reflect.Value, bool) {
+	if kind := goType.Kind(); kind >= reflect.Int && kind <= reflect.Int64 {
+		return reflect.ValueOf(n.Int64()).Convert(goType), n.IsInt64() && !goType.OverflowInt(n.Int64())
+	}
+	return reflect.ValueOf(n.Uint64()).Convert(goType), n.IsUint64() && !goType.OverflowUint(n.Uint64())
+}
+
+// Rational returns an integer or a float exactly. It returns nil if v is neither, or not
+// finite.
+func Rational(v any) *big.Rat {
+	switch v := Basic(v).(type) {
+	case int64:
+		return new(big.Rat).SetInt64(v)
+	case uint64:
+		return new(big.Rat).SetUint64(v)
+	case float32:
+		return new(big.Rat).SetFloat64(float64(v))
+	case float64:
+		return new(big.Rat).SetFloat64(v)
+	default:
+		return nil
+	}
 }
 
 // The bits of mantissa. A float can hold all integers with at most so many bits.
@@ -51,113 +71,112 @@ const (
 	mantissa32 = 24
 )
 
-// integerOf reads a basic value as an integer. problem says why it is not one, else "".
-func integerOf(v any) (n integer, problem Kind) {
+// integerOf reads a basic value as an integer. It refuses large floats, because each may be
+// the nearest float of several integers.
+func integerOf(v any) (*big.Int, error) {
+	read, most := Rational(v), math.MaxInt
 	switch v := v.(type) {
-	case int64:
-		return integer{v < 0, magnitude(v)}, ""
-	case uint64:
-		return integer{false, v}, ""
-	case float64:
-		return integerOfFloat(v, mantissa64)
+	case int64, uint64:
 	case float32:
-		return integerOfFloat(float64(v), mantissa32)
+		most = mantissa32
+	case float64:
+		most = mantissa64
 	case json.Number:
-		return integerOfNumber(string(v))
+		var err error
+		if read, err = parse(string(v)); err != nil {
+			return nil, err
+		}
 	default:
-		return integer{}, WrongType
+		return nil, ErrType
 	}
-}
-
-func magnitude(v int64) uint64 {
-	if v < 0 {
-		return -uint64(v) //nolint:gosec // two's complement: right for -2^63 too
+	if read == nil || !read.IsInt() || read.Num().BitLen() > most {
+		return nil, ErrInexact
 	}
-	return uint64(v)
-}
-
-// integerOfFloat converts a float without fraction. From 2^mantissa on, it refuses all
-// floats, because each may be the nearest float of several integers.
-func integerOfFloat(v float64, mantissa int) (integer, Kind) {
-	switch {
-	case v != math.Trunc(v) || math.IsInf(v, 0): // NaN is unlike itself
-		return integer{}, Inexact
-	case math.Abs(v) >= float64(uint64(1)<<mantissa):
-		return integer{}, Inexact
-	default:
-		return integer{v < 0, uint64(math.Abs(v))}, ""
-	}
+	return read.Num(), nil
 }
 
 // jsonNumber matches a number of RFC 8259: integer, fraction, exponent.
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$`)
 
-// maxNumberText bounds the text of a number. A double needs at most about 1,100 digits.
-const maxNumberText = 2048
-
-func isJSONNumber(text string) bool {
-	return len(text) <= maxNumberText && jsonNumber.MatchString(text)
-}
-
-// integerOfNumber reads a JSON number. 1e3 and 10.0 are integers.
-func integerOfNumber(text string) (integer, Kind) {
-	if !isJSONNumber(text) {
-		return integer{}, WrongType
+// parse reads a JSON number exactly. 1e3 and 10.0 are integers.
+func parse(text string) (*big.Rat, error) {
+	const (
+		longest = 2048 // bytes of a number; a double needs at most about 1,100 digits
+		digits  = 4    // of an exponent; the work grows with the exponent
+	)
+	if len(text) > longest || !jsonNumber.MatchString(text) {
+		return nil, ErrType
 	}
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
-	if !strings.ContainsAny(mantissa, "123456789") {
-		return integer{}, ""
-	}
-	const digits = 4 // of an exponent; the work grows with the exponent
-	if len(strings.TrimLeft(exponent, "+-0")) > digits {
-		return integer{}, OutOfRange
-	}
-	number, ok := new(big.Rat).SetString(text)
 	switch {
-	case !ok:
-		return integer{}, WrongType
-	case !number.IsInt():
-		return integer{}, Inexact
+	case !strings.ContainsAny(mantissa, "123456789"):
+		return new(big.Rat), nil
+	case len(strings.TrimLeft(exponent, "+-0")) > digits:
+		return nil, ErrRange
 	}
-	abs := new(big.Int).Abs(number.Num())
-	if !abs.IsUint64() {
-		return integer{}, OutOfRange
-	}
-	return integer{number.Sign() < 0, abs.Uint64()}, ""
+	read, _ := new(big.Rat).SetString(text)
+	return read, nil
 }
 
-// floatOf reads a basic value as a float of width bits.
-func floatOf(v any, width int) (f float64, problem Kind) {
+// floatOf reads a basic value as a float of width bits. An integer must be equal to the
+// float. A float becomes the nearest one.
+func floatOf(v any, width int) (float64, error) {
 	switch v := v.(type) {
-	case int64, uint64:
-		n, _ := integerOf(v)
-		mantissa := mantissa64
-		if width == 32 {
-			mantissa = mantissa32
-		}
-		if !n.exactly(mantissa) {
-			return 0, Inexact
-		}
-		return n.float(), ""
-	case float64:
-		return rounded(v, width)
 	case float32:
-		return float64(v), ""
+		return float64(v), nil
+	case float64:
+		near := v
+		if width == 32 {
+			near = float64(float32(v))
+		}
+		if math.IsInf(near, 0) != math.IsInf(v, 0) || (near == 0) != (v == 0) {
+			return 0, ErrRange
+		}
+		return near, nil
+	case int64, uint64:
+		near, exact := Rational(v).Float64()
+		if width == 32 {
+			_, exact = Rational(v).Float32()
+		}
+		if !exact {
+			return 0, ErrInexact
+		}
+		return near, nil
 	case json.Number:
 		return floatOfNumber(string(v), width)
 	case string:
-		if f, ok := notFinite(v); ok {
-			return f, ""
+		if f, ok := notFinite[v]; ok {
+			return f, nil
 		}
-		return 0, WrongType
-	default:
-		return 0, WrongType
 	}
+	return 0, ErrType
 }
 
-// notFiniteText returns the text of a float that is not finite in protobuf's JSON, "" if
-// it is finite. encoding/json cannot write such floats.
-func notFiniteText(f float64) string {
+// floatOfNumber reads a JSON number. A number with a fraction becomes the nearest float. A
+// number without one must be equal to that float, or to the shortest text of that float.
+func floatOfNumber(text string, width int) (float64, error) {
+	given, err := parse(text)
+	if err != nil {
+		return 0, err
+	}
+	f, err := strconv.ParseFloat(text, width)
+	if err != nil || f == 0 && given.Sign() != 0 {
+		return 0, ErrRange
+	}
+	written, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'f', -1, width))
+	if given.IsInt() && given.Cmp(Rational(f)) != 0 && given.Cmp(written) != 0 {
+		return 0, ErrInexact
+	}
+	return f, nil
+}
+
+// notFinite are the texts of floats that are not finite in protobuf's JSON. encoding/json
+// cannot write such floats.
+var notFinite = map[string]float64{"NaN": math.NaN(), "Infinity": math.Inf(1), "-Infinity": math.Inf(-1)}
+
+// NotFiniteText returns the text of a float that is not finite in protobuf's JSON, "" if
+// it is finite.
+func NotFiniteText(f float64) string {
 	switch {
 	case math.IsNaN(f):
 		return "NaN"
@@ -167,118 +186,5 @@ func notFiniteText(f float64) string {
 		return "-Infinity"
 	default:
 		return ""
-	}
-}
-
-// notFinite reads a text of notFiniteText.
-func notFinite(text string) (f float64, ok bool) {
-	switch text {
-	case "NaN":
-		return math.NaN(), true
-	case "Infinity":
-		return math.Inf(1), true
-	case "-Infinity":
-		return math.Inf(-1), true
-	default:
-		return 0, false
-	}
-}
-
-// rounded returns the nearest float of width bits. It refuses v if the result would become
-// infinite or zero.
-func rounded(v float64, width int) (float64, Kind) {
-	if width == 64 {
-		return v, ""
-	}
-	near := float64(float32(v))
-	if math.IsInf(near, 0) != math.IsInf(v, 0) || (near == 0) != (v == 0) {
-		return 0, OutOfRange
-	}
-	return near, ""
-}
-
-// floatOfNumber reads a JSON number. A number with a fraction becomes the nearest float. A
-// number without one must be equal to that float, or to the shortest text of that float.
-func floatOfNumber(text string, width int) (float64, Kind) {
-	if !isJSONNumber(text) {
-		return 0, WrongType
-	}
-	f, err := strconv.ParseFloat(text, width)
-	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
-	if err != nil || f == 0 && strings.ContainsAny(mantissa, "123456789") {
-		return 0, OutOfRange
-	}
-	least := float64(uint64(1) << mantissa64)
-	if width == 32 {
-		least = float64(uint64(1) << mantissa32)
-	}
-	if math.Abs(f) < least { // floats below least hold every integer
-		return f, ""
-	}
-	given, ok := new(big.Rat).SetString(text) // the exponent is small, because f is finite and not zero
-	if !ok {
-		return 0, WrongType
-	}
-	written, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'f', -1, width))
-	if given.IsInt() && given.Cmp(new(big.Rat).SetFloat64(f)) != 0 && given.Cmp(written) != 0 {
-		return 0, Inexact
-	}
-	return f, ""
-}
-
-// integer converts a value to an integer kind.
-func (e *encoder) integer(t *valueType, v any) (protoreflect.Value, bool) {
-	n, problem := integerOf(basic(v))
-	if problem != "" {
-		return protoreflect.Value{}, e.badNumber(t, v, problem)
-	}
-	switch t.kind {
-	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
-		if i, ok := n.signed(32); ok {
-			return protoreflect.ValueOfInt32(int32(i)), true //nolint:gosec // it fits
-		}
-	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		if i, ok := n.signed(64); ok {
-			return protoreflect.ValueOfInt64(i), true
-		}
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		if u, ok := n.unsigned(32); ok {
-			return protoreflect.ValueOfUint32(uint32(u)), true //nolint:gosec // it fits
-		}
-	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		if u, ok := n.unsigned(64); ok {
-			return protoreflect.ValueOfUint64(u), true
-		}
-	default: // the other kinds are not integers
-	}
-	return protoreflect.Value{}, e.badNumber(t, v, OutOfRange)
-}
-
-// float converts a value to a float or a double.
-func (e *encoder) float(t *valueType, v any) (protoreflect.Value, bool) {
-	width := 64
-	if t.kind == protoreflect.FloatKind {
-		width = 32
-	}
-	f, problem := floatOf(basic(v), width)
-	switch {
-	case problem != "":
-		return protoreflect.Value{}, e.badNumber(t, v, problem)
-	case width == 32:
-		return protoreflect.ValueOfFloat32(float32(f)), true
-	default:
-		return protoreflect.ValueOfFloat64(f), true
-	}
-}
-
-func (e *encoder) badNumber(t *valueType, v any, problem Kind) bool {
-	switch problem {
-	case OutOfRange:
-		return e.fail(OutOfRange, "is %s, and the number%s does not fit", t.text(), e.echo(" ", basic(v)))
-	case Inexact:
-		return e.fail(Inexact, "is %s, which does not hold the number%s exactly: give one that it does, integers as a Go integer or json.Number",
-			t.text(), e.echo(" ", basic(v)))
-	default:
-		return e.wrongType(t, v)
 	}
 }

@@ -8,47 +8,17 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/decode"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
+	"github.com/onecall-dev/onecall/internal/protoargs/protoargstest"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
-
-// foreign returns the schema of the test API as if it were from another program: none of its
-// descriptors is linked into this one, not even those of protobuf itself.
-func foreign(tb testing.TB) (find func(name protoreflect.FullName) protoreflect.MessageDescriptor, types *dynamicpb.Types) {
-	tb.Helper()
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := make(map[string]bool)
-	var add func(file protoreflect.FileDescriptor)
-	add = func(file protoreflect.FileDescriptor) {
-		if seen[file.Path()] {
-			return
-		}
-		seen[file.Path()] = true
-		for i := range file.Imports().Len() {
-			add(file.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
-	}
-	add(testv1.File_onecall_test_v1_kinds_proto)
-	files, err := protodesc.NewFiles(set)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return func(name protoreflect.FullName) protoreflect.MessageDescriptor {
-		desc, err := files.FindDescriptorByName(name)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return desc.(protoreflect.MessageDescriptor)
-	}, dynamicpb.NewTypes(files)
-}
 
 // random fills messages with random values for all types of fields.
 type random struct {
@@ -190,7 +160,7 @@ func oneNaN(f float64) float64 {
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	desc := (&testv1.MirrorRequest{}).ProtoReflect().Descriptor()
-	find, dynamic := foreign(t)
+	find, dynamic := protoargstest.Foreign(t)
 	for name, test := range map[string]struct {
 		desc  protoreflect.MessageDescriptor
 		types protoargs.Resolver
@@ -202,7 +172,7 @@ func TestRoundTrip(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			plan := protoargs.NewPlan("test.kinds.mirror", test.desc, test.types)
+			plan := encode.NewPlan("test.kinds.mirror", test.desc, test.types)
 			r := random{rand.New(rand.NewSource(1)), test.types}
 			seen := make(map[string]bool)
 			for i := range test.count {
@@ -211,7 +181,7 @@ func TestRoundTrip(t *testing.T) {
 					want = (&testv1.MirrorRequest{}).ProtoReflect()
 				}
 				r.fill(want, 1+i%6)
-				args := protoargs.ToMap(want.Interface(), test.types)
+				args := decode.Map(want.Interface(), test.types)
 				if _, err := json.Marshal(args); err != nil {
 					t.Fatalf("message %d as JSON: %v\n%v", i, err, args)
 				}
@@ -265,29 +235,6 @@ func everyField(t *testing.T, seen map[string]bool, desc protoreflect.MessageDes
 		}
 		if field.Message() != nil {
 			everyField(t, seen, field.Message(), done)
-		}
-	}
-}
-
-// TestEncodeGivesTheGeneratedType checks that only the linked descriptor has that type.
-func TestEncodeGivesTheGeneratedType(t *testing.T) {
-	t.Parallel()
-	args := map[string]any{"username": "admin", "password": "secret"}
-	got, err := encode("test.kinds.sign_in", (&testv1.SignInRequest{}).ProtoReflect().Descriptor(), nil, args)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if request, ok := got.(*testv1.SignInRequest); !ok || request.GetUsername() != "admin" || request.GetPassword() != "secret" {
-		t.Errorf("linked in: got %T %v", got, got)
-	}
-	find, types := foreign(t)
-	for _, resolver := range []protoargs.Resolver{nil, types} {
-		got, err = encode("test.kinds.sign_in", find("onecall.test.v1.SignInRequest"), resolver, args)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := got.(*dynamicpb.Message); !ok {
-			t.Errorf("from elsewhere: got %T", got)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package protoargs
 
 import (
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -10,52 +12,70 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// special is one of protobuf's well-known messages that have a Go value of their own.
-type special int
+// Special is the name of one of protobuf's well-known messages that have a Go value of
+// their own.
+type Special protoreflect.Name
 
+// The well-known messages.
 const (
-	ordinary special = iota
-	timestamp
-	duration
-	anyMessage
-	object    // google.protobuf.Struct
-	jsonValue // google.protobuf.Value
-	jsonList  // google.protobuf.ListValue
-	fieldMask
-	wrapper
+	Ordinary  Special = "" // any other message
+	Timestamp Special = "Timestamp"
+	Duration  Special = "Duration"
+	Any       Special = "Any"
+	Struct    Special = "Struct"
+	Value     Special = "Value"
+	ListValue Special = "ListValue"
+	FieldMask Special = "FieldMask"
+	Wrapper   Special = "Wrapper" // each message of wrappers.proto
 )
 
-// wellKnown are the messages that have a Go value of their own.
-var wellKnown = map[protoreflect.FullName]struct {
-	special special
-	desc    protoreflect.MessageDescriptor
-}{
-	"google.protobuf.Timestamp":   {timestamp, (*timestamppb.Timestamp)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Duration":    {duration, (*durationpb.Duration)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Any":         {anyMessage, (*anypb.Any)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Struct":      {object, (*structpb.Struct)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Value":       {jsonValue, (*structpb.Value)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.ListValue":   {jsonList, (*structpb.ListValue)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.FieldMask":   {fieldMask, (*fieldmaskpb.FieldMask)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.DoubleValue": {wrapper, (*wrapperspb.DoubleValue)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.FloatValue":  {wrapper, (*wrapperspb.FloatValue)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Int64Value":  {wrapper, (*wrapperspb.Int64Value)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.UInt64Value": {wrapper, (*wrapperspb.UInt64Value)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.Int32Value":  {wrapper, (*wrapperspb.Int32Value)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.UInt32Value": {wrapper, (*wrapperspb.UInt32Value)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.BoolValue":   {wrapper, (*wrapperspb.BoolValue)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.StringValue": {wrapper, (*wrapperspb.StringValue)(nil).ProtoReflect().Descriptor()},
-	"google.protobuf.BytesValue":  {wrapper, (*wrapperspb.BytesValue)(nil).ProtoReflect().Descriptor()},
+// wellKnown are the descriptors of the well-known messages.
+var wellKnown = func() map[protoreflect.FullName]protoreflect.MessageDescriptor {
+	known := make(map[protoreflect.FullName]protoreflect.MessageDescriptor)
+	for _, file := range []protoreflect.FileDescriptor{
+		timestamppb.File_google_protobuf_timestamp_proto, durationpb.File_google_protobuf_duration_proto, anypb.File_google_protobuf_any_proto,
+		structpb.File_google_protobuf_struct_proto, fieldmaskpb.File_google_protobuf_field_mask_proto, wrapperspb.File_google_protobuf_wrappers_proto,
+	} {
+		for i := range file.Messages().Len() {
+			known[file.Messages().Get(i).FullName()] = file.Messages().Get(i)
+		}
+	}
+	return known
+}()
+
+// SpecialOf returns which well-known message desc is. A message that has the name of one
+// but other fields, as in a schema from elsewhere, is an ordinary message.
+func SpecialOf(desc protoreflect.MessageDescriptor) Special {
+	known, ok := wellKnown[desc.FullName()]
+	switch {
+	case !ok || desc != known && !sameFields(desc, known):
+		return Ordinary
+	case known.ParentFile() == wrapperspb.File_google_protobuf_wrappers_proto:
+		return Wrapper
+	default:
+		return Special(known.Name())
+	}
 }
 
-// specialOf returns which well-known message desc is. A message that has the name of one
-// but other fields, as in a schema from elsewhere, is an ordinary message.
-func specialOf(desc protoreflect.MessageDescriptor) special {
-	known, ok := wellKnown[desc.FullName()]
-	if !ok || desc != known.desc && !sameFields(desc, known.desc) {
-		return ordinary
+// Generated returns a well-known message with its generated type, nil if m is another
+// message. It converts a dynamic message through its bytes.
+func Generated(m protoreflect.Message) proto.Message {
+	if SpecialOf(m.Descriptor()) == Ordinary {
+		return nil
 	}
-	return known.special
+	own, err := protoregistry.GlobalTypes.FindMessageByName(m.Descriptor().FullName())
+	if err != nil {
+		return nil
+	}
+	if m.Type() == own {
+		return m.Interface()
+	}
+	made := own.New().Interface()
+	data, err := proto.Marshal(m.Interface())
+	if err != nil || proto.Unmarshal(data, made) != nil {
+		return nil
+	}
+	return made
 }
 
 // sameFields reports whether two messages have the same fields.

@@ -17,7 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -83,7 +83,7 @@ func checkDialOptions(read *Options, caller *client.Caller) error {
 		}
 		// grpc-go calls this interceptor first, so none of the program's runs.
 		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			read.sendLimit = client.SendLimit(opts, protoargs.DefaultLimit)
+			read.sendLimit = client.SendLimit(opts, encode.DefaultLimit)
 			return nil
 		}))
 		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O

@@ -22,7 +22,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/nearest"
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 	"github.com/onecall-dev/onecall/internal/quote"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
@@ -70,7 +70,7 @@ func misuseError(err error) error {
 // byNameRPC is an RPC that can be called by name.
 type byNameRPC struct {
 	route  *Route
-	plan   *protoargs.Plan
+	plan   *encode.Plan
 	types  schema.Types
 	output protoreflect.MessageDescriptor
 	// digest is the digest of a schema from the registry, "" for the program's own.
@@ -96,7 +96,7 @@ func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, opti
 	if ok && positional == nil && known.isCurrent() {
 		return known, options, nil
 	}
-	api, rpc, err := protoargs.SplitName(name)
+	api, rpc, err := encode.SplitName(name)
 	if err != nil {
 		return nil, nil, misuseError(err)
 	}
@@ -196,7 +196,7 @@ func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byName
 		return nil, err
 	}
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
-	out := &byNameRPC{plan: protoargs.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
+	out := &byNameRPC{plan: encode.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
 	if schemas.LinkedService(string(found.Service.FullName())) == found.Service {
 		out.route, err = b.route(context.Background(), path, nil) // linked in: it waits for nothing
 		return out, err

@@ -5,7 +5,7 @@ import (
 
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -19,19 +19,19 @@ func (b *Bus) usageError(api, name, rpc string, own *schema.Schema, values []any
 		}
 		known = b.schemaRead(api)
 	}
-	usage := protoargs.Usage(name, nil)
+	usage := encode.Usage(name, nil)
 	if known != nil {
 		method, err := unaryMethod(known.Service, api, name, rpc)
 		if err != nil {
 			return err
 		}
-		usage = protoargs.Usage(name, method.Input())
+		usage = encode.Usage(name, method.Input())
 	}
 	if len(values) == 1 && isParameters(values[0]) {
-		late := protoargs.Problem{Text: "the parameters come before the options", Kind: protoargs.ByPosition}
-		return misuseError(&protoargs.ArgumentError{RPC: name, Problems: []protoargs.Problem{late}, Usage: usage})
+		late := encode.Problem{Text: "the parameters come before the options", Kind: encode.ByPosition}
+		return misuseError(&encode.ArgumentError{RPC: name, Problems: []encode.Problem{late}, Usage: usage})
 	}
-	return misuseError(protoargs.Positional(name, usage, values))
+	return misuseError(encode.Positional(name, usage, values))
 }
 
 // isParameters reports whether a value has a type for parameters, such as framework.Args.

@@ -1,4 +1,4 @@
-package protoargs
+package encode
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
@@ -39,7 +40,7 @@ const (
 	// Doubled says that two members of a oneof are set, or that a map has a key
 	// twice.
 	Doubled Kind = "DOUBLED"
-	// TooDeep says that a value is inside more than [MaxDepth] others.
+	// TooDeep says that a value is inside more than [protoargs.MaxDepth] others.
 	TooDeep Kind = "TOO_DEEP"
 	// TooLarge says that the request is larger than the limit: see [Plan.Limit].
 	TooLarge Kind = "TOO_LARGE"
@@ -74,7 +75,7 @@ type ArgumentError struct {
 // Error implements error.
 func (e *ArgumentError) Error() string {
 	var out strings.Builder
-	out.WriteString(quote.Clip(e.RPC, maxNameEcho))
+	out.WriteString(quote.Clip(e.RPC, protoargs.MaxName))
 	for i, problem := range e.Problems {
 		if i == 0 {
 			out.WriteString(": ")
@@ -122,7 +123,7 @@ func (e *ArgumentError) GRPCStatus() *status.Status {
 func Positional(rpc, usage string, values []any) error {
 	types := make([]string, 0, min(len(values), maxProblems)+1)
 	for _, value := range values[:min(len(values), maxProblems)] {
-		types = append(types, goType(value))
+		types = append(types, protoargs.TypeOf(value))
 	}
 	if len(values) > maxProblems {
 		types = append(types, fmt.Sprintf("%d more", len(values)-maxProblems))
@@ -133,7 +134,7 @@ func Positional(rpc, usage string, values []any) error {
 	case 1:
 		text = "parameters go by name only, and one value without a name was given: " + types[0]
 	default:
-		text = fmt.Sprintf("parameters go by name only, and %d values without names were given: %s", len(values), listed(types, "and"))
+		text = fmt.Sprintf("parameters go by name only, and %d values without names were given: %s", len(values), protoargs.Listed(types, "and"))
 	}
 	return &ArgumentError{
 		RPC:      rpc,

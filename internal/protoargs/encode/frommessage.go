@@ -1,4 +1,4 @@
-package protoargs
+package encode
 
 import (
 	"slices"
@@ -9,42 +9,47 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/onecall-dev/onecall/internal/fieldpath"
-	"github.com/onecall-dev/onecall/internal/quote"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 )
 
 // fromMessage copies a message to another of the same type, or packs it into an Any.
-func (e *encoder) fromMessage(t *valueType, message proto.Message, into protoreflect.Message) bool {
-	m := reflectOf(message)
-	if m == nil || !m.IsValid() {
+func (e *encoder) fromMessage(given proto.Message, into protoreflect.Message) bool {
+	m := protoargs.MessageOf(given)
+	if m == nil {
 		return e.isNil()
 	}
-	name := m.Descriptor().FullName()
-	pack := t.message.special == anyMessage && name != t.message.desc.FullName()
+	same := m.Descriptor().FullName() == into.Descriptor().FullName()
 	switch {
-	case !pack && name != t.message.desc.FullName():
-		return e.fail(WrongType, "takes %s, and a message %s was given", t.wants(), quote.Clip(string(name), maxTypeEcho))
+	case !same && protoargs.SpecialOf(into.Descriptor()) != protoargs.Any:
+		return e.fail(WrongType, "takes %s, and a message %s was given", wantsMessage(into.Descriptor()), protoargs.FullName(m.Descriptor()))
 	case !e.checkValid(m):
 		return false
-	case pack:
-		return e.pack(message, typePrefix+string(name), into)
+	case same:
+		return e.copyMessage(given, into)
 	default:
-		return e.copyMessage(message, into)
+		return e.pack(given, typePrefix+string(m.Descriptor().FullName()), into)
 	}
 }
 
-// reflectOf returns a message's reflection, nil if it has none. A struct that embeds a nil
-// message implements proto.Message, but its ProtoReflect panics.
-func reflectOf(message proto.Message) (m protoreflect.Message) {
-	defer func() {
-		if recover() != nil {
-			m = nil
-		}
-	}()
-	m = message.ProtoReflect()
-	if m == nil || m.Descriptor() == nil {
-		return nil
+// copyMessage copies a message of the same full name.
+func (e *encoder) copyMessage(from proto.Message, into protoreflect.Message) bool {
+	differences, err := e.versions.Copy(from.ProtoReflect(), into, e.plan.types)
+	for _, differs := range differences {
+		field, value := protoargs.Parts(differs)
+		e.failAt(field, WrongType, "%sis %s in the message given, and %s in the schema: build both from one .proto", value, differs.Built, differs.Served)
 	}
-	return m
+	switch {
+	case len(differences) > 0:
+		return false
+	case err != nil:
+		return e.fail(WrongType, "is a message that does not fit %s as the schema has it: build both from one .proto", into.Descriptor().FullName())
+	case from.ProtoReflect().Descriptor() == into.Descriptor():
+		return true
+	}
+	size := e.size // which was counted when the message was read
+	ok := e.checkValid(into)
+	e.size = size
+	return ok
 }
 
 // checkValid checks a message that the program created. It must not contain itself, nil
@@ -90,44 +95,37 @@ func (c *check) pop(at protopath.Values) error {
 	return nil
 }
 
-// step checks a value, and its key if it is in a map, but not the values inside it.
+// step checks a value, and its key if it is in a map, but not the values inside it. Each
+// value but the message itself has at least one byte on the wire.
 func (c *check) step(at protopath.Values) bool {
+	if at.Len() > 1 && !c.charge(1) {
+		return false
+	}
 	last := at.Index(-1)
-	anyText, isElement := kindOf(at)
 	if last.Step.Kind() == protopath.MapIndexStep {
-		key, _ := last.Step.MapIndex().Interface().(string)
-		if !c.charge(2) || !c.string(key, anyText) {
+		if key, _ := last.Step.MapIndex().Interface().(string); !c.string(key, at) {
 			return false
 		}
 	}
 	switch value := last.Value.Interface().(type) {
 	case protoreflect.Message:
-		return (at.Len() == 1 || c.charge(2)) && c.message(value)
+		return c.message(value)
 	case string:
-		return c.charge(1) && c.string(value, anyText)
+		return c.string(value, at)
 	case []byte:
 		return c.charge(len(value))
-	case protoreflect.List, protoreflect.Map:
-		return true
 	default:
-		return !isElement || c.charge(1)
+		return true
 	}
 }
 
-// kindOf describes the last value. anyText is true if its field is of proto2, whose strings
-// may contain any bytes. isElement is true if it is an element of a list or a map.
-func kindOf(at protopath.Values) (anyText, isElement bool) {
+// string checks a string, or the key of a map. In proto2 it may contain any bytes.
+func (c *check) string(text string, at protopath.Values) bool {
 	field := at.Index(-1).Step
 	if field.Kind() == protopath.ListIndexStep || field.Kind() == protopath.MapIndexStep {
-		field, isElement = at.Index(-2).Step, true
+		field = at.Index(-2).Step
 	}
-	anyText = field.Kind() == protopath.FieldAccessStep && field.FieldDescriptor().ParentFile().Syntax() == protoreflect.Proto2
-	return anyText, isElement
-}
-
-// string checks a string. In proto2 it may contain any bytes.
-func (c *check) string(text string, anyText bool) bool {
-	if anyText {
+	if field.Kind() == protopath.FieldAccessStep && field.FieldDescriptor().ParentFile().Syntax() == protoreflect.Proto2 {
 		return c.charge(len(text))
 	}
 	return c.validText(text)
@@ -145,7 +143,7 @@ func (c *check) message(m protoreflect.Message) bool {
 	numbers := m.Descriptor().RequiredNumbers()
 	for i := range numbers.Len() {
 		if field := m.Descriptor().Fields().ByNumber(numbers.Get(i)); !m.Has(field) {
-			ok = c.failAt(string(field.Name()), Missing, missingText, wantsOf(field))
+			ok = c.failAt(string(field.Name()), Missing, missingText, wants(field))
 		}
 	}
 	return ok

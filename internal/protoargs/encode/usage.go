@@ -1,4 +1,4 @@
-package protoargs
+package encode
 
 import (
 	"slices"
@@ -8,11 +8,17 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// maxSpelled is the depth of messages up to which fields are written out.
-const maxSpelled = 3
+const (
+	// maxUsage bounds the bytes of the fields in an example.
+	maxUsage = 700
+	// maxSpelled is the depth of messages up to which fields are written out.
+	maxSpelled = 3
+)
 
 // Usage returns an example of a correct call of an RPC: with all required parameters, and
 // with the optional ones in a comment. The values are placeholders. They pass the API's
@@ -22,19 +28,19 @@ func Usage(rpc string, desc protoreflect.MessageDescriptor) string {
 	if desc == nil {
 		return call(rpc, `"name": value, …`)
 	}
-	return (&Plan{rpc: rpc, request: compile(desc)}).Usage()
+	return NewPlan(rpc, desc, nil).Usage()
 }
 
 // Usage returns an example of a correct call of the plan's RPC: see [Usage].
 func (p *Plan) Usage() string {
 	var spell speller
-	first, optional := spell.fields(p.request)
+	first, optional := spell.fields(p.request.Descriptor())
 	room := maxUsage
 	text := call(p.rpc, strings.Join(fitting(first, &room), ", "))
 	if len(optional) > 0 {
 		text += " // optional: " + strings.Join(fitting(optional, &room), ", ")
 	}
-	if demands := messageDemands(p.request.desc); len(demands) > 0 {
+	if demands := messageDemands(p.request.Descriptor()); len(demands) > 0 {
 		text += " // rules: " + quote.Clip(strings.Join(demands, "; "), maxUsage/4)
 	}
 	return text
@@ -51,24 +57,27 @@ func fitting(texts []string, room *int) []string {
 }
 
 // speller writes the parameters of a call. Its elements are the messages around them.
-type speller []*message
+type speller []protoreflect.MessageDescriptor
 
 // fields returns the fields of a message with placeholders: those that a call must set, and
 // those that it may set.
-func (s speller) fields(m *message) (first, optional []string) {
-	oneofs := make(map[int][]string)
-	for _, f := range m.fields {
+func (s speller) fields(desc protoreflect.MessageDescriptor) (first, optional []string) {
+	oneofs := make(map[protoreflect.OneofDescriptor][]string)
+	for i := range desc.Fields().Len() {
+		field := desc.Fields().Get(i)
+		oneof := field.ContainingOneof()
 		switch {
-		case f.required || demanded(f.desc):
-			first = append(first, s.field(f))
-		case f.oneof < 0:
-			optional = append(optional, s.field(f))
+		case contract.Required(field) || demanded(field):
+			first = append(first, s.field(field))
+		case oneof == nil || oneof.IsSynthetic():
+			optional = append(optional, s.field(field))
 		default:
-			oneofs[f.oneof] = append(oneofs[f.oneof], s.field(f))
+			oneofs[oneof] = append(oneofs[oneof], s.field(field))
 		}
 	}
-	for i := range m.oneofs {
-		required, others := members(m.desc.Oneofs().Get(i), oneofs[i])
+	for i := range desc.Oneofs().Len() {
+		oneof := desc.Oneofs().Get(i)
+		required, others := members(oneof, oneofs[oneof])
 		if required != "" {
 			first = append(first, required)
 		}
@@ -83,12 +92,12 @@ func (s speller) fields(m *message) (first, optional []string) {
 // others are the members that a call may set, or may set instead.
 func members(oneof protoreflect.OneofDescriptor, examples []string) (required, others string) {
 	if len(examples) == 0 || !oneofDemanded(oneof) {
-		return "", listed(examples, "or")
+		return "", protoargs.Listed(examples, "or")
 	}
 	if len(examples) == 1 {
 		return examples[0], ""
 	}
-	return examples[0], "instead " + listed(examples[1:], "or")
+	return examples[0], "instead " + protoargs.Listed(examples[1:], "or")
 }
 
 func call(rpc, args string) string {
@@ -96,34 +105,36 @@ func call(rpc, args string) string {
 }
 
 // field returns a field's name with a placeholder.
-func (s speller) field(f *field) string {
-	rules := rulesOf(f.desc)
-	value := ""
-	switch f.shape {
-	case list:
-		value = "[]any{" + s.value(f.value, rules.GetRepeated().GetItems()) + "}"
+func (s speller) field(field protoreflect.FieldDescriptor) string {
+	rules := rulesOf(field)
+	var value string
+	switch {
+	case field.IsList():
+		value = "[]any{" + s.value(field, rules.GetRepeated().GetItems()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetRepeated().GetMinItems(), "items"))
-	case mapped:
-		value = "map[" + keyType(f.key.kind) + "]any{" + s.value(f.key, rules.GetMap().GetKeys()) + ": " + s.value(f.value, rules.GetMap().GetValues()) + "}"
+	case field.IsMap():
+		key := field.MapKey()
+		value = "map[" + goType(key).String() + "]any{" + s.value(key, rules.GetMap().GetKeys()) + ": " + s.value(field.MapValue(), rules.GetMap().GetValues()) + "}"
 		value = described(value, sizeDemands(rules, rules.GetMap().GetMinPairs(), "pairs"))
-	case single:
-		value = s.value(f.value, rules)
+	default:
+		value = s.value(field, rules)
 	}
-	return `"` + quote.Clip(f.name, maxNameEcho) + `": ` + value
+	return `"` + quote.Clip(string(field.Name()), protoargs.MaxName) + `": ` + value
 }
 
 // sizeDemands returns the demands for a list or map that are not met by one element.
 func sizeDemands(rules *validate.FieldRules, least uint64, unit string) []string {
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	demands := expressions(rules)
 	if least > 1 {
 		demands = append(demands, amount(&least, nil, unit))
 	}
 	return demands
 }
 
-// value returns a placeholder for a value. The rules may be nil.
-func (s speller) value(t *valueType, rules *validate.FieldRules) string {
-	switch t.kind {
+// value returns a placeholder for a value of a field, or for an element of its list. The
+// rules may be nil.
+func (s speller) value(field protoreflect.FieldDescriptor, rules *validate.FieldRules) string {
+	switch field.Kind() {
 	case protoreflect.StringKind:
 		return textExample(rules)
 	case protoreflect.BytesKind:
@@ -132,52 +143,39 @@ func (s speller) value(t *valueType, rules *validate.FieldRules) string {
 		if rules.GetBool() != nil && rules.GetBool().Const != nil {
 			return strconv.FormatBool(rules.GetBool().GetConst())
 		}
-		return described("true", expressions(rules.GetCel(), rules.GetCelExpression()))
+		return described("true", expressions(rules))
 	case protoreflect.EnumKind:
-		return enumExample(rules, t.enum)
+		return enumExample(rules, field.Enum())
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		if t.message.special == wrapper {
-			return s.value(t.message.fields[0].value, rules)
-		}
-		return described(s.message(t.message), append(otherDemands(rules), messageDemands(t.message.desc)...))
+		return s.message(field.Message(), rules)
 	default:
-		return numberExample(rules, t.kind)
+		return numberExample(rules, field)
 	}
 }
 
-func (s speller) message(m *message) string {
-	switch m.special {
-	case timestamp:
-		return "time.Now()"
-	case duration:
-		return "time.Minute"
-	case object:
-		return "map[string]any{…}"
-	case jsonValue:
-		return `"…"`
-	case jsonList:
-		return "[]any{…}"
-	case fieldMask:
-		return `[]string{"…"}`
-	case anyMessage:
-		return "message"
-	case wrapper:
-		return s.value(m.fields[0].value, nil)
+func (s speller) message(desc protoreflect.MessageDescriptor, rules *validate.FieldRules) string {
+	var value string
+	switch special := protoargs.SpecialOf(desc); special {
+	case protoargs.Wrapper:
+		return s.value(desc.Fields().Get(0), rules)
+	case protoargs.Ordinary:
+		value = "framework.Args{" + s.inner(desc) + "}"
 	default:
-		return "framework.Args{" + s.inner(m) + "}"
+		value = goForms[special].example
 	}
+	return described(value, append(otherDemands(rules), messageDemands(desc)...))
 }
 
 // inner returns the required fields of a message inside another, if rules demand anything
 // of them. Otherwise it returns "…".
-func (s speller) inner(m *message) string {
-	if len(m.fields) == 0 {
+func (s speller) inner(desc protoreflect.MessageDescriptor) string {
+	if desc.Fields().Len() == 0 {
 		return ""
 	}
-	if len(s) >= maxSpelled || slices.Contains(s, m) || !ruled(m, s) {
+	if len(s) >= maxSpelled || slices.Contains(s, desc) || !ruled(desc, s) {
 		return "…"
 	}
-	first, _ := append(slices.Clip(s), m).fields(m)
+	first, _ := append(slices.Clip(s), desc).fields(desc)
 	text := strings.Join(first, ", ")
 	if len(text) > maxUsage/4 {
 		return "…"
@@ -187,35 +185,20 @@ func (s speller) inner(m *message) string {
 
 // ruled reports whether rules demand anything of the required fields of a message, or of
 // messages in these.
-func ruled(m *message, within speller) bool {
-	if slices.Contains(within, m) {
+func ruled(desc protoreflect.MessageDescriptor, within speller) bool {
+	if slices.Contains(within, desc) {
 		return false
 	}
-	for i := range m.oneofs {
-		if oneofDemanded(m.desc.Oneofs().Get(i)) {
+	for i := range desc.Oneofs().Len() {
+		if oneofDemanded(desc.Oneofs().Get(i)) {
 			return true
 		}
 	}
-	for _, f := range m.fields {
-		if demanded(f.desc) || f.required && (rulesOf(f.desc) != nil || f.value.message != nil && ruled(f.value.message, append(slices.Clip(within), m))) {
+	for i := range desc.Fields().Len() {
+		field := desc.Fields().Get(i)
+		if demanded(field) || contract.Required(field) && (rulesOf(field) != nil || field.Message() != nil && ruled(field.Message(), append(slices.Clip(within), desc))) {
 			return true
 		}
 	}
 	return false
-}
-
-// keyType returns the Go type of a map's keys.
-func keyType(kind protoreflect.Kind) string {
-	switch kind {
-	case protoreflect.StringKind, protoreflect.BoolKind:
-		return kind.String()
-	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
-		return "int32"
-	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		return "int64"
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return "uint32"
-	default:
-		return "uint64"
-	}
 }

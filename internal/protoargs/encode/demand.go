@@ -1,10 +1,10 @@
-package protoargs
+package encode
 
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +12,9 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
@@ -52,7 +54,7 @@ func messageDemands(desc protoreflect.MessageDescriptor) []string {
 	if !ok {
 		return nil
 	}
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	demands := expressions(rules)
 	for _, oneof := range rules.GetOneof() {
 		if oneof.GetRequired() {
 			demands = append(demands, quote.Clip("one of "+strings.Join(oneof.GetFields(), ", "), maxDemand))
@@ -63,16 +65,16 @@ func messageDemands(desc protoreflect.MessageDescriptor) []string {
 
 // expressions returns the demands of rules in CEL: the message of a rule, or its
 // expression if it has no message.
-func expressions(rules []*validate.Rule, plain []string) []string {
+func expressions(rules interface {
+	GetCel() []*validate.Rule
+	GetCelExpression() []string
+},
+) []string {
 	var demands []string
-	for _, rule := range rules {
-		text := rule.GetMessage()
-		if text == "" {
-			text = rule.GetExpression()
-		}
-		demands = append(demands, inWords(text))
+	for _, rule := range rules.GetCel() {
+		demands = append(demands, inWords(cmp.Or(rule.GetMessage(), rule.GetExpression())))
 	}
-	for _, text := range plain {
+	for _, text := range rules.GetCelExpression() {
 		demands = append(demands, inWords(text))
 	}
 	return demands
@@ -112,7 +114,7 @@ func amount(least, most *uint64, unit string) string {
 // demand.
 func textExample(rules *validate.FieldRules) string {
 	text := rules.GetString()
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	demands := expressions(rules)
 	if text != nil {
 		if text.Const != nil {
 			return quote.Quoted(text.GetConst(), maxDemand)
@@ -194,18 +196,33 @@ func typeRules(rules *validate.FieldRules) protoreflect.Message {
 
 // numberExample returns a number that the rules accept. If it finds none, it returns zero
 // with a comment that describes the demands.
-func numberExample(rules *validate.FieldRules, kind protoreflect.Kind) string {
-	whole := kind != protoreflect.FloatKind && kind != protoreflect.DoubleKind
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+func numberExample(rules *validate.FieldRules, field protoreflect.FieldDescriptor) string {
+	whole := field.Kind() != protoreflect.FloatKind && field.Kind() != protoreflect.DoubleKind
+	fits := func(number *big.Rat) bool {
+		if !number.IsInt() {
+			return false
+		}
+		_, ok := protoargs.Fit(number.Num(), goType(field))
+		return ok
+	}
+	demands := expressions(rules)
 	bounds := boundsOf(typeRules(rules))
-	candidates := append([]*big.Rat{new(big.Rat)}, bounds.candidates()...)
-	for _, candidate := range candidates {
-		if whole && (!candidate.IsInt() || !fits(candidate.Num(), kind)) || rules.GetRequired() && candidate.Sign() == 0 || !bounds.accept(candidate) {
+	for _, candidate := range append([]*big.Rat{new(big.Rat)}, bounds.candidates()...) {
+		if whole && !fits(candidate) || rules.GetRequired() && candidate.Sign() == 0 || !bounds.accept(candidate) {
 			continue
 		}
 		return described(numberText(candidate, whole), demands)
 	}
 	return described(numberText(new(big.Rat), whole), append(demands, bounds.text()...))
+}
+
+// goType returns the Go type of a scalar field, or of the elements of its list.
+func goType(field protoreflect.FieldDescriptor) reflect.Type {
+	zero := field.Default()
+	if field.IsList() {
+		zero = dynamicpb.NewMessage(field.ContainingMessage()).NewField(field).List().NewElement()
+	}
+	return reflect.TypeOf(zero.Interface())
 }
 
 func numberText(number *big.Rat, whole bool) string {
@@ -220,85 +237,35 @@ func numberText(number *big.Rat, whole bool) string {
 	return text
 }
 
-// fits reports whether an integer kind can hold the number.
-func fits(number *big.Int, kind protoreflect.Kind) bool {
-	switch kind {
-	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
-		return number.IsInt64() && number.Int64() >= math.MinInt32 && number.Int64() <= math.MaxInt32
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return number.IsUint64() && number.Uint64() <= math.MaxUint32
-	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return number.IsUint64()
-	default:
-		return number.IsInt64()
-	}
-}
-
-// bounds are the rules of a number.
-type bounds struct {
-	above, from, below, to, exactly *big.Rat // nil if there is no such rule
-	in, notIn                       []*big.Rat
-}
+// bounds are the numbers in the rules of a number, by the name of the rule.
+type bounds map[protoreflect.Name][]*big.Rat
 
 func boundsOf(rules protoreflect.Message) bounds {
-	var out bounds
-	if !rules.IsValid() {
-		return out
+	out := make(bounds)
+	add := func(rule protoreflect.Name, value protoreflect.Value) {
+		if number := protoargs.Rational(value.Interface()); number != nil {
+			out[rule] = append(out[rule], number)
+		}
 	}
 	rules.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		switch field.Name() {
-		case "gt":
-			out.above = rational(value)
-		case "gte":
-			out.from = rational(value)
-		case "lt":
-			out.below = rational(value)
-		case "lte":
-			out.to = rational(value)
-		case "const":
-			out.exactly = rational(value)
-		case "in", "not_in":
-			for i := range value.List().Len() {
-				if number := rational(value.List().Get(i)); number == nil {
-					continue
-				} else if field.Name() == "in" {
-					out.in = append(out.in, number)
-				} else {
-					out.notIn = append(out.notIn, number)
-				}
-			}
+		if !field.IsList() {
+			add(field.Name(), value)
+			return true
+		}
+		for i := range value.List().Len() {
+			add(field.Name(), value.List().Get(i))
 		}
 		return true
 	})
 	return out
 }
 
-// rational returns the number of a rule, nil if it is not finite or not a number.
-func rational(value protoreflect.Value) *big.Rat {
-	switch number := value.Interface().(type) {
-	case int32:
-		return new(big.Rat).SetInt64(int64(number))
-	case int64:
-		return new(big.Rat).SetInt64(number)
-	case uint32:
-		return new(big.Rat).SetInt64(int64(number))
-	case uint64:
-		return new(big.Rat).SetInt(new(big.Int).SetUint64(number))
-	case float32:
-		return new(big.Rat).SetFloat64(float64(number))
-	case float64:
-		return new(big.Rat).SetFloat64(number)
-	default:
-		return nil
-	}
-}
-
 // candidates returns numbers near the bounds.
 func (b bounds) candidates() []*big.Rat {
 	one := big.NewRat(1, 1)
 	out := []*big.Rat{one}
-	for _, edge := range append([]*big.Rat{b.exactly, b.from, b.above, b.to, b.below}, b.in...) {
-		if edge != nil {
+	for _, rule := range []protoreflect.Name{"const", "gte", "gt", "lte", "lt", "in"} {
+		for _, edge := range b[rule] {
 			out = append(out, edge, new(big.Rat).Add(edge, one), new(big.Rat).Sub(edge, one))
 		}
 	}
@@ -306,7 +273,7 @@ func (b bounds) candidates() []*big.Rat {
 		middle := new(big.Rat).Add(low, high)
 		out = append(out, middle.Quo(middle, big.NewRat(2, 1)))
 	}
-	for _, not := range b.notIn[:min(len(b.notIn), 100)] {
+	for _, not := range b["not_in"][:min(len(b["not_in"]), 100)] {
 		out = append(out, new(big.Rat).Add(not, one))
 	}
 	return out
@@ -314,23 +281,29 @@ func (b bounds) candidates() []*big.Rat {
 
 // edges returns the lower and the upper bound, nil if there is none.
 func (b bounds) edges() (low, high *big.Rat) {
-	return cmp.Or(b.above, b.from), cmp.Or(b.below, b.to)
+	first := func(rules ...protoreflect.Name) *big.Rat {
+		for _, rule := range rules {
+			if len(b[rule]) > 0 {
+				return b[rule][0]
+			}
+		}
+		return nil
+	}
+	return first("gt", "gte"), first("lt", "lte")
 }
 
 // accept reports whether the rules accept a number.
 func (b bounds) accept(number *big.Rat) bool {
-	same := func(other *big.Rat) bool { return other.Cmp(number) == 0 }
-	if b.exactly != nil && !same(b.exactly) || len(b.in) > 0 && !slices.ContainsFunc(b.in, same) || slices.ContainsFunc(b.notIn, same) {
+	has := func(rule protoreflect.Name) bool {
+		return slices.ContainsFunc(b[rule], func(other *big.Rat) bool { return other.Cmp(number) == 0 })
+	}
+	if b["const"] != nil && !has("const") || b["in"] != nil && !has("in") || has("not_in") {
 		return false
 	}
-	return b.within(number)
-}
-
-// within reports whether a number is in the range of the rules.
-func (b bounds) within(number *big.Rat) bool {
-	aboveLow := (b.above == nil || number.Cmp(b.above) > 0) && (b.from == nil || number.Cmp(b.from) >= 0)
-	belowHigh := (b.below == nil || number.Cmp(b.below) < 0) && (b.to == nil || number.Cmp(b.to) <= 0)
-	if low, high := b.edges(); low != nil && high != nil && low.Cmp(high) > 0 { // protovalidate accepts numbers outside
+	low, high := b.edges()
+	aboveLow := low == nil || number.Cmp(low) > 0 || has("gte")
+	belowHigh := high == nil || number.Cmp(high) < 0 || has("lte")
+	if low != nil && high != nil && low.Cmp(high) > 0 { // protovalidate accepts numbers outside
 		return aboveLow || belowHigh
 	}
 	return aboveLow && belowHigh
@@ -339,11 +312,11 @@ func (b bounds) within(number *big.Rat) bool {
 func (b bounds) text() []string {
 	var out []string
 	for _, bound := range []struct {
+		rule  protoreflect.Name
 		words string
-		edge  *big.Rat
-	}{{"more than", b.above}, {"at least", b.from}, {"less than", b.below}, {"at most", b.to}, {"exactly", b.exactly}} {
-		if bound.edge != nil {
-			out = append(out, bound.words+" "+bound.edge.RatString())
+	}{{"gt", "more than"}, {"gte", "at least"}, {"lt", "less than"}, {"lte", "at most"}, {"const", "exactly"}} {
+		for _, edge := range b[bound.rule] {
+			out = append(out, bound.words+" "+edge.RatString())
 		}
 	}
 	if len(out) == 0 {
@@ -352,33 +325,29 @@ func (b bounds) text() []string {
 	return out
 }
 
-// enumExample returns the name of a value that the rules accept.
+// enumExample returns the name of a value that the rules accept, if possible anyName.
 func enumExample(rules *validate.FieldRules, enum protoreflect.EnumDescriptor) string {
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	demands := expressions(rules)
 	bounds := boundsOf(typeRules(rules))
+	example := ""
 	for i := range enum.Values().Len() {
 		value := enum.Values().Get(i)
-		number := new(big.Rat).SetInt64(int64(value.Number()))
-		if value.Name() == protoreflect.Name(anyName(enum)) && bounds.accept(number) {
-			return described(`"`+anyName(enum)+`"`, demands)
+		name := quote.Clip(string(value.Name()), protoargs.MaxName)
+		accepted := bounds.accept(protoargs.Rational(value.Number()))
+		if accepted && (example == "" && (value.Number() != 0 || !rules.GetRequired()) || name == anyName(enum)) {
+			example = name
 		}
 	}
-	for i := range enum.Values().Len() {
-		value := enum.Values().Get(i)
-		if bounds.accept(new(big.Rat).SetInt64(int64(value.Number()))) && (value.Number() != 0 || !rules.GetRequired()) {
-			return described(`"`+quote.Clip(string(value.Name()), maxNameEcho)+`"`, demands)
-		}
+	if example == "" {
+		example, demands = anyName(enum), append(demands, "see its rules")
 	}
-	return described(`"`+anyName(enum)+`"`, append(demands, "see its rules"))
+	return described(`"`+example+`"`, demands)
 }
 
 // otherDemands returns the demands of rules for values that have no other example.
 func otherDemands(rules *validate.FieldRules) []string {
-	demands := expressions(rules.GetCel(), rules.GetCelExpression())
+	demands := expressions(rules)
 	set := typeRules(rules)
-	if !set.IsValid() {
-		return demands
-	}
 	fields := set.Descriptor().Fields()
 	for i := range fields.Len() {
 		if field := fields.Get(i); set.Has(field) && field.Name() != "example" {

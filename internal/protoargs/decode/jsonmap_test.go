@@ -1,4 +1,4 @@
-package protoargs_test
+package decode_test
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/decode"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -33,7 +33,7 @@ func TestEveryMapCanBeWrittenAsJSON(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			plain := protoargs.ToMap(test.message, nil)
+			plain := decode.Map(test.message, nil)
 			if got, err := json.Marshal(plain[test.field]); err != nil || string(got) != test.want {
 				t.Errorf("%v as JSON: %s %v, want %s", plain, got, err, test.want)
 			}

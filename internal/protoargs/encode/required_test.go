@@ -1,4 +1,4 @@
-package protoargs_test
+package encode_test
 
 import (
 	"errors"
@@ -15,7 +15,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/decode"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -97,7 +98,7 @@ func TestRequired(t *testing.T) {
 					given[name] = 0
 				}
 			}
-			if _, err := encode("a.b", test.desc, nil, given); err != nil {
+			if _, err := request("a.b", test.desc, nil, given); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			for name := range given {
@@ -107,7 +108,7 @@ func TestRequired(t *testing.T) {
 						less[other] = v
 					}
 				}
-				if _, err := encode("a.b", test.desc, nil, less); err == nil {
+				if _, err := request("a.b", test.desc, nil, less); err == nil {
 					t.Errorf("without %s it was taken all the same", name)
 				}
 			}
@@ -115,12 +116,12 @@ func TestRequired(t *testing.T) {
 	}
 	closed := proto2.Messages().ByName("M")
 	for given, ok := range map[any]bool{1: true, 2: true, "ONE": true, 3: false, testv1.Mood(1): false} {
-		if _, err := encode("a.b", closed, nil, map[string]any{"must": 1, "shut": given}); (err == nil) != ok {
+		if _, err := request("a.b", closed, nil, map[string]any{"must": 1, "shut": given}); (err == nil) != ok {
 			t.Errorf("closed enum, %v: %v", given, err)
 		}
 	}
-	got, err := encode("a.b", closed, nil, map[string]any{"must": 1, "group": map[string]any{"in": "x"}})
-	if err != nil || protoargs.ToMap(got, nil)["group"].(map[string]any)["in"] != "x" {
+	got, err := request("a.b", closed, nil, map[string]any{"must": 1, "group": map[string]any{"in": "x"}})
+	if err != nil || decode.Map(got, nil)["group"].(map[string]any)["in"] != "x" {
 		t.Errorf("a group: %v %v", got, err)
 	}
 }
@@ -145,18 +146,18 @@ func TestAGivenMessageWithoutARequiredFieldIsRefused(t *testing.T) {
 			if err := (prototext.UnmarshalOptions{AllowPartial: true}).Unmarshal([]byte(`inners {must: "x"} inners {may: "y"}`), outer); err != nil {
 				t.Fatal(err)
 			}
-			got, err := encode("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
-			var bad *protoargs.ArgumentError
+			got, err := request("a.b", schema.Messages().ByName("Request"), nil, map[string]any{"outer": outer})
+			var bad *encode.ArgumentError
 			if !errors.As(err, &bad) || len(bad.Problems) != 1 {
 				t.Errorf("%s: %v, %v", name, got, err)
 				return
 			}
-			if want := (protoargs.Problem{Path: "outer.inners[1].must", Text: "is missing: it takes a string", Kind: protoargs.Missing}); bad.Problems[0] != want {
+			if want := (encode.Problem{Path: "outer.inners[1].must", Text: "is missing: it takes a string", Kind: encode.Missing}); bad.Problems[0] != want {
 				t.Errorf("%s: %+v, want %+v", name, bad.Problems[0], want)
 			}
 		})
 	}
-	packed, err := encode("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
+	packed, err := request("a.b", (&testv1.WellKnown{}).ProtoReflect().Descriptor(), nil, map[string]any{"anything": dynamicpb.NewMessage(schema.Messages().ByName("Inner"))})
 	if err == nil || !strings.Contains(err.Error(), "anything.must is missing") {
 		t.Errorf("in an Any: %v, %v", packed, err)
 	}
@@ -184,21 +185,21 @@ func TestBogusWellKnown(t *testing.T) {
 		field := desc.Fields().Get(0).Message().Fields().Get(0)
 		value := map[protoreflect.Kind]any{protoreflect.StringKind: "x", protoreflect.Int64Kind: int64(7)}[field.Kind()]
 		given := map[string]any{"it": map[string]any{string(field.Name()): value}}
-		got, err := encode("a.b", desc, nil, given)
+		got, err := request("a.b", desc, nil, given)
 		if err != nil {
 			t.Errorf("%s: %v", file.Path(), err)
 			return true
 		}
-		back, ok := protoargs.ToMap(got, nil)["it"].(map[string]any)
+		back, ok := decode.Map(got, nil)["it"].(map[string]any)
 		if !ok || back[string(field.Name())] != value {
 			t.Errorf("%s: %v became %v", file.Path(), given, back)
 		}
 		var plain any
-		if err := protoargs.Decode(got, nil, &plain); err != nil {
+		if err := decode.Into(got, nil, &plain); err != nil {
 			t.Errorf("%s: %v", file.Path(), err)
 		}
 		for _, wrong := range []any{nil, 1, "x", []any{1}, map[string]any{"x": 1}, []string{"x"}} {
-			if _, err := encode("a.b", desc, nil, map[string]any{"it": wrong}); err == nil {
+			if _, err := request("a.b", desc, nil, map[string]any{"it": wrong}); err == nil {
 				t.Errorf("%s: %v was taken", file.Path(), wrong)
 			}
 		}
@@ -238,7 +239,7 @@ func TestUsage(t *testing.T) {
 		"oneofs":             {&testv1.Choice{}, `{}) // optional: "number": 0.0, "count": 0, "flag": true, "text": "…", "data": []byte{…}, "mood": "MOOD_CALM", "item": framework.Args{…}, `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := protoargs.Usage("test.kinds.mirror", test.request.ProtoReflect().Descriptor())
+			got := encode.Usage("test.kinds.mirror", test.request.ProtoReflect().Descriptor())
 			if !strings.HasPrefix(got, `bus.Call(ctx, "test.kinds.mirror", framework.Args{`) || !strings.Contains(got, test.want) {
 				t.Errorf("%s:\n%s\nwant %s", name, got, test.want)
 			}
@@ -255,7 +256,7 @@ func TestUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := protoargs.Usage(strings.Repeat("é", 1000), file.Messages().Get(0)); len(got) > 1200 || !utf8.ValidString(got) || !strings.HasSuffix(got, ", …})") {
+	if got := encode.Usage(strings.Repeat("é", 1000), file.Messages().Get(0)); len(got) > 1200 || !utf8.ValidString(got) || !strings.HasSuffix(got, ", …})") {
 		t.Errorf("%d bytes: %s", len(got), got)
 	}
 }

@@ -1,4 +1,4 @@
-package protoargs_test
+package encode_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 )
 
 func TestSplitName(t *testing.T) {
@@ -22,7 +22,7 @@ func TestSplitName(t *testing.T) {
 		"a.get_http2_status":                 {"a", "get_http2_status"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if api, rpc, err := protoargs.SplitName(name); err != nil || api != want[0] || rpc != want[1] {
+			if api, rpc, err := encode.SplitName(name); err != nil || api != want[0] || rpc != want[1] {
 				t.Errorf("%s is %q and %q, %v", name, api, rpc, err)
 			}
 		})
@@ -62,8 +62,8 @@ func TestSplitNameRefuses(t *testing.T) {
 		strings.Repeat("é.", 1<<20):                       "bytes, and a name has at most 256",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := protoargs.SplitName(name)
-			var bad *protoargs.NameError
+			_, _, err := encode.SplitName(name)
+			var bad *encode.NameError
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%.40q: %v, want %q", name, err, want)
 				return
@@ -80,7 +80,7 @@ func FuzzSplitName(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		api, rpc, err := protoargs.SplitName(name)
+		api, rpc, err := encode.SplitName(name)
 		if err != nil {
 			if text := err.Error(); len(text) > 700 || !utf8.ValidString(text) || strings.ContainsAny(text, "\n\r\x00") {
 				t.Fatalf("the error is not fit to print: %q", text)

@@ -1,4 +1,4 @@
-package protoargs
+package encode
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/internal/contract"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
@@ -39,11 +40,11 @@ func (e *NameError) GRPCStatus() *status.Status {
 // the RPC exist. Errors are of type *NameError.
 func SplitName(name string) (api, rpc string, err error) {
 	if problem := checkText(name); problem != "" {
-		return "", "", &NameError{Name: quote.Quoted(name, maxNameEcho), Problem: problem}
+		return "", "", &NameError{Name: quote.Quoted(name, protoargs.MaxName), Problem: problem}
 	}
 	dot := strings.LastIndexByte(name, '.')
 	if problem := checkParts(name, dot); problem != "" {
-		return "", "", &NameError{Name: quote.Quoted(name, maxNameEcho), Problem: problem}
+		return "", "", &NameError{Name: quote.Quoted(name, protoargs.MaxName), Problem: problem}
 	}
 	return name[:dot], name[dot+1:], nil
 }
@@ -66,7 +67,7 @@ func checkText(name string) string {
 			return fmt.Sprintf("there is a blank at byte %d; %s", i, shape)
 		case char == '-':
 			return "a hyphen is part of no name; " + orElse(strings.ReplaceAll(name, "-", "_"))
-		case !isWord(char) && char != '.':
+		case !protoargs.IsWord(char) && char != '.':
 			return fmt.Sprintf("%q is part of no name, only letters a to z, digits, underscores and dots are; %s", char, shape)
 		}
 	}
@@ -116,8 +117,4 @@ func orElse(name string) string {
 		return shape
 	}
 	return "write " + name
-}
-
-func isWord(char rune) bool {
-	return 'a' <= char && char <= 'z' || 'A' <= char && char <= 'Z' || '0' <= char && char <= '9' || char == '_'
 }

@@ -1,4 +1,4 @@
-package protoargs
+package decode
 
 import (
 	"fmt"
@@ -12,12 +12,13 @@ import (
 
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/fieldpath"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 	"github.com/onecall-dev/onecall/internal/quote"
 )
 
-// DecodeError says that a reply does not fit into the destination, or that the destination
+// Error says that a reply does not fit into the destination, or that the destination
 // is invalid.
-type DecodeError struct {
+type Error struct {
 	// Path is the path of the field in the reply, such as items[2].price. It is empty
 	// if the error is about the destination as a whole.
 	Path string
@@ -26,17 +27,17 @@ type DecodeError struct {
 }
 
 // Error implements error.
-func (e *DecodeError) Error() string {
+func (e *Error) Error() string {
 	if e.Path == "" {
 		return "reply: " + e.Problem
 	}
 	return "reply: " + e.Path + " " + e.Problem
 }
 
-// Decode writes a message to dest. types finds the type of the message in an Any; nil means
+// Into writes a message to dest. types finds the type of the message in an Any; nil means
 // the types that are linked into the program. dest is one of these:
 //
-//   - A *map[string]any or *any, which receives the result of [ToMap]. A map with string
+//   - A *map[string]any or *any, which receives the result of [Map]. A map with string
 //     keys that is not nil, which is cleared first. Its values may have another type than
 //     any: then each value must fit into that type.
 //   - A message of the same full name, which is reset first.
@@ -47,14 +48,14 @@ func (e *DecodeError) Error() string {
 //   - If the message has one field, a pointer to a value that this field fits into: a
 //     scalar, a time, a slice, a map whose keys are not strings, a message.
 //
-// A value must fit exactly. Decode refuses integers that overflow or lose their sign,
+// A value must fit exactly. Into refuses integers that overflow or lose their sign,
 // floats that would be rounded, and an enum value without a name for a string. A pointer
 // becomes nil if the reply omits the field, else it points to a new value.
 //
-// Errors are of type *DecodeError. Decode may already have written a part of dest then.
-func Decode(message proto.Message, types Resolver, dest any) error {
+// Errors are of type *Error. Into may already have written a part of dest then.
+func Into(message proto.Message, types protoargs.Resolver, dest any) error {
 	if message == nil || dest == nil {
-		return &DecodeError{Problem: "nothing can be decoded from or into nil: give a pointer to a map, a struct or a value"}
+		return &Error{Problem: "nothing can be decoded from or into nil: give a pointer to a map, a struct or a value"}
 	}
 	d := &decoder{reader: newReader(types)}
 	m := message.ProtoReflect()
@@ -66,9 +67,9 @@ func Decode(message proto.Message, types Resolver, dest any) error {
 	case at.Kind() == reflect.Map && !at.IsNil() && at.Type().Key().Kind() == reflect.String:
 		return d.intoMap(m, at)
 	case at.Kind() != reflect.Pointer:
-		return &DecodeError{Problem: goType(dest) + " cannot be written to: give a pointer to a map, a struct or a value"}
+		return &Error{Problem: protoargs.TypeOf(dest) + " cannot be written to: give a pointer to a map, a struct or a value"}
 	case at.IsNil():
-		return &DecodeError{Problem: fmt.Sprintf("the %s is nil: give the address of a variable", goType(dest))}
+		return &Error{Problem: fmt.Sprintf("the %s is nil: give the address of a variable", protoargs.TypeOf(dest))}
 	}
 	return d.top(m, at.Elem())
 }
@@ -79,11 +80,11 @@ type decoder struct {
 
 	path     fieldpath.Path
 	hidden   int
-	versions versions
+	versions protoargs.Versions
 }
 
 func (d *decoder) fail(format string, args ...any) error {
-	return &DecodeError{Path: d.path.Text(maxPath), Problem: fmt.Sprintf(format, args...)}
+	return &Error{Path: d.path.Text(protoargs.MaxPath), Problem: fmt.Sprintf(format, args...)}
 }
 
 // echo returns before and the value. It returns "" if no error may show the value.
@@ -91,7 +92,7 @@ func (d *decoder) echo(before string, v any) string {
 	if d.hidden > 0 {
 		return ""
 	}
-	return before + valueText(v)
+	return before + protoargs.ValueText(v)
 }
 
 // top writes the whole reply, or its only field, to dest.
@@ -114,10 +115,10 @@ func (d *decoder) top(m protoreflect.Message, dest reflect.Value) error {
 	if takesAll(dest.Type()) {
 		return d.fields(m, dest)
 	}
-	if specialOf(m.Descriptor()) != ordinary && m.Descriptor().Fields().Len() != 1 {
+	if protoargs.SpecialOf(m.Descriptor()) != protoargs.Ordinary && m.Descriptor().Fields().Len() != 1 {
 		return d.message(m, dest)
 	}
-	field, err := d.onlyField(m, goTypeName(dest.Type()))
+	field, err := d.onlyField(m, protoargs.TypeName(dest.Type()))
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func takesAll(t reflect.Type) bool {
 	case reflect.Map:
 		return t.Key().Kind() == reflect.String
 	case reflect.Struct:
-		return t != timeType
+		return t != protoargs.TimeType
 	default:
 		return false
 	}
@@ -141,34 +142,23 @@ func takesAll(t reflect.Type) bool {
 // onlyField returns the field of a message, and an error if it does not have exactly one.
 func (d *decoder) onlyField(m protoreflect.Message, dest string) (protoreflect.FieldDescriptor, error) {
 	fields := m.Descriptor().Fields()
-	switch names := fieldNames(m.Descriptor()); len(names) {
+	switch names := protoargs.FieldNames(m.Descriptor()); len(names) {
 	case 0:
 		return nil, d.fail("has no fields, so nothing of it goes into %s", dest)
 	case 1:
 		return fields.Get(0), nil
 	default:
 		return nil, d.fail("has the fields %s, of which one %s holds only one: decode it into a map or a struct",
-			quote.Clip(listed(names, "and"), maxPath), dest)
+			quote.Clip(protoargs.Listed(names, "and"), protoargs.MaxPath), dest)
 	}
 }
-
-func fieldNames(desc protoreflect.MessageDescriptor) []string {
-	names := make([]string, 0, desc.Fields().Len())
-	for i := range desc.Fields().Len() {
-		names = append(names, string(desc.Fields().Get(i).Name()))
-	}
-	return names
-}
-
-// goTypeName returns the name of a Go type.
-func goTypeName(t reflect.Type) string { return quoteless(t.String()) }
 
 // intoMessage fills a message that has the full name of the reply, or of the reply's only
 // field.
 func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error {
-	into := reflectOf(dest)
-	if into == nil || !into.IsValid() {
-		return d.fail("cannot go into a %s that is nil: give a message", goType(dest))
+	into := protoargs.MessageOf(dest)
+	if into == nil {
+		return d.fail("cannot go into a %s that is nil: give a message", protoargs.TypeOf(dest))
 	}
 	name := into.Descriptor().FullName()
 	if m.Descriptor().FullName() == name {
@@ -180,7 +170,7 @@ func (d *decoder) intoMessage(m protoreflect.Message, dest proto.Message) error 
 			return d.copyMessage(m.Get(fields.Get(0)).Message(), into)
 		}
 	}
-	return d.fail("is a message %s and does not go into a %s", quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(name), maxTypeEcho))
+	return d.fail("is a message %s and does not go into a %s", protoargs.FullName(m.Descriptor()), protoargs.FullName(into.Descriptor()))
 }
 
 // fields writes a message's fields to a map, a struct or an empty interface.
@@ -225,22 +215,22 @@ func (d *decoder) intoMap(m protoreflect.Message, dest reflect.Value) error {
 // intoStruct fills the fields of a struct that the message also has.
 func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 	fields := m.Descriptor().Fields()
-	known, found := fieldsOf(dest.Type()), fields.Len() == 0
+	known, found := protoargs.FieldsOf(dest.Type()), fields.Len() == 0
 	for _, f := range known {
-		field := fields.ByName(protoreflect.Name(f.name))
+		field := fields.ByName(protoreflect.Name(f.Name))
 		if field == nil {
-			if field = fields.ByJSONName(f.name); field != nil {
-				return d.fail("has no field %s, which is the JSON name of %s: write that in the json tag of %s", plainName(f.name), field.Name(), goTypeName(dest.Type()))
+			if field = fields.ByJSONName(f.Name); field != nil {
+				return d.fail("has no field %s, which is the JSON name of %s: write that in the json tag of %s", protoargs.PlainName(f.Name), field.Name(), protoargs.TypeName(dest.Type()))
 			}
-			if name := sameLetters(fields, f.name); name != "" {
-				return d.fail("has no field %s, and has %s: write that in the json tag of %s", plainName(f.name), name, goTypeName(dest.Type()))
+			if name := sameLetters(fields, f.Name); name != "" {
+				return d.fail("has no field %s, and has %s: write that in the json tag of %s", protoargs.PlainName(f.Name), name, protoargs.TypeName(dest.Type()))
 			}
 			continue
 		}
 		found = true
-		at, ok := reach(dest, f.index)
+		at, ok := reach(dest, f.Index)
 		if !ok {
-			return d.fail("has %s for %s, which lies in an embedded pointer that is not exported: embed the struct itself", field.Name(), goTypeName(dest.Type()))
+			return d.fail("has %s for %s, which lies in an embedded pointer that is not exported: embed the struct itself", field.Name(), protoargs.TypeName(dest.Type()))
 		}
 		if err := d.field(field, m, at); err != nil {
 			return err
@@ -248,7 +238,7 @@ func (d *decoder) intoStruct(m protoreflect.Message, dest reflect.Value) error {
 	}
 	if !found {
 		return d.fail("has the fields %s, and %s has none of them: name its fields after the reply's, in json tags or in CamelCase",
-			quote.Clip(strings.Join(fieldNames(m.Descriptor()), ", "), maxPath), goTypeName(dest.Type()))
+			quote.Clip(strings.Join(protoargs.FieldNames(m.Descriptor()), ", "), protoargs.MaxPath), protoargs.TypeName(dest.Type()))
 	}
 	return nil
 }
@@ -287,7 +277,7 @@ func newMessage(t reflect.Type, desc protoreflect.MessageDescriptor) proto.Messa
 	if t == dynamicType {
 		return dynamicpb.NewMessage(desc)
 	}
-	if t.Kind() != reflect.Pointer || !t.Implements(messageType) {
+	if t.Kind() != reflect.Pointer || !t.Implements(protoargs.MessageType) {
 		return nil
 	}
 	made, _ := reflect.TypeAssert[proto.Message](reflect.New(t.Elem()))
@@ -295,3 +285,19 @@ func newMessage(t reflect.Type, desc protoreflect.MessageDescriptor) proto.Messa
 }
 
 var dynamicType = reflect.TypeFor[*dynamicpb.Message]()
+
+// copyMessage makes a message equal to another of the same full name.
+func (d *decoder) copyMessage(from, into protoreflect.Message) error {
+	proto.Reset(into.Interface())
+	differences, err := d.versions.Copy(from, into, d.types)
+	switch {
+	case len(differences) > 0:
+		field, value := protoargs.Parts(differences[0])
+		d.path = append(d.path, fieldpath.Step{Field: field})
+		return d.fail("%sis %s in the reply, and %s in the message given: build both from one .proto", value, differences[0].Built, differences[0].Served)
+	case err != nil:
+		return d.fail("is a %s that does not fit the one given: build both from one .proto", protoargs.FullName(into.Descriptor()))
+	default:
+		return nil
+	}
+}

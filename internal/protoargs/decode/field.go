@@ -1,13 +1,15 @@
-package protoargs
+package decode
 
 import (
 	"reflect"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/onecall-dev/onecall/internal/fieldpath"
-	"github.com/onecall-dev/onecall/internal/quote"
+	"github.com/onecall-dev/onecall/internal/protoargs"
 )
 
 // field writes a field of a message to dest.
@@ -49,14 +51,14 @@ func (d *decoder) fieldValue(field protoreflect.FieldDescriptor, v protoreflect.
 
 // deref creates new values for pointers, and returns the last one.
 func (d *decoder) deref(dest reflect.Value) (reflect.Value, error) {
-	for range maxPointers {
+	for range protoargs.MaxPointers {
 		if dest.Kind() != reflect.Pointer {
 			return dest, nil
 		}
 		dest.Set(reflect.New(dest.Type().Elem()))
 		dest = dest.Elem()
 	}
-	return dest, d.fail("goes into more than %d pointers: give the type itself", maxPointers)
+	return dest, d.fail("goes into more than %d pointers: give the type itself", protoargs.MaxPointers)
 }
 
 // intoInterface writes a value to an interface that the value implements.
@@ -67,7 +69,7 @@ func (d *decoder) intoInterface(v any, dest reflect.Value) error {
 	}
 	at := reflect.ValueOf(v)
 	if !at.Type().AssignableTo(dest.Type()) {
-		return d.mismatch(goType(v), dest)
+		return d.mismatch(protoargs.TypeOf(v), dest)
 	}
 	dest.Set(at)
 	return nil
@@ -75,7 +77,7 @@ func (d *decoder) intoInterface(v any, dest reflect.Value) error {
 
 // mismatch returns the error for a destination whose type does not fit the field.
 func (d *decoder) mismatch(what string, dest reflect.Value) error {
-	return d.fail("is %s and does not go into %s", what, goTypeName(dest.Type()))
+	return d.fail("is %s and does not go into %s", what, protoargs.TypeName(dest.Type()))
 }
 
 func (d *decoder) list(field protoreflect.FieldDescriptor, values protoreflect.List, dest reflect.Value) error {
@@ -85,7 +87,7 @@ func (d *decoder) list(field protoreflect.FieldDescriptor, values protoreflect.L
 		made = reflect.MakeSlice(dest.Type(), values.Len(), values.Len())
 	case reflect.Array:
 		if dest.Len() != values.Len() {
-			return d.fail("has %d elements and does not go into %s: give a slice", values.Len(), goTypeName(dest.Type()))
+			return d.fail("has %d elements and does not go into %s: give a slice", values.Len(), protoargs.TypeName(dest.Type()))
 		}
 	default:
 		return d.mismatch("repeated", dest)
@@ -113,7 +115,7 @@ func (d *decoder) mapField(field protoreflect.FieldDescriptor, values protorefle
 		key, value := reflect.New(dest.Type().Key()).Elem(), reflect.New(dest.Type().Elem()).Elem()
 		d.path = append(d.path, fieldpath.Step{Key: k, Hidden: d.hidden > 0})
 		if key.Kind() == reflect.Pointer {
-			failed = d.fail("is a key and does not go into %s", goTypeName(key.Type()))
+			failed = d.fail("is a key and does not go into %s", protoargs.TypeName(key.Type()))
 		} else if failed = d.value(field.MapKey(), k.Value(), key); failed == nil {
 			failed = d.value(field.MapValue(), v, value)
 		}
@@ -155,11 +157,11 @@ func (d *decoder) value(field protoreflect.FieldDescriptor, v protoreflect.Value
 
 // message writes a message that is the value of a field to dest.
 func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
-	if dest.Kind() == reflect.Pointer && !dest.Type().Implements(messageType) && isNull(m) {
+	if dest.Kind() == reflect.Pointer && !dest.Type().Implements(protoargs.MessageType) && isNull(m) {
 		dest.SetZero()
 		return nil
 	}
-	for range maxPointers {
+	for range protoargs.MaxPointers {
 		if made := newMessage(dest.Type(), m.Descriptor()); made != nil {
 			if err := d.intoGiven(m, made); err != nil {
 				return err
@@ -189,59 +191,59 @@ func (d *decoder) message(m protoreflect.Message, dest reflect.Value) error {
 
 // isNull reports whether a message is JSON's null.
 func isNull(m protoreflect.Message) bool {
-	if specialOf(m.Descriptor()) != jsonValue {
-		return false
-	}
-	value, ok := jsonOf(m)
-	return ok && value == nil
+	value, ok := protoargs.Generated(m).(*structpb.Value)
+	return ok && value.AsInterface() == nil
 }
 
 // unwrapped writes the value in a message to dest.
 func (d *decoder) unwrapped(m protoreflect.Message, dest reflect.Value) error {
-	switch kind := specialOf(m.Descriptor()); {
-	case kind == wrapper:
+	special := protoargs.SpecialOf(m.Descriptor())
+	switch {
+	case special == protoargs.Wrapper || special == protoargs.FieldMask && dest.Kind() == reflect.Slice:
 		field := m.Descriptor().Fields().Get(0)
-		return d.value(field, m.Get(field), dest)
-	case kind == anyMessage:
+		return d.fieldValue(field, m.Get(field), dest)
+	case special == protoargs.Any && dest.Kind() != reflect.Map:
 		return d.anyField(m, dest)
-	case kind == fieldMask && dest.Kind() == reflect.Slice:
-		field := m.Descriptor().Fields().Get(0)
-		return d.list(field, m.Get(field).List(), dest)
-	case kind != ordinary:
+	case special != protoargs.Ordinary:
 		return d.fit(d.reader.message(m), dest)
 	case takesAll(dest.Type()):
 		return d.fields(m, dest)
 	default:
-		return d.mismatch("a message "+quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), dest)
+		return d.mismatch("a message "+protoargs.FullName(m.Descriptor()), dest)
 	}
 }
 
 // intoGiven fills a message in the destination.
 func (d *decoder) intoGiven(m protoreflect.Message, dest proto.Message) error {
-	into := reflectOf(dest)
-	if into == nil || !into.IsValid() {
-		return d.fail("does not go into a %s that is nil: give a message", goType(dest))
+	into := protoargs.MessageOf(dest)
+	if into == nil {
+		return d.fail("does not go into a %s that is nil: give a message", protoargs.TypeOf(dest))
 	}
-	if m.Descriptor().FullName() != into.Descriptor().FullName() {
-		if specialOf(m.Descriptor()) == anyMessage {
-			if inside := d.unpack(anyParts(m)); inside != nil && inside.Descriptor().FullName() == into.Descriptor().FullName() {
-				return d.copyMessage(inside, into)
-			}
-		}
-		return d.fail("is a message %s and does not go into a %s",
-			quote.Clip(string(m.Descriptor().FullName()), maxTypeEcho), quote.Clip(string(into.Descriptor().FullName()), maxTypeEcho))
+	name := into.Descriptor().FullName()
+	if m.Descriptor().FullName() == name {
+		return d.copyMessage(m, into)
 	}
-	return d.copyMessage(m, into)
+	if inside := d.inAny(m); inside != nil && inside.Descriptor().FullName() == name {
+		return d.copyMessage(inside, into)
+	}
+	return d.fail("is a message %s and does not go into a %s", protoargs.FullName(m.Descriptor()), protoargs.FullName(into.Descriptor()))
 }
 
-// anyField writes the content of an Any to a map or a struct.
-func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
-	if dest.Kind() == reflect.Map {
-		return d.fit(d.reader.anyField(m), dest)
+// inAny returns the message in an Any. It returns nil if m is not an Any, or its type is not
+// known.
+func (d *decoder) inAny(m protoreflect.Message) protoreflect.Message {
+	packed, ok := protoargs.Generated(m).(*anypb.Any)
+	if !ok {
+		return nil
 	}
-	inside := d.unpack(anyParts(m))
-	if inside == nil || d.anys >= MaxDepth {
-		return d.fail("is an Any of a type that is not known here and does not go into %s: decode it into any or an *anypb.Any", goTypeName(dest.Type()))
+	return d.unpack(packed)
+}
+
+// anyField writes the content of an Any to a destination that is not a map.
+func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
+	inside := d.inAny(m)
+	if inside == nil {
+		return d.fail("is an Any of a type that is not known here and does not go into %s: decode it into any or an *anypb.Any", protoargs.TypeName(dest.Type()))
 	}
 	d.anys++
 	defer func() { d.anys-- }()
@@ -253,7 +255,7 @@ func (d *decoder) anyField(m protoreflect.Message, dest reflect.Value) error {
 func (d *decoder) fit(v any, dest reflect.Value) error {
 	if v == nil {
 		if dest.Kind() != reflect.Map && dest.Kind() != reflect.Slice {
-			return d.fail("is null and does not go into %s: decode it into any or a pointer", goTypeName(dest.Type()))
+			return d.fail("is null and does not go into %s: decode it into any or a pointer", protoargs.TypeName(dest.Type()))
 		}
 		dest.SetZero()
 		return nil
@@ -262,10 +264,10 @@ func (d *decoder) fit(v any, dest reflect.Value) error {
 	switch {
 	case at.Type().AssignableTo(dest.Type()):
 		dest.Set(at)
-	case at.Kind() == dest.Kind() && at.Type().ConvertibleTo(dest.Type()) && !isDuration(v):
+	case at.Kind() == dest.Kind() && at.Type().ConvertibleTo(dest.Type()) && at.Type() != protoargs.DurationType:
 		dest.Set(at.Convert(dest.Type()))
 	default:
-		return d.mismatch(goType(v), dest)
+		return d.mismatch(protoargs.TypeOf(v), dest)
 	}
 	return nil
 }

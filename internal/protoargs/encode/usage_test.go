@@ -1,4 +1,4 @@
-package protoargs_test
+package encode_test
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	"github.com/onecall-dev/onecall/internal/protoargs"
+	"github.com/onecall-dev/onecall/internal/protoargs/encode"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -67,7 +67,7 @@ func TestTheSpelledOutCallPassesTheRulesOrSaysWhatTheyDemand(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := `bus.Call(ctx, "shop.orders.get", framework.Args` + test.want
-			if got := protoargs.Usage("shop.orders.get", file.Messages().Get(0)); got != want {
+			if got := encode.Usage("shop.orders.get", file.Messages().Get(0)); got != want {
 				t.Errorf("spelled out as\n%s\nwant\n%s", got, want)
 			}
 		})
@@ -79,13 +79,13 @@ func TestTheSpelledOutCallShowsWhatRulesDemandInAMessage(t *testing.T) {
 	const want = `bus.Call(ctx, "shop.orders.place", framework.Args{"customer": "…", "items": []any{framework.Args{"name": "…", "price": 1}}, "extra": message, ` +
 		`"node": framework.Args{"name": "…"} /* this.name == 'nobody' ? 'no node is called ' + this.name : '… */, ` +
 		`"gift": framework.Args{"name": "…", "price": 1}, "account": "(4 characters)"})`
-	if got := protoargs.Usage("shop.orders.place", (&testv1.OrderRequest{}).ProtoReflect().Descriptor()); !strings.HasPrefix(got, want) {
+	if got := encode.Usage("shop.orders.place", (&testv1.OrderRequest{}).ProtoReflect().Descriptor()); !strings.HasPrefix(got, want) {
 		t.Errorf("spelled out as\n%s\nwant it to begin with\n%s", got, want)
 	}
 	for name, request := range map[string]proto.Message{"a tree": &testv1.OrderNode{}, "a list in itself": &testv1.Drawer{}, "no rules": &testv1.Node{}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := protoargs.Usage("shop.orders.place", request.ProtoReflect().Descriptor()); len(got) > 1200 {
+			if got := encode.Usage("shop.orders.place", request.ProtoReflect().Descriptor()); len(got) > 1200 {
 				t.Errorf("spelled out in %d bytes: %s", len(got), got)
 			}
 		})

@@ -1,17 +1,21 @@
-package protoargs
+package decode
 
 import (
-	"time"
+	"reflect"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/onecall-dev/onecall/internal/protoargs"
 )
 
-// ToMap returns a message as plain Go values, by field name. types finds the type of the
+// Map returns a message as plain Go values, by field name. types finds the type of the
 // message in an Any; nil means the types that are linked into the program.
 //
 //   - Scalars without presence, repeated fields and maps are always in the result. A field
@@ -31,10 +35,10 @@ import (
 //     are not a message of it, the bytes are under "value".
 //
 // The message itself is always a map of its fields. Fields that are not in its schema, and
-// extensions, are omitted. Encode converts the map to a message that is equal to this one,
-// except for enum values without a name and for numbers of a Value that are not finite. The
-// map of nil is nil.
-func ToMap(message proto.Message, types Resolver) map[string]any {
+// extensions, are omitted. Package encode converts the map to a message that is equal to
+// this one, except for enum values without a name and for numbers of a Value that are not
+// finite. The map of nil is nil.
+func Map(message proto.Message, types protoargs.Resolver) map[string]any {
 	if message == nil {
 		return nil
 	}
@@ -43,13 +47,13 @@ func ToMap(message proto.Message, types Resolver) map[string]any {
 
 // reader converts messages to plain values.
 type reader struct {
-	types Resolver
+	types protoargs.Resolver
 	// anys is the number of Anys around the current value. Each Any is unpacked into a
 	// copy, so without a bound the work would grow with the square of their number.
 	anys int
 }
 
-func newReader(types Resolver) *reader {
+func newReader(types protoargs.Resolver) *reader {
 	if types == nil {
 		types = protoregistry.GlobalTypes
 	}
@@ -93,7 +97,7 @@ func (r *reader) value(field protoreflect.FieldDescriptor, v protoreflect.Value)
 	case protoreflect.BytesKind:
 		return append([]byte{}, v.Bytes()...)
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
-		if text := notFiniteText(v.Float()); text != "" {
+		if text := protoargs.NotFiniteText(v.Float()); text != "" {
 			return text
 		}
 		return v.Interface()
@@ -110,145 +114,80 @@ func enumValue(enum protoreflect.EnumDescriptor, number protoreflect.EnumNumber)
 	return int32(number)
 }
 
+// mapField returns a map with the Go type of the keys. JSON has no bool keys, so they become
+// strings.
 func (r *reader) mapField(field protoreflect.FieldDescriptor, values protoreflect.Map) any {
-	switch keyType(field.MapKey().Kind()) {
-	case "string":
-		return mapOf[string](r, field, values)
-	case "bool":
-		out := make(map[string]any, values.Len())
-		values.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
-			out[key.String()] = r.value(field.MapValue(), v)
-			return true
-		})
-		return out
-	case "int32":
-		return mapOf[int32](r, field, values)
-	case "int64":
-		return mapOf[int64](r, field, values)
-	case "uint32":
-		return mapOf[uint32](r, field, values)
-	default:
-		return mapOf[uint64](r, field, values)
+	plain := func(key protoreflect.MapKey) any { return key.Interface() }
+	if field.MapKey().Kind() == protoreflect.BoolKind {
+		plain = func(key protoreflect.MapKey) any { return key.String() }
 	}
-}
-
-func mapOf[K comparable](r *reader, field protoreflect.FieldDescriptor, values protoreflect.Map) map[K]any {
-	out := make(map[K]any, values.Len())
+	keyType := reflect.TypeOf(plain(field.MapKey().Default().MapKey()))
+	out := reflect.MakeMapWithSize(reflect.MapOf(keyType, anyType), values.Len())
 	values.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
-		if key, ok := key.Interface().(K); ok {
-			out[key] = r.value(field.MapValue(), v)
-		}
+		value := r.value(field.MapValue(), v)
+		out.SetMapIndex(reflect.ValueOf(plain(key)), reflect.ValueOf(&value).Elem())
 		return true
 	})
-	return out
+	return out.Interface()
 }
+
+var anyType = reflect.TypeFor[any]()
 
 // message returns the plain value of a message that is the value of a field.
 func (r *reader) message(m protoreflect.Message) any {
-	switch specialOf(m.Descriptor()) {
-	case timestamp:
-		seconds, nanos := getSeconds(m)
-		if at := (&timestamppb.Timestamp{Seconds: seconds, Nanos: nanos}); at.IsValid() {
-			return at.AsTime()
+	switch known := protoargs.Generated(m).(type) {
+	case *timestamppb.Timestamp:
+		if known.IsValid() {
+			return known.AsTime()
 		}
-	case duration:
-		seconds, nanos := getSeconds(m)
-		if d := (&durationpb.Duration{Seconds: seconds, Nanos: nanos}); d.IsValid() && holds(d) {
-			return d.AsDuration()
+	case *durationpb.Duration:
+		near := known.AsDuration() // the nearest that a time.Duration can hold
+		if same := durationpb.New(near); known.IsValid() && same.GetSeconds() == known.GetSeconds() && same.GetNanos() == known.GetNanos() {
+			return near
 		}
-	case object, jsonValue, jsonList:
-		if value, ok := jsonOf(m); ok {
-			return value
-		}
-	case fieldMask:
-		paths := m.Get(m.Descriptor().Fields().Get(0)).List()
-		out := make([]string, 0, paths.Len())
-		for i := range paths.Len() {
-			out = append(out, paths.Get(i).String())
-		}
-		return out
-	case wrapper:
+	case *structpb.Struct:
+		return known.AsMap()
+	case *structpb.Value:
+		return known.AsInterface()
+	case *structpb.ListValue:
+		return known.AsSlice()
+	case *fieldmaskpb.FieldMask:
+		return append([]string{}, known.GetPaths()...)
+	case *anypb.Any:
+		return r.anyField(known)
+	case nil:
+	default: // a wrapper
 		field := m.Descriptor().Fields().Get(0)
 		return r.value(field, m.Get(field))
-	case anyMessage:
-		return r.anyField(m)
-	case ordinary:
 	}
 	return r.fields(m)
 }
 
-// holds reports whether a time.Duration can hold d.
-func holds(d *durationpb.Duration) bool {
-	near := d.AsDuration()
-	return int64(near/time.Second) == d.GetSeconds() && int64(near%time.Second) == int64(d.GetNanos())
-}
-
-// jsonOf returns the JSON value of a Struct, Value or ListValue.
-func jsonOf(m protoreflect.Message) (any, bool) {
-	switch message := m.Interface().(type) {
-	case *structpb.Struct:
-		return message.AsMap(), true
-	case *structpb.Value:
-		return message.AsInterface(), true
-	case *structpb.ListValue:
-		return message.AsSlice(), true
-	}
-	// Convert a dynamic message to the generated type through its bytes.
-	var copied proto.Message
-	switch specialOf(m.Descriptor()) {
-	case object:
-		copied = &structpb.Struct{}
-	case jsonList:
-		copied = &structpb.ListValue{}
-	default:
-		copied = &structpb.Value{}
-	}
-	data, err := proto.Marshal(m.Interface())
-	if err != nil || proto.Unmarshal(data, copied) != nil {
-		return nil, false
-	}
-	return jsonOf(copied.ProtoReflect())
-}
-
 // anyField returns the content of an Any as a map.
-func (r *reader) anyField(m protoreflect.Message) any {
-	url, data := anyParts(m)
-	out := map[string]any{typeKey: url}
-	inside := r.unpack(url, data)
-	switch {
-	case inside == nil:
-		out[valueKey] = append([]byte{}, data...)
-		return out
-	case specialOf(inside.Descriptor()) != ordinary:
-		r.anys++
-		out[valueKey] = r.message(inside)
-	default:
-		r.anys++
-		out = r.fields(inside)
-		out[typeKey] = url
+func (r *reader) anyField(packed *anypb.Any) map[string]any {
+	inside := r.unpack(packed)
+	if inside == nil {
+		return map[string]any{protoargs.TypeKey: packed.GetTypeUrl(), protoargs.ValueKey: append([]byte{}, packed.GetValue()...)}
 	}
-	r.anys--
+	r.anys++
+	defer func() { r.anys-- }()
+	if protoargs.SpecialOf(inside.Descriptor()) != protoargs.Ordinary {
+		return map[string]any{protoargs.TypeKey: packed.GetTypeUrl(), protoargs.ValueKey: r.message(inside)}
+	}
+	out := r.fields(inside)
+	out[protoargs.TypeKey] = packed.GetTypeUrl()
 	return out
-}
-
-func anyParts(m protoreflect.Message) (url string, data []byte) {
-	fields := m.Descriptor().Fields()
-	return m.Get(fields.ByNumber(typeURLField)).String(), m.Get(fields.ByNumber(anyValueField)).Bytes()
 }
 
 // unpack returns the message in an Any. It returns nil if the type is not known, if the
 // bytes are not a message of that type, or if too many Anys contain it.
-func (r *reader) unpack(url string, data []byte) protoreflect.Message {
-	if r.anys >= MaxDepth {
+func (r *reader) unpack(packed *anypb.Any) protoreflect.Message {
+	if r.anys >= protoargs.MaxDepth {
 		return nil
 	}
-	goType, err := r.types.FindMessageByURL(url)
+	inside, err := anypb.UnmarshalNew(packed, proto.UnmarshalOptions{AllowPartial: true, Resolver: r.types})
 	if err != nil {
 		return nil
 	}
-	inside := goType.New()
-	if (proto.UnmarshalOptions{AllowPartial: true, Resolver: r.types}).Unmarshal(data, inside.Interface()) != nil {
-		return nil
-	}
-	return inside
+	return inside.ProtoReflect()
 }
