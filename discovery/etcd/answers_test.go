@@ -348,10 +348,12 @@ func TestAnOutageThatEndedWhileAnotherAPIWasWatchedIsForgotten(t *testing.T) {
 	watched.Stop()
 	eventually.True(t, "forgotten", func() bool { return registry.Stats().ReadError == nil })
 	c.Member(0).Slow(0)
+	ended := time.Now()
 	billing := discoverytest.Watch(t, registry, "billing")
 	billing.UntilAddresses(t, "10.0.0.1:1")
-	if first := billing.Snapshots()[0]; first.Unreachable != nil {
-		t.Errorf("notified first of %+v", first)
+	// On a busy machine the listing may take so long that it is an outage of its own.
+	if first := billing.Snapshots()[0].Unreachable; first != nil && first.Since.Before(ended) {
+		t.Errorf("notified of the outage that ended at %v: %v", ended, first)
 	}
 }
 
