@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -39,35 +40,43 @@ const (
 // order.
 func digestOf(set []byte, service string) string {
 	digest := newDigest()
-	eachField(set, func(number protowire.Number, _, value []byte) {
-		if number != setFiles {
-			return
+	for part := range fieldsIn(set) {
+		if part.number != setFiles {
+			continue
 		}
-		file, _ := protowire.ConsumeBytes(value)
+		file, _ := protowire.ConsumeBytes(part.value)
 		kept := make([]byte, 0, len(file))
-		eachField(file, func(number protowire.Number, field, _ []byte) {
-			if number != fileComments {
-				kept = append(kept, field...)
+		for field := range fieldsIn(file) {
+			if field.number != fileComments {
+				kept = append(kept, field.encoded...)
 			}
-		})
+		}
 		digest.add(kept)
-	})
+	}
 	return digest.sum(service)
 }
 
-// eachField calls do with each field of a message. field contains all bytes of the field,
-// and value those of its value. It stops at bytes that are not a field.
-func eachField(message []byte, do func(number protowire.Number, field, value []byte)) {
-	for len(message) > 0 {
-		number, kind, tag := protowire.ConsumeTag(message)
-		if tag < 0 {
-			return
+// encodedField is a field of an encoded message. encoded contains all its bytes, and value
+// those of its value.
+type encodedField struct {
+	number         protowire.Number
+	kind           protowire.Type
+	encoded, value []byte
+}
+
+// fieldsIn returns the fields of an encoded message. It stops at bytes that are not a field.
+func fieldsIn(message []byte) iter.Seq[encodedField] {
+	return func(yield func(encodedField) bool) {
+		for len(message) > 0 {
+			number, kind, tag := protowire.ConsumeTag(message)
+			if tag < 0 {
+				return
+			}
+			size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+			if size < 0 || !yield(encodedField{number, kind, message[:tag+size], message[tag : tag+size]}) {
+				return
+			}
+			message = message[tag+size:]
 		}
-		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
-		if size < 0 {
-			return
-		}
-		do(number, message[:tag+size], message[tag:tag+size])
-		message = message[tag+size:]
 	}
 }

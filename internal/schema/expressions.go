@@ -2,9 +2,7 @@ package schema
 
 import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 // WithoutExpressions returns the schema without rules that are expressions: those in CEL,
@@ -20,43 +18,25 @@ func (s *Schema) WithoutExpressions() (*Schema, error) {
 	return s.bare()
 }
 
-// dropExpressions removes all rules that are expressions from the files of a set.
-func dropExpressions(set *descriptorpb.FileDescriptorSet) {
-	for _, file := range set.GetFile() {
-		for _, message := range file.GetMessageType() {
-			dropFromMessage(message)
-		}
-		for _, extension := range file.GetExtension() {
-			dropFromOptions(extension.GetOptions())
-		}
-	}
-}
-
-func dropFromMessage(message *descriptorpb.DescriptorProto) {
-	dropFromOptions(message.GetOptions())
-	for _, field := range message.GetField() {
-		dropFromOptions(field.GetOptions())
-	}
-	for _, extension := range message.GetExtension() {
-		dropFromOptions(extension.GetOptions())
-	}
-	for _, nested := range message.GetNestedType() {
-		dropFromMessage(nested)
-	}
-}
-
-// dropFromOptions removes expressions from the options of one part.
-func dropFromOptions(options proto.Message) {
-	if !options.ProtoReflect().IsValid() {
+// dropExpressions removes all rules that are expressions from a part of a set of files.
+func dropExpressions(part protoreflect.Message) {
+	switch part.Interface().(type) {
+	case *validate.MessageRules, *validate.FieldRules:
+		dropFromRules(part)
 		return
 	}
-	for _, extension := range []protoreflect.ExtensionType{validate.E_Message, validate.E_Field} {
-		if proto.HasExtension(options, extension) {
-			if rules, ok := proto.GetExtension(options, extension).(proto.Message); ok {
-				dropFromRules(rules.ProtoReflect())
+	part.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.Message() == nil || field.IsMap():
+		case field.IsList():
+			for i := range value.List().Len() {
+				dropExpressions(value.List().Get(i).Message())
 			}
+		default:
+			dropExpressions(value.Message())
 		}
-	}
+		return true
+	})
 }
 
 // dropFromRules removes expressions from rules, and from the rules of elements, keys and

@@ -46,7 +46,7 @@ func checkNames(set *descriptorpb.FileDescriptorSet) error {
 	names := maxNames
 	walks := make(map[string]int, len(set.GetFile())) // number of public imports that are followed from a file
 	for _, file := range set.GetFile() {
-		names -= namesOf(file)
+		names -= namesOf(file.ProtoReflect(), len(file.GetPackage())+1)
 		if names < 0 {
 			return fmt.Errorf("have names of more than %d bytes", maxNames)
 		}
@@ -71,46 +71,28 @@ func checkNames(set *descriptorpb.FileDescriptorSet) error {
 	return nil
 }
 
-// namesOf returns the total bytes of the full names in a file.
-func namesOf(file *descriptorpb.FileDescriptorProto) int {
-	scope := len(file.GetPackage()) + 1
-	total := enumNames(scope, file.GetEnumType()) + fieldNames(scope, file.GetExtension()) + messageNames(scope, file.GetMessageType())
-	for _, service := range file.GetService() {
-		within := scope + len(service.GetName()) + 1
-		total += within
-		for _, method := range service.GetMethod() {
-			total += within + len(method.GetName())
+// namesOf returns the total bytes of the full names in a part of a file. scope is the bytes
+// of the full name of what contains the names, with a dot.
+func namesOf(part protoreflect.Message, scope int) (total int) {
+	part.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if !field.IsList() || field.Message() == nil {
+			return true
 		}
-	}
-	return total
-}
-
-func messageNames(scope int, messages []*descriptorpb.DescriptorProto) (total int) {
-	for _, message := range messages {
-		within := scope + len(message.GetName()) + 1
-		total += within + fieldNames(within, message.GetField()) + fieldNames(within, message.GetExtension()) +
-			enumNames(within, message.GetEnumType()) + messageNames(within, message.GetNestedType())
-		for _, oneof := range message.GetOneofDecl() {
-			total += within + len(oneof.GetName())
+		name := field.Message().Fields().ByName("name")
+		if name == nil {
+			return true
 		}
-	}
-	return total
-}
-
-func fieldNames(scope int, fields []*descriptorpb.FieldDescriptorProto) (total int) {
-	for _, field := range fields {
-		total += scope + len(field.GetName())
-	}
-	return total
-}
-
-func enumNames(scope int, enums []*descriptorpb.EnumDescriptorProto) (total int) {
-	for _, enum := range enums {
-		total += scope + len(enum.GetName())
-		for _, value := range enum.GetValue() {
-			total += scope + len(value.GetName())
+		for i := range value.List().Len() {
+			named := value.List().Get(i).Message()
+			full := scope + len(named.Get(name).String())
+			inside := full + 1
+			if _, ok := named.Interface().(*descriptorpb.EnumDescriptorProto); ok {
+				inside = scope // the values of an enum are named like the enum's siblings
+			}
+			total += full + namesOf(named, inside)
 		}
-	}
+		return true
+	})
 	return total
 }
 
@@ -121,26 +103,16 @@ func countParts(of protoreflect.MessageDescriptor, data []byte, depth int, left 
 	if depth == 0 {
 		return false
 	}
-	for len(data) > 0 {
-		number, kind, size := protowire.ConsumeTag(data)
-		if size < 0 {
-			return true
-		}
-		value := data[size:]
-		size = protowire.ConsumeFieldValue(number, kind, value)
-		if size < 0 {
-			return true
-		}
-		data = value[size:]
-		field := fieldOf(of, number)
-		if field == nil || kind != protowire.BytesType || field.Message() == nil && !field.IsList() {
+	for part := range fieldsIn(data) {
+		field := fieldOf(of, part.number)
+		if field == nil || part.kind != protowire.BytesType || field.Message() == nil && !field.IsList() {
 			continue
 		}
 		*left--
 		if *left < 0 {
 			return false
 		}
-		content, _ := protowire.ConsumeBytes(value)
+		content, _ := protowire.ConsumeBytes(part.value)
 		if field.Message() != nil && !countParts(field.Message(), content, depth-1, left) {
 			return false
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -75,23 +76,11 @@ func (s *Schema) Comment(part protoreflect.Descriptor) string {
 	}
 	path := pathOf(part)
 	for _, location := range info.GetLocation() {
-		if equal(location.GetPath(), path) {
+		if slices.Equal(location.GetPath(), path) {
 			return strings.TrimSpace(location.GetLeadingComments() + "\n" + location.GetTrailingComments())
 		}
 	}
 	return ""
-}
-
-func equal(a, b []int32) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Field numbers in descriptor.proto, from which a location's path is made.
@@ -270,7 +259,7 @@ func unpack(packed, service string) (*Schema, error) {
 	if err := checkSize(data); err != nil {
 		return nil, err
 	}
-	unpacked, err := read(data, service, func(*descriptorpb.FileDescriptorSet) {})
+	unpacked, err := read(data, service, func(protoreflect.Message) {})
 	if err != nil {
 		return nil, err
 	}
@@ -279,7 +268,7 @@ func unpack(packed, service string) (*Schema, error) {
 }
 
 // read decodes descriptors and returns their schema. change may modify them first.
-func read(data []byte, service string, change func(*descriptorpb.FileDescriptorSet)) (*Schema, error) {
+func read(data []byte, service string, change func(protoreflect.Message)) (*Schema, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	if err := (proto.UnmarshalOptions{Resolver: protoregistry.GlobalTypes}).Unmarshal(data, set); err != nil {
 		return nil, err
@@ -287,7 +276,7 @@ func read(data []byte, service string, change func(*descriptorpb.FileDescriptorS
 	if err := checkNames(set); err != nil {
 		return nil, err
 	}
-	change(set)
+	change(set.ProtoReflect())
 	files, comments, err := build(set)
 	if err != nil {
 		return nil, err
