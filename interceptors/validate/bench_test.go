@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -70,7 +71,7 @@ func BenchmarkCompile(b *testing.B) {
 	} {
 		b.Run(bench.title, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := validate.NewCompiler(nil).Compile("a.b", service().ByName(protoreflect.Name(bench.method))); err != nil {
+				if _, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.b", service().ByName(protoreflect.Name(bench.method))); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -324,7 +325,7 @@ func TestOfAMessageThatHoldsItselfTooOftenTheFirstViolationIsTold(t *testing.T) 
 	t.Parallel()
 	file := schema(t, nil, message("Root", nil, holding("root", "Root", nil), text("word", pattern("^a$"))))
 	root := file.Messages().ByName("Root")
-	method, err := validate.NewCompiler(nil).Compile("a.ask", file.Services().Get(0).Methods().Get(0))
+	method, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.ask", file.Services().Get(0).Methods().Get(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +425,7 @@ func TestWhatAnAnyHoldsIsNotLookedInto(t *testing.T) {
 
 func TestManyGoroutinesCheckAtOnce(t *testing.T) {
 	t.Parallel()
-	compiler := validate.NewCompiler(nil)
+	compiler := validate.NewCompiler(protoregistry.GlobalTypes)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {

@@ -206,7 +206,7 @@ func TestARuleThatDoesNotCompileIsAnErrorThatNamesIt(t *testing.T) {
 			t.Run(title+" of "+string(name), func(t *testing.T) {
 				t.Parallel()
 				method := schema(t, nil, test.messages...).Services().Get(0).Methods().ByName(name)
-				_, err := validate.NewCompiler(nil).Compile("a.ask", method)
+				_, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.ask", method)
 				var fault *validate.RuleError
 				if test.subject == "" {
 					if err != nil {
@@ -233,7 +233,7 @@ func TestAOneofThatIsRequiredIsRuleEnough(t *testing.T) {
 	choice := &descriptorpb.OneofDescriptorProto{Name: new("choice"), Options: &descriptorpb.OneofOptions{}}
 	proto.SetExtension(choice.GetOptions(), pb.E_Oneof, pb.OneofRules_builder{Required: new(true)}.Build())
 	root.OneofDecl = []*descriptorpb.OneofDescriptorProto{choice}
-	method, err := validate.NewCompiler(nil).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
+	method, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestRulesThatCannotBeReadAreAnError(t *testing.T) {
 		"a.Root":      inMessage,
 	} {
 		t.Run(subject, func(t *testing.T) {
-			_, err := validate.NewCompiler(nil).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
+			_, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.ask", schema(t, nil, root).Services().Get(0).Methods().Get(0))
 			fault, ok := errors.AsType[*validate.RuleError](err)
 			if !ok || fault.Subject != subject || !strings.Contains(err.Error(), "its validation rules cannot be read: ") {
 				t.Errorf("error = %v, want a RuleError of %s", err, subject)

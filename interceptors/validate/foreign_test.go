@@ -45,7 +45,7 @@ func TestTheRulesOfAForeignSchemaAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			method := file.Services().Get(0).Methods().Get(0)
-			compiled, err := validate.NewCompiler(nil).Compile("foreign.do", method)
+			compiled, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("foreign.do", method)
 			if err != nil || compiled.Checks() != test.checked {
 				t.Errorf("with %d fields that have a rule: checked is %v (%v), want %v", test.fields, compiled.Checks(), err, test.checked)
 			}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -184,7 +185,7 @@ func TestRulesOfHiddenFieldsAreToldWithoutTheirTexts(t *testing.T) {
 		hide(text("divided", onField("1 / size(this) == 1"))),
 	))
 	root := file.Messages().ByName("Root")
-	method, err := validate.NewCompiler(nil).Compile("a.ask", file.Services().Get(0).Methods().Get(0))
+	method, err := validate.NewCompiler(protoregistry.GlobalTypes).Compile("a.ask", file.Services().Get(0).Methods().Get(0))
 	if err != nil {
 		t.Fatal(err)
 	}
