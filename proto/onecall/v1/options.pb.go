@@ -38,6 +38,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// KeepReply says whether instances keep the replies of an RPC.
+type KeepReply int32
+
+const (
+	// Kept, unless the RPC declares NO_SIDE_EFFECTS, or its reply has a field with
+	// debug_redact at any depth.
+	KeepReply_KEEP_REPLY_UNSPECIFIED KeepReply = 0
+	// Never kept, such as for replies with secrets. The caller can still learn
+	// whether the call ran, and the code of its error.
+	KeepReply_KEEP_REPLY_NEVER KeepReply = 1
+	// Kept, also if the reply has a field with debug_redact or the RPC declares
+	// NO_SIDE_EFFECTS.
+	KeepReply_KEEP_REPLY_ALWAYS KeepReply = 2
+)
+
+// Enum value maps for KeepReply.
+var (
+	KeepReply_name = map[int32]string{
+		0: "KEEP_REPLY_UNSPECIFIED",
+		1: "KEEP_REPLY_NEVER",
+		2: "KEEP_REPLY_ALWAYS",
+	}
+	KeepReply_value = map[string]int32{
+		"KEEP_REPLY_UNSPECIFIED": 0,
+		"KEEP_REPLY_NEVER":       1,
+		"KEEP_REPLY_ALWAYS":      2,
+	}
+)
+
+func (x KeepReply) Enum() *KeepReply {
+	p := new(KeepReply)
+	*p = x
+	return p
+}
+
+func (x KeepReply) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeepReply) Descriptor() protoreflect.EnumDescriptor {
+	return file_onecall_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (KeepReply) Type() protoreflect.EnumType {
+	return &file_onecall_v1_options_proto_enumTypes[0]
+}
+
+func (x KeepReply) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeepReply.Descriptor instead.
+func (KeepReply) EnumDescriptor() ([]byte, []int) {
+	return file_onecall_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // ApiOptions are the options of a service.
 type ApiOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -104,7 +160,11 @@ type RpcOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long a call of this RPC may take when the call does not say otherwise.
 	// More than zero, and for unary RPCs only. Without it: the API's timeout.
-	Timeout       *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Whether instances keep the replies of this RPC for a short time, so that a
+	// caller whose reply was lost can ask for it (see Calls.Settle). For unary RPCs
+	// only.
+	KeepReply     KeepReply `protobuf:"varint,2,opt,name=keep_reply,json=keepReply,proto3,enum=onecall.v1.KeepReply" json:"keep_reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,6 +204,13 @@ func (x *RpcOptions) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *RpcOptions) GetKeepReply() KeepReply {
+	if x != nil {
+		return x.KeepReply
+	}
+	return KeepReply_KEEP_REPLY_UNSPECIFIED
 }
 
 var file_onecall_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
@@ -191,10 +258,16 @@ const file_onecall_v1_options_proto_rawDesc = "" +
 	"ApiOptions\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\a\n" +
-	"\x05_name\"A\n" +
+	"\x05_name\"w\n" +
 	"\n" +
 	"RpcOptions\x123\n" +
-	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout:K\n" +
+	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x124\n" +
+	"\n" +
+	"keep_reply\x18\x02 \x01(\x0e2\x15.onecall.v1.KeepReplyR\tkeepReply*T\n" +
+	"\tKeepReply\x12\x1a\n" +
+	"\x16KEEP_REPLY_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10KEEP_REPLY_NEVER\x10\x01\x12\x15\n" +
+	"\x11KEEP_REPLY_ALWAYS\x10\x02:K\n" +
 	"\x03api\x12\x1f.google.protobuf.ServiceOptions\x18\xf2\xad\x04 \x01(\v2\x16.onecall.v1.ApiOptionsR\x03api:J\n" +
 	"\x03rpc\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xad\x04 \x01(\v2\x16.onecall.v1.RpcOptionsR\x03rpcB;Z9github.com/onecall-dev/onecall/proto/onecall/v1;onecallv1b\x06proto3"
 
@@ -210,26 +283,29 @@ func file_onecall_v1_options_proto_rawDescGZIP() []byte {
 	return file_onecall_v1_options_proto_rawDescData
 }
 
+var file_onecall_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_onecall_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_onecall_v1_options_proto_goTypes = []any{
-	(*ApiOptions)(nil),                  // 0: onecall.v1.ApiOptions
-	(*RpcOptions)(nil),                  // 1: onecall.v1.RpcOptions
-	(*durationpb.Duration)(nil),         // 2: google.protobuf.Duration
-	(*descriptorpb.ServiceOptions)(nil), // 3: google.protobuf.ServiceOptions
-	(*descriptorpb.MethodOptions)(nil),  // 4: google.protobuf.MethodOptions
+	(KeepReply)(0),                      // 0: onecall.v1.KeepReply
+	(*ApiOptions)(nil),                  // 1: onecall.v1.ApiOptions
+	(*RpcOptions)(nil),                  // 2: onecall.v1.RpcOptions
+	(*durationpb.Duration)(nil),         // 3: google.protobuf.Duration
+	(*descriptorpb.ServiceOptions)(nil), // 4: google.protobuf.ServiceOptions
+	(*descriptorpb.MethodOptions)(nil),  // 5: google.protobuf.MethodOptions
 }
 var file_onecall_v1_options_proto_depIdxs = []int32{
-	2, // 0: onecall.v1.ApiOptions.timeout:type_name -> google.protobuf.Duration
-	2, // 1: onecall.v1.RpcOptions.timeout:type_name -> google.protobuf.Duration
-	3, // 2: onecall.v1.api:extendee -> google.protobuf.ServiceOptions
-	4, // 3: onecall.v1.rpc:extendee -> google.protobuf.MethodOptions
-	0, // 4: onecall.v1.api:type_name -> onecall.v1.ApiOptions
-	1, // 5: onecall.v1.rpc:type_name -> onecall.v1.RpcOptions
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	4, // [4:6] is the sub-list for extension type_name
-	2, // [2:4] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: onecall.v1.ApiOptions.timeout:type_name -> google.protobuf.Duration
+	3, // 1: onecall.v1.RpcOptions.timeout:type_name -> google.protobuf.Duration
+	0, // 2: onecall.v1.RpcOptions.keep_reply:type_name -> onecall.v1.KeepReply
+	4, // 3: onecall.v1.api:extendee -> google.protobuf.ServiceOptions
+	5, // 4: onecall.v1.rpc:extendee -> google.protobuf.MethodOptions
+	1, // 5: onecall.v1.api:type_name -> onecall.v1.ApiOptions
+	2, // 6: onecall.v1.rpc:type_name -> onecall.v1.RpcOptions
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	5, // [5:7] is the sub-list for extension type_name
+	3, // [3:5] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_onecall_v1_options_proto_init() }
@@ -243,13 +319,14 @@ func file_onecall_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_onecall_v1_options_proto_rawDesc), len(file_onecall_v1_options_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   2,
 			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_onecall_v1_options_proto_goTypes,
 		DependencyIndexes: file_onecall_v1_options_proto_depIdxs,
+		EnumInfos:         file_onecall_v1_options_proto_enumTypes,
 		MessageInfos:      file_onecall_v1_options_proto_msgTypes,
 		ExtensionInfos:    file_onecall_v1_options_proto_extTypes,
 	}.Build()
