@@ -133,11 +133,7 @@ func readRPC(api *API, method protoreflect.MethodDescriptor) (RPC, error) {
 		Method: path(api.Service, string(method.Name())),
 		Stream: method.IsStreamingClient() || method.IsStreamingServer(),
 	}
-	if options, ok := method.Options().(*descriptorpb.MethodOptions); ok {
-		rpc.Idempotency = options.GetIdempotencyLevel()
-	}
-	var err error
-	rpc.Timeout, err = rpcTimeout(method, rpc.Stream)
+	err := rpc.readOptions(method)
 	return rpc, err
 }
 

@@ -531,6 +531,7 @@ func TestServicesOfGRPCsOwnAreNoAPIs(t *testing.T) {
 		"grpc.reflection.v1.ServerReflection":      true,
 		"grpc.reflection.v1alpha.ServerReflection": true,
 		"grpc.channelz.v1.Channelz":                true,
+		"onecall.v1.Calls":                         true,
 		"grpc.testing.TestService":                 false,
 		"grpc.health.v1.Healthy":                   false,
 		"shop.v1.ShopService":                      false,
@@ -543,4 +544,12 @@ func TestServicesOfGRPCsOwnAreNoAPIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRepliesOfStreamsAreNotKept(t *testing.T) {
+	t.Parallel()
+	watch := method("Watch", &onecallv1.RpcOptions{KeepReply: onecallv1.KeepReply_KEEP_REPLY_ALWAYS})
+	watch.ServerStreaming = new(true)
+	_, err := read(t, service("ShopService", nil, watch))
+	wantFault(t, err, "shop.v1.ShopService.Watch", "keep_reply", "stream")
 }

@@ -26,14 +26,16 @@ const maxNameBytes = 255
 
 var busName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
 
-// IsBuiltin reports whether a service is one of gRPC's own, such as health. Any server may
-// have such services, but they are not APIs.
+// IsBuiltin reports whether a service is one of gRPC's own, such as health, or the one by
+// which callers settle their calls. Any server may have such services, but they are not
+// APIs.
 func IsBuiltin(service string) bool {
 	switch service {
 	case "grpc.health.v1.Health",
 		"grpc.reflection.v1.ServerReflection",
 		"grpc.reflection.v1alpha.ServerReflection",
-		"grpc.channelz.v1.Channelz":
+		"grpc.channelz.v1.Channelz",
+		onecallv1.Calls_ServiceDesc.ServiceName:
 		return true
 	default:
 		return false
@@ -95,22 +97,31 @@ func apiOptions(service protoreflect.ServiceDescriptor) (string, time.Duration, 
 	return name, timeout, err
 }
 
-// rpcTimeout reads the timeout of a method.
-func rpcTimeout(method protoreflect.MethodDescriptor, stream bool) (time.Duration, error) {
-	set, ok := method.Options().(*descriptorpb.MethodOptions)
-	if !ok || set == nil {
-		return 0, nil
-	}
-	options, ok := proto.GetExtension(set, onecallv1.E_Rpc).(*onecallv1.RpcOptions)
-	if !ok || options == nil {
-		return 0, nil
-	}
+// readOptions reads the options of a method into its RPC.
+func (r *RPC) readOptions(method protoreflect.MethodDescriptor) error {
+	level, options := methodOptions(method)
+	r.Idempotency = level
 	subject := string(method.FullName())
-	if stream && options.GetTimeout() != nil {
-		return 0, &Error{Subject: subject, Problem: "option (onecall.v1.rpc).timeout is set on a streaming RPC: " +
+	if r.Stream && options.GetTimeout() != nil {
+		return &Error{Subject: subject, Problem: "option (onecall.v1.rpc).timeout is set on a streaming RPC: " +
 			"streams end when either side ends them; remove it and let callers set a deadline on their context"}
 	}
-	return positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
+	if r.Stream && options.GetKeepReply() != onecallv1.KeepReply_KEEP_REPLY_UNSPECIFIED {
+		return &Error{Subject: subject, Problem: "option (onecall.v1.rpc).keep_reply is set on a streaming RPC: replies of streams are not kept; remove it"}
+	}
+	var err error
+	r.Timeout, err = positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
+	return err
+}
+
+// methodOptions returns the options of a method. The second result is nil if there are none.
+func methodOptions(method protoreflect.MethodDescriptor) (Idempotency, *onecallv1.RpcOptions) {
+	set, ok := method.Options().(*descriptorpb.MethodOptions)
+	if !ok || set == nil {
+		return IdempotencyUnknown, nil
+	}
+	options, _ := proto.GetExtension(set, onecallv1.E_Rpc).(*onecallv1.RpcOptions)
+	return set.GetIdempotencyLevel(), options
 }
 
 // positive returns a duration, 0 if none is set, and an error if it is not more than zero.
