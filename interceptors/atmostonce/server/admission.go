@@ -33,11 +33,13 @@ func (s *Server) UnaryServerInterceptor() grpc.UnaryServerInterceptor {
 			s.introduce(ctx, info.FullMethod)
 			return handler(ctx, req)
 		}
-		call := &serverCall{Context: ctx, server: s}
+		call := &serverCall{Context: ctx, server: s, marked: marked{method: info.FullMethod}}
+		call.state.Store(unseen)
+		defer func() { s.finish(call, false, nil, nil, false) }() // also after a panic or runtime.Goexit
 		if s.config.BeforeUnary == nil {
 			return s.admitUnary(call, call, req, handler)
 		}
-		return s.before(call, req, info, func(ctx context.Context, req any) (any, error) { return s.admitUnary(ctx, call, req, handler) })
+		return s.before(call, call, req, info, func(ctx context.Context, req any) (any, error) { return s.admitUnary(ctx, call, req, handler) })
 	}
 }
 
@@ -49,7 +51,7 @@ func (s *Server) admitUnary(ctx context.Context, call *serverCall, req any, hand
 		return nil, err
 	}
 	failed := true // also after a panic or runtime.Goexit
-	defer func() { s.end(call, identified, failed, "") }()
+	defer func() { s.end(call, identified, failed, call.end()) }()
 	reply, err = handler(ctx, req)
 	failed = err != nil
 	return reply, err
@@ -57,8 +59,8 @@ func (s *Server) admitUnary(ctx context.Context, call *serverCall, req any, hand
 
 // before runs BeforeUnary, with admit as its handler unless the call's context was
 // lost.
-func (s *Server) before(call *serverCall, req any, info *grpc.UnaryServerInfo, admit grpc.UnaryHandler) (any, error) {
-	return s.config.BeforeUnary(call, req, info, func(ctx context.Context, req any) (any, error) {
+func (s *Server) before(ctx context.Context, call *serverCall, req any, info *grpc.UnaryServerInfo, admit grpc.UnaryHandler) (any, error) {
+	return s.config.BeforeUnary(ctx, req, info, func(ctx context.Context, req any) (any, error) {
 		if ctx == nil || callOf(ctx) != call {
 			return nil, errBefore
 		}
@@ -78,43 +80,66 @@ func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
 
 // serveStream admits a stream and runs its handler, which may be that of the next
 // interceptor.
-func (s *Server) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	wrapped := &serverStream{ServerStream: stream, call: serverCall{Context: stream.Context(), server: s}}
-	instrumented := (*s.instrumented.Load())[info.FullMethod]
-	switch {
-	case s.exempt(info.FullMethod):
+func (s *Server) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	wrapped := &serverStream{ServerStream: stream, call: serverCall{Context: stream.Context(), within: stream.Context(), server: s, marked: marked{method: info.FullMethod}}}
+	keeps, instrumented := (*s.instrumented.Load())[info.FullMethod]
+	if s.exempt(info.FullMethod) {
 		s.introduce(wrapped.call.Context, info.FullMethod)
-		if !instrumented {
-			return handler(srv, stream)
+		if instrumented {
+			stream = wrapped
 		}
-		return handler(srv, wrapped)
-	case s.config.BeforeStream == nil:
-		return s.admitStream(srv, wrapped, &wrapped.call, instrumented, handler)
+		return s.aroundStream(srv, stream, info, handler)
 	}
-	return s.config.BeforeStream(srv, wrapped, info, func(srv any, stream grpc.ServerStream) error {
-		if ctx := stream.Context(); ctx == nil || callOf(ctx) != &wrapped.call {
+	if !instrumented {
+		wrapped.call.state.Store(unseen)
+	}
+	returned := false
+	defer func() { s.finish(&wrapped.call, keeps, nil, err, returned) }() // also after a panic or runtime.Goexit
+	err = s.aroundStream(srv, wrapped, info, func(srv any, stream grpc.ServerStream) error {
+		return s.arrivedStream(srv, stream, &wrapped.call, info, handler)
+	})
+	returned = true
+	return err
+}
+
+// aroundStream runs AroundStream, if there is one.
+func (s *Server) aroundStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if s.config.AroundStream == nil {
+		return handler(srv, stream)
+	}
+	return s.config.AroundStream(srv, stream, info, handler)
+}
+
+// arrivedStream runs inside of AroundStream.
+func (s *Server) arrivedStream(srv any, stream grpc.ServerStream, call *serverCall, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx := stream.Context()
+	if ctx == nil || callOf(ctx) != call {
+		return errLost
+	}
+	call.within = ctx
+	if s.config.BeforeStream == nil {
+		return s.admitStream(srv, stream, call, handler)
+	}
+	return s.config.BeforeStream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+		if ctx := stream.Context(); ctx == nil || callOf(ctx) != call {
 			return errBefore
 		}
-		return s.admitStream(srv, stream, &wrapped.call, instrumented, handler)
+		return s.admitStream(srv, stream, call, handler)
 	})
 }
 
 // admitStream admits a stream of a service that is not exempt, and runs its handler.
-func (s *Server) admitStream(srv any, stream grpc.ServerStream, call *serverCall, instrumented bool, handler grpc.StreamHandler) error {
+func (s *Server) admitStream(srv any, stream grpc.ServerStream, call *serverCall, handler grpc.StreamHandler) error {
 	identified, err := s.admit(stream.Context(), call)
 	if err != nil {
 		return err
 	}
 	failed := true // also after a panic or runtime.Goexit
 	defer func() {
-		switch {
-		case isUnknownMethod(err):
-			s.end(call, identified, failed, atmostonce.OutcomeRefused)
-		case !instrumented: // the server does not know whether its handler ran
-			s.end(call, identified, failed, "")
-		default:
-			s.end(call, identified, failed, call.end())
+		if isUnknownMethod(err) {
+			call.state.CompareAndSwap(unseen, ended) // there is no handler
 		}
+		s.end(call, identified, failed, call.end())
 	}()
 	err = handler(srv, stream)
 	failed = err != nil
@@ -164,14 +189,22 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 		return false, s.refuse(ctx, atmostonce.WrongInstance, "", fmt.Sprintf("the call is bound to the instance %s, and reached the instance %s: "+
 			"the first one has ended, or a proxy chose another one", identity.Incarnation, s.incarnation))
 	}
-	if result := s.sessions.admit(principalOf(ctx, s.sessions.seed), identity.Session, identity.Seq); result != admitted {
+	if result := s.sessions.admit(principalOf(ctx, s.sessions.seed), identity.Session, identity.Seq, &call.marked); result != admitted {
 		return false, s.refuseResult(ctx, identity, result)
+	}
+	if !call.accept(s.config.Ledger == nil) {
+		return false, errEnded
 	}
 	if s.draining.Load() {
 		// The identity is marked, so no copy of the call runs either.
-		return false, s.refuse(ctx, atmostonce.Draining, call.end(), "the instance is draining and takes no new calls: retry the call at another instance")
+		call.state.Store(ended)
+		return false, s.refuse(ctx, atmostonce.Draining, atmostonce.OutcomeRefused, "the instance is draining and takes no new calls: retry the call at another instance")
 	}
-	return true, s.begin(ctx, identity)
+	if err := s.begin(ctx, identity); err != nil {
+		return true, err
+	}
+	call.phase.CompareAndSwap(accepted, sole)
+	return true, nil
 }
 
 // begin calls the ledger, if there is one. It returns the error that refuses the

@@ -30,7 +30,7 @@ func BenchmarkAdmit(b *testing.B) {
 					c = &caller{session: atmostonce.NewSession(time.Now())}
 				}
 				for pb.Next() {
-					if s.admit(someone, c.session, c.seq.Add(1)) != admitted {
+					if s.once(someone, c.session, c.seq.Add(1)) != admitted {
 						refused.Add(1) // overtaken by the whole window
 					}
 				}
@@ -65,7 +65,7 @@ func BenchmarkParseAndAdmit(b *testing.B) {
 	b.ResetTimer()
 	for _, value := range values {
 		parsed, err := atmostonce.ParseIdentity(value)
-		if err != nil || s.admit(someone, parsed.Session, parsed.Seq) != admitted {
+		if err != nil || s.once(someone, parsed.Session, parsed.Seq) != admitted {
 			b.Fatal(parsed, err)
 		}
 	}
@@ -86,13 +86,13 @@ func BenchmarkMemory(b *testing.B) {
 		s := newSessions(count, count, time.Now)
 		created := time.Now()
 		for range count / 10 {
-			s.admit(someone, atmostonce.NewSession(created), 1)
+			s.once(someone, atmostonce.NewSession(created), 1)
 		}
 		b.ReportMetric(float64(heap()-empty)/(count/10), "B/active")
 		for range 9 {
 			collapseAll(s)
 			for range count / 10 {
-				s.admit(someone, atmostonce.NewSession(created), 1)
+				s.once(someone, atmostonce.NewSession(created), 1)
 			}
 		}
 		collapseAll(s)
@@ -115,7 +115,7 @@ func BenchmarkSweep(b *testing.B) {
 		now := epoch
 		s := newSessions(count, count, func() time.Time { return now })
 		for i := range count {
-			s.admit(someone, numbered(now, i), 1)
+			s.once(someone, numbered(now, i), 1)
 		}
 		each := func(ticks uint32) time.Duration {
 			s.ticks.Add(ticks)

@@ -12,14 +12,28 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// The states of a call. It leaves pending once, for one of the others.
+// The states of a call. It leaves pending or unseen once, for started or ended.
 const (
 	pending int32 = iota
+	// unseen: its service is not instrumented, so nothing notes that its handler starts.
+	unseen
 	// started: its handler started.
 	started
 	// ended: the call ended first. The caller reads "refused", so the handler must
 	// not start any more, even if an interceptor's goroutine still waits to call it.
 	ended
+)
+
+// The phases of a call.
+const (
+	arrived int32 = iota
+	// accepted: its number was marked, but a copy may run at another instance, because
+	// the ledger does not have its key.
+	accepted
+	// sole: its number was marked, and no copy runs anywhere.
+	sole
+	// finished: it has ended, and is not marked from then on.
+	finished
 )
 
 // serverCall is a call at the server, and the context that carries it to where its
@@ -39,6 +53,13 @@ type serverCall struct {
 	// entered is whether the interceptor of a unary call was called, or the handler
 	// of a stream with a single request.
 	entered atomic.Bool
+
+	// within is the context with which the call arrived, or with which Around or
+	// AroundStream passed it on.
+	within context.Context //nolint:containedctx // for Started
+
+	marked marked
+	phase  atomic.Int32
 
 	// These are a unary call's: what reads its request, and why that failed; what
 	// runs around its handler; its handler.
@@ -112,7 +133,7 @@ func (c *serverCall) hasReservedTrailer() bool {
 func (c *serverCall) start() error {
 	if c.state.CompareAndSwap(pending, started) {
 		if c.server.config.Started != nil {
-			c.server.config.Started(c.Context)
+			c.server.config.Started(c.within)
 		}
 		return nil
 	}
@@ -122,15 +143,31 @@ func (c *serverCall) start() error {
 	return errTwice
 }
 
-// end is called when a call ends with an error. It returns what became of the
-// handler, which does not start from then on.
+// end is called when a call ends. It returns what became of the handler, which does not
+// start from then on, or "" if that is not known.
 func (c *serverCall) end() outcomeTrailer {
 	switch {
 	case c.state.CompareAndSwap(pending, ended), c.state.Load() == ended:
 		return atmostonce.OutcomeRefused
+	case c.state.Load() == unseen:
+		return ""
 	default:
 		return atmostonce.OutcomeExecuted
 	}
+}
+
+// accept notes that the call was marked. It reports false, and ends what was marked, if
+// the call has already ended: an interceptor did not wait for its admission.
+func (c *serverCall) accept(alone bool) bool {
+	phase := accepted
+	if alone {
+		phase = sole
+	}
+	if c.phase.CompareAndSwap(arrived, phase) {
+		return true
+	}
+	c.server.sessions.end(&c.marked, fateUnknown, nil)
+	return false
 }
 
 // decode reads a unary call's request.

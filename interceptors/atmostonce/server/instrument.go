@@ -36,7 +36,7 @@ func (s *Server) Instrument(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i := range instrumented.Methods {
 		method := &instrumented.Methods[i]
 		path := pathOf(desc.ServiceName, method.MethodName)
-		method.Handler = (&unaryMethod{server: s, path: path, exempt: s.exempt(path), handler: method.Handler}).serve
+		method.Handler = s.newUnaryMethod(path, method.Handler).serve
 	}
 	instrumented.Streams = slices.Clone(desc.Streams)
 	for i := range instrumented.Streams {
@@ -53,9 +53,15 @@ func (s *Server) noteInstrumented(service string, streams []grpc.StreamDesc) {
 	defer s.instrumenting.Unlock()
 	paths := maps.Clone(*s.instrumented.Load())
 	for _, stream := range streams {
-		paths[pathOf(service, stream.StreamName)] = true
+		path := pathOf(service, stream.StreamName)
+		paths[path] = s.keeps(path)
 	}
 	s.instrumented.Store(&paths)
+}
+
+// keeps reports whether the replies and errors of an RPC may be kept.
+func (s *Server) keeps(path string) bool {
+	return s.config.KeepsReply != nil && s.config.KeepsReply(path)
 }
 
 // pathOf returns gRPC's path of a method.
@@ -66,24 +72,53 @@ type unaryMethod struct {
 	server  *Server
 	path    string
 	exempt  bool
+	keeps   bool
 	handler grpc.MethodHandler
+	// arrive is the method arrived, with Around around it.
+	arrive grpc.MethodHandler
 	// bypassing is set when a call of the method did not call its interceptor.
 	bypassing atomic.Bool
+}
+
+func (s *Server) newUnaryMethod(path string, handler grpc.MethodHandler) *unaryMethod {
+	m := &unaryMethod{server: s, path: path, exempt: s.exempt(path), keeps: s.keeps(path), handler: handler}
+	m.arrive = m.arrived
+	if s.config.Around != nil {
+		m.arrive = s.config.Around(path, m.arrived)
+	}
+	return m
 }
 
 // serve is the method's [grpc.MethodHandler].
 //
 //nolint:revive // of which the context is the second parameter
 func (m *unaryMethod) serve(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
-	call := &serverCall{Context: ctx, server: m.server, read: decode, interceptor: interceptor}
+	call := &serverCall{Context: ctx, within: ctx, server: m.server, read: decode, interceptor: interceptor}
 	if m.exempt {
 		return m.handler(srv, call, call.decode, intercept)
 	}
+	call.marked.method = m.path
+	returned := false
+	defer func() { m.server.finish(call, m.keeps, reply, err, returned) }() // also after a panic or runtime.Goexit
+	reply, err = m.arrive(srv, call, decode, interceptor)
+	returned = true
+	return reply, err
+}
+
+// arrived runs inside of Around.
+//
+//nolint:revive // the context is the second parameter, as in serve
+func (m *unaryMethod) arrived(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	call := callOf(ctx)
+	if call == nil {
+		return nil, errLost
+	}
+	call.within = ctx
 	if m.server.config.BeforeUnary == nil {
-		return m.admit(srv, call, call)
+		return m.admit(srv, ctx, call)
 	}
 	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: m.path}
-	return m.server.before(call, nil, info, func(ctx context.Context, _ any) (any, error) { return m.admit(srv, ctx, call) })
+	return m.server.before(ctx, call, nil, info, func(ctx context.Context, _ any) (any, error) { return m.admit(srv, ctx, call) })
 }
 
 // admit admits a call and runs the method.

@@ -24,7 +24,7 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 	var ran []call
 	run := func(c call) {
 		t.Helper()
-		if got := w.sessions.admit(c.p, c.session, c.seq); got != admitted {
+		if got := w.sessions.once(c.p, c.session, c.seq); got != admitted {
 			t.Fatalf("after %v call %d of %d: %v", w.passed, c.seq, c.p, got)
 		}
 		ran = append(ran, c)
@@ -43,7 +43,7 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 		}
 		if i%1000 == 0 {
 			for j := i % 7; j < len(ran); j += 997 {
-				if w.sessions.admit(other, ran[j].session, ran[j].seq) == admitted {
+				if w.sessions.once(other, ran[j].session, ran[j].seq) == admitted {
 					t.Fatalf("after %v a copy of a call ran", w.passed)
 				}
 			}
@@ -55,7 +55,7 @@ func TestAHostWithAProcessEveryTenSecondsIsNeverLockedOut(t *testing.T) {
 		t.Errorf("the host had %d sessions at most: the test does not reach what it is for", most)
 	}
 	for _, c := range ran {
-		if w.sessions.admit(c.p, c.session, c.seq) == admitted {
+		if w.sessions.once(c.p, c.session, c.seq) == admitted {
 			t.Fatal("at the end a copy of a call ran")
 		}
 	}

@@ -19,6 +19,9 @@ import (
 const (
 	DefaultMaxSessionsPerPrincipal = 10_000
 	DefaultMaxSessions             = 100_000
+	DefaultMaxKept                 = 64 << 20
+	DefaultMaxKeptPerSession       = 64 << 10
+	DefaultKeepLost                = 10 * time.Minute
 )
 
 // Config configures a [Server].
@@ -37,10 +40,33 @@ type Config struct {
 	// [DefaultMaxSessions], which take some 8 MB when idle, and 130 MB when
 	// every one of them called within the last minute.
 	MaxSessions int
+	// KeepsReply reports whether the replies and errors of an RPC, by gRPC's path, may
+	// be kept for callers that did not receive them. It is called once for each RPC of
+	// an instrumented service. When nil, none are. Of what is not kept, callers can
+	// still learn whether the call ran, and the code of its error.
+	KeepsReply func(method string) bool
+	// MaxKept is how many bytes all kept replies and errors may take. When they are
+	// full, the oldest go: first those whose caller most likely received them, which
+	// are kept for 10 s. 0 is [DefaultMaxKept].
+	MaxKept int
+	// MaxKeptPerSession is the same for the replies and errors of one session whose
+	// caller most likely received them. 0 is [DefaultMaxKeptPerSession].
+	MaxKeptPerSession int
+	// KeepLost is how long a reply or error is kept whose caller had gone when the
+	// call ended: its context had ended, or it asks what became of the call. It is
+	// rounded down to seconds, and is at least one. 0 is [DefaultKeepLost].
+	KeepLost time.Duration
 	// Ledger is called before each identified call, besides the instance's own
 	// memory. With it, calls that are bound to another incarnation are served, for
 	// which a proxy picked this instance. When nil they are refused.
 	Ledger atmostonce.Ledger
+	// Around, when not nil, wraps each unary method of an instrumented service, such as
+	// to recover its panics. It runs outside of BeforeUnary and the admission. What it
+	// returns is sent to the caller and kept, so nothing else may change the result of
+	// an instrumented method. It must pass on a context that derives from its own.
+	Around func(path string, method grpc.MethodHandler) grpc.MethodHandler
+	// AroundStream, when not nil, is the same for streams of all services.
+	AroundStream grpc.StreamServerInterceptor
 	// Exempt reports whether a service, by its full proto name, is served without
 	// regard to identities, such as gRPC's health service. When nil, none is.
 	Exempt func(service string) bool
@@ -54,7 +80,7 @@ type Config struct {
 	BeforeUnary  grpc.UnaryServerInterceptor
 	BeforeStream grpc.StreamServerInterceptor
 	// Started, when not nil, is called immediately before each handler of an
-	// instrumented service, with the context that the call arrived with.
+	// instrumented service, with the context that Around or AroundStream passed on.
 	Started func(ctx context.Context)
 	// Handle, when not nil, calls the handlers of unary calls of instrumented
 	// services, such as to recover their panics.
@@ -78,7 +104,8 @@ type Server struct {
 	refused   map[atmostonce.Reason]*atomic.Uint64 // never changed
 
 	instrumenting sync.Mutex // held while instrumented is replaced
-	// instrumented has the paths of the streams of instrumented services.
+	// instrumented has the paths of the streams of instrumented services, and whether
+	// their errors may be kept.
 	instrumented atomic.Pointer[map[string]bool]
 
 	stop    context.CancelFunc
@@ -108,6 +135,12 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 		return nil, fmt.Errorf("MaxSessionsPerPrincipal is %d: set 1 or more, or 0 for the default", each)
 	case all < 0:
 		return nil, fmt.Errorf("MaxSessions is %d: set 1 or more, or 0 for the default", all)
+	case config.MaxKept < 0:
+		return nil, fmt.Errorf("MaxKept is %d: set 1 or more, or 0 for the default", config.MaxKept)
+	case config.MaxKeptPerSession < 0:
+		return nil, fmt.Errorf("MaxKeptPerSession is %d: set 1 or more, or 0 for the default", config.MaxKeptPerSession)
+	case config.KeepLost < 0:
+		return nil, fmt.Errorf("KeepLost is %v: set a second or more, or 0 for the default", config.KeepLost)
 	case all > 0 && all < each:
 		return nil, fmt.Errorf("MaxSessions is %d, and MaxSessionsPerPrincipal %d: set the limit of all to that of one or more", all, each)
 	}
@@ -130,6 +163,7 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 		drained:     make(chan struct{}),
 		refused:     make(map[atmostonce.Reason]*atomic.Uint64),
 	}
+	s.sessions.keeping = newKeeping(config)
 	for _, reason := range atmostonce.Reasons() {
 		s.refused[reason] = new(atomic.Uint64)
 	}
@@ -181,6 +215,8 @@ type Stats struct {
 	Principals int
 	// Admitted is how many identities were marked, [atmostonce.Draining]'s included.
 	Admitted uint64
+	// Kept is how many bytes the replies and errors take that are kept.
+	Kept int64
 	// WithoutIdentity is how many calls without an identity were served.
 	WithoutIdentity uint64
 	// Refused is how many calls were refused, for every reason.
@@ -192,6 +228,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	stats := Stats{WithoutIdentity: s.anonymous.Load(), Refused: make(map[atmostonce.Reason]uint64, len(s.refused))}
 	stats.Sessions, stats.Collapsed, stats.Admitted = s.sessions.count()
+	stats.Kept = s.sessions.kept.Load()
 	stats.Principals = s.sessions.quota.principals()
 	for reason, count := range s.refused {
 		stats.Refused[reason] = count.Load()

@@ -94,7 +94,8 @@ const (
 )
 
 // sessions holds all sessions of a server. Its methods are safe for all
-// goroutines. Locks are taken in this order: sweeping, a shard's, the quota's.
+// goroutines. Locks are taken in this order: sweeping or evicting, a shard's, the
+// quota's.
 type sessions struct {
 	seed  maphash.Seed
 	now   func() time.Time // the server's clock
@@ -108,6 +109,12 @@ type sessions struct {
 
 	sweeping sync.Mutex // guards next
 	next     int        // the shard that is swept next
+
+	keeping keeping
+	// kept is how many bytes the kept ends of calls take, or will take once they are
+	// kept.
+	kept     atomic.Int64
+	evicting sync.Mutex // held while ends are dropped because there are too many
 }
 
 // shard is a part of the sessions. A call reads and changes its session in one
@@ -119,7 +126,13 @@ type shard struct {
 	// peak is how many sessions the map had at most when it was swept.
 	peak     int
 	admitted uint64
-	_        [32]byte // a cache line, so that shards do not slow each other
+	// settled has the highest number of each session for which [sessions.settle] marked
+	// a number. No session of the same id and another scope accepts numbers up to it.
+	settled map[atmostonce.Session]uint64
+	// justInCase and lost are the kept ends of calls whose caller most likely received
+	// its reply, and of those whose caller had gone.
+	justInCase, lost keptList
+	_                [56]byte // a cache line, so that shards do not slow each other
 }
 
 // sessionKey finds a session. See [principal.scope].
@@ -133,14 +146,16 @@ type session struct {
 	principal principal
 	highest   uint64  // the highest number that was accepted
 	window    *window // nil while the session is collapsed
-	used      uint32  // the tick of the last call that was admitted
+	recent    *recent // nil while nothing is known of recent calls
+	used      uint32  // the tick in which the last call was admitted or ended
 }
 
 func newSessions(each, all int, now func() time.Time) *sessions {
 	s := &sessions{
-		seed:  maphash.MakeSeed(),
-		now:   now,
-		quota: quota{each: each, all: all, perPrincipal: make(map[principal]int)},
+		seed:    maphash.MakeSeed(),
+		now:     now,
+		quota:   quota{each: each, all: all, perPrincipal: make(map[principal]int)},
+		keeping: newKeeping(Config{}),
 	}
 	for i := range s.shards {
 		s.shards[i].sessions = make(map[sessionKey]*session)
@@ -153,25 +168,53 @@ func (s *sessions) shardOf(id atmostonce.Session) *shard {
 	return &s.shards[maphash.Bytes(s.seed, id[:])%shardCount]
 }
 
-// admit accepts a call's number, or returns why it is refused.
-func (s *sessions) admit(p principal, id atmostonce.Session, seq uint64) result {
-	key := sessionKey{id, p.scope()}
+// admit accepts a call's number, or returns why it is refused. The caller must call
+// [sessions.end] for a call that was admitted.
+func (s *sessions) admit(p principal, id atmostonce.Session, seq uint64, call *marked) result {
 	shard := s.shardOf(id)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	known, result := s.mark(shard, sessionKey{id, p.scope()}, p, seq)
+	if result == admitted {
+		known.recent.begin(call, shard, known, seq)
+	}
+	return result
+}
+
+// mark accepts a number and returns its session, or why it is refused. The shard's lock
+// is held.
+func (s *sessions) mark(shard *shard, key sessionKey, p principal, seq uint64) (*session, result) {
 	known := shard.sessions[key]
 	if known == nil {
 		return s.begin(shard, key, p, seq)
 	}
 	if !known.accept(seq) {
 		if seq < known.highest && known.highest-seq >= atmostonce.WindowSize {
-			return late
+			return nil, late
 		}
-		return duplicate
+		return nil, duplicate
 	}
 	known.used = s.ticks.Load()
 	shard.admitted++
-	return admitted
+	return known, admitted
+}
+
+// end records what became of a call that was admitted. end is nil, or what to keep of
+// it, for which the caller has called [sessions.reserve].
+func (s *sessions) end(call *marked, became fate, end *kept) {
+	shard, known := call.shard, call.session
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	known.used = s.ticks.Load()
+	known.recent.end(call)
+	known.recent.set(known.highest, call.seq, became)
+	if end != nil {
+		end.session, end.seq, end.method, end.fate, end.at = known, call.seq, call.method, became, known.used
+		s.keep(shard, end)
+	}
+	if call.ended != nil {
+		close(call.ended)
+	}
 }
 
 // accept accepts a number of the session, and reports whether it was not accepted
@@ -183,30 +226,43 @@ func (s *session) accept(seq uint64) bool {
 		}
 		s.window = newWindow(s.highest)
 	}
-	return s.window.accept(&s.highest, seq)
+	before := s.highest
+	if !s.window.accept(&s.highest, seq) {
+		return false
+	}
+	if s.recent == nil {
+		s.recent = new(recent)
+	}
+	s.recent.advance(before, s.highest)
+	return true
 }
 
-// begin begins a session with its first call. The shard's lock is held.
-func (s *sessions) begin(shard *shard, key sessionKey, p principal, seq uint64) result {
+// begin begins a session with its first number, or returns why not. The shard's lock is
+// held.
+func (s *sessions) begin(shard *shard, key sessionKey, p principal, seq uint64) (*session, result) {
 	created := key.id.Created().UnixMilli()
 	if created <= s.bound.Load() {
-		return forgotten
+		return nil, forgotten
 	}
 	if created <= s.oldest() {
 		s.raise(created)
-		return outdated
+		return nil, outdated
 	}
 	if created > s.now().Add(horizon).UnixMilli() {
-		return ahead
+		return nil, ahead
+	}
+	highest := shard.settled[key.id]
+	if seq <= highest {
+		return nil, duplicate
 	}
 	if full := s.quota.take(p); full != admitted {
-		return full
+		return nil, full
 	}
-	begun := &session{principal: p, used: s.ticks.Load()}
+	begun := &session{principal: p, highest: highest, used: s.ticks.Load()}
 	begun.accept(seq)
 	shard.sessions[key] = begun
 	shard.admitted++
-	return admitted
+	return begun, admitted
 }
 
 // oldest returns the creation time up to which sessions do not begin and may be
@@ -248,13 +304,14 @@ func (s *sessions) sweepShard(shard *shard, now uint32, oldest int64) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	shard.peak = max(shard.peak, len(shard.sessions))
+	s.expire(shard, now)
 	left := forgetMost
 	for key, known := range shard.sessions {
 		idle := now - known.used
 		if idle >= collapseAfter {
-			known.window = nil
+			known.collapse()
 		}
-		if idle < forgetAfter || left == 0 {
+		if idle < forgetAfter || left == 0 || known.recent != nil {
 			continue
 		}
 		created := key.id.Created().UnixMilli()
@@ -267,9 +324,19 @@ func (s *sessions) sweepShard(shard *shard, now uint32, oldest int64) {
 		s.raise(created)
 		s.quota.release(known.principal)
 		delete(shard.sessions, key)
+		delete(shard.settled, key.id) // the bound takes its place
 		left--
 	}
 	shard.shrink()
+}
+
+// collapse forgets all but the highest number of an idle session, and its calls that run
+// or whose end is kept. The shard's lock is held.
+func (s *session) collapse() {
+	s.window = nil
+	if s.recent != nil && s.recent.isIdle() {
+		s.recent = nil
+	}
 }
 
 // shrink replaces the map when most of its sessions are gone: Go's maps do not

@@ -38,6 +38,16 @@ func newWorld(tb testing.TB, each, all int) *world {
 	return w
 }
 
+// once admits a call that ends at once with an error.
+func (s *sessions) once(p principal, id atmostonce.Session, seq uint64) result {
+	var call marked
+	result := s.admit(p, id, seq, &call)
+	if result == admitted {
+		s.end(&call, fateFailed, nil)
+	}
+	return result
+}
+
 func (w *world) time() time.Time { return epoch.Add(w.passed) }
 
 // pass lets time pass, and sweeps all once.
@@ -48,7 +58,7 @@ func (w *world) pass(d time.Duration) {
 
 func (w *world) want(want result, session atmostonce.Session, seq uint64) {
 	w.tb.Helper()
-	if got := w.sessions.admit(someone, session, seq); got != want {
+	if got := w.sessions.once(someone, session, seq); got != want {
 		w.tb.Fatalf("admit(%v, %d) = %v after %v, want %v", session, seq, got, w.passed, want)
 	}
 }
@@ -142,7 +152,7 @@ func TestADuplicateDoesNotKeepASession(t *testing.T) {
 	w.want(admitted, session, 1)
 	for range 72 {
 		w.pass(30 * time.Minute)
-		w.sessions.admit(someone, session, 1)
+		w.sessions.once(someone, session, 1)
 	}
 	w.wantCount(0, 0)
 }
@@ -199,13 +209,13 @@ func TestNoClockHurtsACaller(t *testing.T) {
 				}
 				for _, b := range buses[max(0, len(buses)-9):] { // each lives for three days
 					b.call.seq++
-					if got := w.sessions.admit(someone, b.call.session, b.call.seq); got != admitted {
+					if got := w.sessions.once(someone, b.call.session, b.call.seq); got != admitted {
 						t.Fatalf("after %v, with the server's clock off by %v, a call of a caller that is ahead by %v: %v", w.passed, w.jump, b.ahead, got)
 					}
 					ran = append(ran, b.call)
 				}
 				for _, c := range ran {
-					if w.sessions.admit(other, c.session, c.seq) == admitted {
+					if w.sessions.once(other, c.session, c.seq) == admitted {
 						t.Fatalf("after %v %v ran twice", w.passed, c)
 					}
 				}
@@ -231,7 +241,7 @@ func TestOneSessionCannotUseUpAnothersNumbers(t *testing.T) {
 		{"the proven principal again", someone | proven, duplicate},
 	} {
 		t.Run(test.title, func(t *testing.T) { //nolint:paralleltest // each step follows from the one before
-			if got := w.sessions.admit(test.p, session, 1); got != test.want {
+			if got := w.sessions.once(test.p, session, 1); got != test.want {
 				t.Errorf("%s: %v, want %v", test.title, got, test.want)
 			}
 		})
@@ -244,7 +254,7 @@ func TestTheCapsHold(t *testing.T) {
 	w := newWorld(t, 3, 5)
 	open := func(p principal, want result) {
 		t.Helper()
-		if got := w.sessions.admit(p, atmostonce.NewSession(w.time()), 1); got != want {
+		if got := w.sessions.once(p, atmostonce.NewSession(w.time()), 1); got != want {
 			t.Errorf("a session more of %d: %v, want %v", p, got, want)
 		}
 	}
@@ -267,7 +277,7 @@ func TestAPrincipalWithoutASessionIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 10, 100)
 	for p := range principal(50) {
-		if got := w.sessions.admit(p<<1, atmostonce.NewSession(w.time()), 1); got != admitted {
+		if got := w.sessions.once(p<<1, atmostonce.NewSession(w.time()), 1); got != admitted {
 			t.Fatal(got)
 		}
 	}
@@ -289,7 +299,7 @@ func TestACapIsExactUnderContention(t *testing.T) {
 		group.Go(func() {
 			p := principal(worker%3+1) << 1
 			for range tries {
-				if s.admit(p, atmostonce.NewSession(time.Now()), 1) == admitted {
+				if s.once(p, atmostonce.NewSession(time.Now()), 1) == admitted {
 					opened.Add(1)
 				}
 			}
@@ -331,11 +341,11 @@ func TestOneOfManyCopiesAtTheSameMomentIsAdmitted(t *testing.T) { //nolint:paral
 				group.Go(func() {
 					for round := range rounds {
 						meet(2 * round)
-						if s.admit(someone, session, uint64(round+1)) == admitted {
+						if s.once(someone, session, uint64(round+1)) == admitted {
 							counts[round].Add(1)
 						}
 						meet(2*round + 1)
-						if s.admit(principal(copied+1)<<1, numbered(began, round), 1) == admitted {
+						if s.once(principal(copied+1)<<1, numbered(began, round), 1) == admitted {
 							counts[rounds+round].Add(1)
 						}
 						if round%16 == 0 {
@@ -364,7 +374,7 @@ func TestForgettingRacesWithACopy(t *testing.T) {
 		ran := make([]atmostonce.Session, 50)
 		for i := range ran {
 			ran[i] = atmostonce.NewSession(s.now())
-			if got := s.admit(someone, ran[i], 1); got != admitted {
+			if got := s.once(someone, ran[i], 1); got != admitted {
 				t.Fatalf("round %d: %v", round, got)
 			}
 		}
@@ -376,7 +386,7 @@ func TestForgettingRacesWithACopy(t *testing.T) {
 			group.Go(func() {
 				for range 20 {
 					for _, session := range ran {
-						if s.admit(someone, session, 1) == admitted {
+						if s.once(someone, session, 1) == admitted {
 							t.Error("a copy ran while its session was forgotten")
 						}
 					}
@@ -433,7 +443,7 @@ func TestWhatWasAdmittedIsNeverAdmittedAgain(t *testing.T) {
 					default:
 						continue
 					}
-					got := w.sessions.admit(principal(random.IntN(4))<<1, c.session, c.seq)
+					got := w.sessions.once(principal(random.IntN(4))<<1, c.session, c.seq)
 					if got == admitted {
 						if ran[c] {
 							t.Fatalf("%v ran twice", c)
@@ -462,12 +472,12 @@ func TestFarMoreSessionsOfOnePrincipalThanItMayHave(t *testing.T) { //nolint:par
 	w := newWorld(t, 10_000, 1_000_000)
 	before := heapBytes()
 	others := atmostonce.NewSession(w.time())
-	if got := w.sessions.admit(other, others, 1); got != admitted {
+	if got := w.sessions.once(other, others, 1); got != admitted {
 		t.Fatal(got)
 	}
 	var full int
 	for i := range 100_000 {
-		switch got := w.sessions.admit(someone, numbered(w.time(), i), 1); got {
+		switch got := w.sessions.once(someone, numbered(w.time(), i), 1); got {
 		case admitted:
 		case principalFull:
 			full++
@@ -479,10 +489,10 @@ func TestFarMoreSessionsOfOnePrincipalThanItMayHave(t *testing.T) { //nolint:par
 		t.Errorf("%d were refused, want all but 10,000", full)
 	}
 	w.wantCount(10_001, 0)
-	if got := w.sessions.admit(other, others, 2); got != admitted {
+	if got := w.sessions.once(other, others, 2); got != admitted {
 		t.Errorf("another principal's session: %v", got)
 	}
-	if got := w.sessions.admit(other, atmostonce.NewSession(w.time()), 1); got != admitted {
+	if got := w.sessions.once(other, atmostonce.NewSession(w.time()), 1); got != admitted {
 		t.Errorf("another principal's new session: %v", got)
 	}
 	if took := heapBytes() - before; took > 16<<20 {
@@ -543,7 +553,7 @@ func TestBusesThatComeAndGoForWeeks(t *testing.T) {
 			}
 		}
 		for range min(20, len(kept)) {
-			if copied := kept[random.IntN(len(kept))]; w.sessions.admit(other, copied.session, copied.seq) == admitted {
+			if copied := kept[random.IntN(len(kept))]; w.sessions.once(other, copied.session, copied.seq) == admitted {
 				t.Fatalf("hour %d: a copy of %v ran", hour, copied)
 			}
 		}
@@ -567,7 +577,7 @@ func TestBusesThatComeAndGoForWeeks(t *testing.T) {
 		t.Errorf("%d buses", opened)
 	}
 	for _, c := range kept {
-		if w.sessions.admit(someone, c.session, c.seq) == admitted {
+		if w.sessions.once(someone, c.session, c.seq) == admitted {
 			t.Fatalf("at the end a copy of %v ran", c)
 		}
 	}
@@ -587,6 +597,9 @@ func (w *world) footprint() int {
 		for _, known := range shard.sessions {
 			if known.window != nil {
 				bytes += int(unsafe.Sizeof(window{}))
+			}
+			if known.recent != nil {
+				bytes += int(unsafe.Sizeof(recent{}))
 			}
 		}
 	}

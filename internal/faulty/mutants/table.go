@@ -326,7 +326,7 @@ func places() []mutant {
 			name:   "calls are admitted before they are authenticated",
 			breaks: "who is not authenticated takes no session",
 			edits: []edit{{
-				pkg: admission, in: "unaryMethod.serve",
+				pkg: admission, in: "unaryMethod.arrived",
 				old: "return m.server.before(",
 				new: "if _, err := m.server.admit(ctx, call); err != nil { return nil, err }\n return m.server.before(",
 			}},
@@ -361,7 +361,7 @@ func sessions() []mutant {
 		{
 			name:   "an outdated session does not raise the bound",
 			breaks: "a call that was refused for its age is always refused",
-			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "s.raise(created)\n\t\treturn outdated", new: "return outdated"}},
+			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "s.raise(created)\n\t\treturn nil, outdated", new: "return nil, outdated"}},
 			suites: of(admission, "TestAnOutdatedSessionNeverBegins"),
 		},
 		{
@@ -373,7 +373,7 @@ func sessions() []mutant {
 		{
 			name:   "a session is forgotten within a day near a cap",
 			breaks: "a session is kept for a day after its last call, as callers reckon",
-			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "if idle < forgetAfter || left == 0 {", new: "if idle < forgetAfter && !s.quota.nearlyFull(known.principal) || left == 0 {"}},
+			edits:  []edit{{pkg: admission, in: "sessions.sweepShard", old: "if idle < forgetAfter || left", new: "if idle < forgetAfter && !s.quota.nearlyFull(known.principal) || left"}},
 			suites: of(admission, "TestASessionIsKeptForADayThoughACapIsReached"),
 		},
 		{
@@ -381,7 +381,7 @@ func sessions() []mutant {
 			breaks: "of two copies at the same moment one is admitted",
 			edits: []edit{
 				{
-					pkg: admission, in: "sessions.admit", imports: []string{"runtime"}, old: "if !known.accept(seq) {",
+					pkg: admission, in: "sessions.mark", imports: []string{"runtime"}, old: "if !known.accept(seq) {",
 					new: "fresh := seq > known.highest\n\tif known.window != nil {\n\t\ttried, highest := *known.window, known.highest\n\t\tfresh = tried.accept(&highest, seq)\n\t}\n" +
 						"\tshard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n\tknown.accept(seq)\n\tif !fresh {",
 				},

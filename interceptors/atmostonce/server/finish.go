@@ -1,0 +1,93 @@
+package server
+
+import (
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+)
+
+// finish records what became of a call that ends, unless it was not marked. keeps is
+// whether its reply or error may be kept. returned is false after a panic or
+// runtime.Goexit.
+func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, returned bool) {
+	phase := call.phase.Swap(finished)
+	if phase != accepted && phase != sole {
+		return
+	}
+	became := fateFailed
+	switch outcome := call.end(); {
+	case outcome == "":
+		became = fateUnknown
+	case returned && err == nil: // if the handler did not start, an interceptor replied in its place
+		became = fateOK
+	case outcome == atmostonce.OutcomeRefused && phase == accepted:
+		became = fateUnknown
+	case outcome == atmostonce.OutcomeRefused:
+		became = fateRefused
+	}
+	end := s.endOf(call, became, keeps, reply, err)
+	if end != nil && !s.sessions.reserve(end) {
+		end = nil
+	}
+	s.sessions.end(&call.marked, became, end)
+}
+
+// endOf returns what to keep of the end of a call besides its fate, or nil.
+func (s *Server) endOf(call *serverCall, became fate, keeps bool, reply any, err error) *kept {
+	lost := call.Err() != nil || call.marked.awaited.Load()
+	limit := s.sessions.keeping.session
+	if lost {
+		limit = s.sessions.keeping.all
+	}
+	var data []byte
+	switch became {
+	case fateOK:
+		if message, ok := reply.(proto.Message); ok && keeps {
+			data = marshal(message, limit-keptOverhead)
+		}
+	case fateFailed:
+		data = marshal(statusOf(err, keeps), limit-keptOverhead)
+	case fateUnknown:
+		return nil
+	case fateRefused, fateRunning:
+	}
+	if data == nil && !lost {
+		return nil
+	}
+	return &kept{lost: lost, data: data}
+}
+
+// marshal returns a message in its serialized form, or nil if that is longer than a
+// limit or not possible. gRPC serializes the message once more: it does not let go of
+// the bytes that it sends.
+func marshal(message proto.Message, limit int) []byte {
+	if message == nil {
+		return nil
+	}
+	size := proto.Size(message)
+	if size > limit {
+		return nil
+	}
+	data, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, size), message)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// statusOf returns the status that gRPC sends for an error: all of it, or its code
+// alone. It returns nil if a handler returned no error, but ended its goroutine.
+func statusOf(err error, whole bool) proto.Message {
+	if err == nil {
+		return nil
+	}
+	sent, ok := status.FromError(err)
+	if !ok {
+		sent = status.FromContextError(err)
+	}
+	if whole {
+		return sent.Proto()
+	}
+	return status.New(sent.Code(), "").Proto()
+}
