@@ -100,6 +100,7 @@ func serve(t *testing.T, config server.Config, e *echo, within inner, options ..
 	}
 	grpcServer.RegisterService(desc, e)
 	grpc_health_v1.RegisterHealthServer(grpcServer, health.NewServer())
+	grpcServer.RegisterService(guard.Calls(), nil)
 	return &fixture{t: t, server: guard, incarnation: config.Incarnation, echo: e, conn: grpctest.Memory(t, grpcServer)}
 }
 
