@@ -37,7 +37,7 @@ type Config struct {
 	// peer's host. 0 is [DefaultMaxSessionsPerPrincipal].
 	MaxSessionsPerPrincipal int
 	// MaxSessions is how many sessions all principals may have together. 0 is
-	// [DefaultMaxSessions], which take some 8 MB when idle, and 130 MB when
+	// [DefaultMaxSessions], which take some 10 MB when idle, and 160 MB when
 	// every one of them called within the last minute.
 	MaxSessions int
 	// KeepsReply reports whether the replies and errors of an RPC, by gRPC's path, may

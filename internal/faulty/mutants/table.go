@@ -16,7 +16,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows())
+	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows(), settles())
 }
 
 // binding breaks how the caller's half assigns identities.
@@ -433,6 +433,81 @@ func windows() []mutant {
 			breaks: "one principal cannot fill the server's memory",
 			edits:  []edit{{pkg: admission, in: "quota.take", old: "q.perPrincipal[p] >= q.each", new: "q.perPrincipal[p] > 1<<30"}},
 			suites: of(admission, "TestTheCapsHold"),
+		},
+	}
+}
+
+// settles breaks what the server answers about calls.
+func settles() []mutant {
+	return []mutant{
+		{
+			name:   "settling is not atomic",
+			breaks: "a number is looked up and marked in one step",
+			edits: []edit{
+				{
+					pkg: admission, in: "sessions.settle", imports: []string{"runtime"}, old: "if shard.isShared(key) {",
+					new: "shard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n\tif shard.isShared(key) {",
+				},
+				{pkg: admission, in: "sessions.settle", old: "if result != admitted {\n\t\treturn settled{}", new: "if result != admitted {\n\t\treturn settled{fate: fateRefused}"},
+			},
+			suites: of(admission, "TestSettlesAndCopiesAtTheSameMoment", "TestASettleIsNeverFalse"),
+		},
+		{
+			name:   "settled as refused without marking",
+			breaks: "a call that was settled as refused never runs",
+			edits: []edit{{
+				pkg: admission, in: "sessions.settle", old: "known, result := s.mark(",
+				new: "if known := shard.sessions[key]; known != nil && seq > known.highest {\n\t\treturn settled{fate: fateRefused}\n\t}\n\tknown, result := s.mark(",
+			}},
+			suites: of(admission, "TestASettleIsNeverFalse", "TestSettlesAndCopiesAtTheSameMoment"),
+		},
+		{
+			name:   "another session is answered",
+			breaks: "only the session of a call learns what became of it",
+			edits:  []edit{{pkg: admission, in: "Server.settle", old: " || asked.Session != asker.Session", new: ""}},
+			suites: of(admission, "TestStrangersLearnAndMarkNothing"),
+		},
+		{
+			name:   "another principal is answered",
+			breaks: "only the principal of a call learns what became of it",
+			edits:  []edit{{pkg: admission, in: "Server.settle", old: "principalOf(ctx, s.sessions.seed)", new: "principalOf(call.Context, s.sessions.seed)"}},
+			suites: of(admission, "TestStrangersLearnAndMarkNothing", "TestALostReplyOfANamedPrincipalIsReturned"),
+		},
+		{
+			name:   "a number of a shared session is marked",
+			breaks: "a call that may be of another principal is not settled as refused",
+			edits:  []edit{{pkg: admission, in: "sessions.settle", old: "if shard.isShared(key) {", new: "if false {"}},
+			suites: of(admission, "TestAnotherScopeOfASessionIsLeftAlone", "TestStrangersLearnAndMarkNothing"),
+		},
+		{
+			name:   "a settled number runs with another principal",
+			breaks: "a call that was settled as refused does not run, whoever a copy comes from",
+			edits:  []edit{{pkg: admission, in: "sessions.begin", old: "if seq <= highest {", new: "if false {"}},
+			suites: of(admission, "TestAnotherScopeOfASessionIsLeftAlone", "TestASettleIsNeverFalse"),
+		},
+		{
+			name:   "the reply of another number is returned",
+			breaks: "a caller receives the reply of its own call",
+			edits:  []edit{{pkg: admission, in: "sessions.keep", old: "recent.kept[k.seq] = k", new: "recent.kept[k.seq+1] = k"}},
+			suites: of(admission, "TestASettleIsNeverFalse", "TestALostReplyIsReturned"),
+		},
+		{
+			name:   "a recycled slot answers for another number",
+			breaks: "what is forgotten is unknown",
+			edits:  []edit{{pkg: admission, in: "recent.advance", old: "r.fates[word%recentWords] = 0", new: ""}},
+			suites: of(admission, "TestARecycledSlotIsOfNoOtherNumber", "TestASettleIsNeverFalse"),
+		},
+		{
+			name:   "settled as refused, and a copy runs at another instance",
+			breaks: "with a ledger, a call is settled as refused only once its key is taken",
+			edits:  []edit{{pkg: admission, in: "Server.settleOnce", old: "if s.config.Ledger == nil {", new: "if true {"}},
+			suites: of(admission, "TestWithALedgerAnUnmarkedCallIsTakenFromAllInstances", "TestWithoutItsLedgerNothingIsRefused"),
+		},
+		{
+			name:   "refused for the ledger is settled as refused",
+			breaks: "a call whose key may be free in the ledger is not settled as refused",
+			edits:  []edit{{pkg: admission, in: "Server.finish", old: "case outcome == atmostonce.OutcomeRefused && phase == accepted:", new: "case false:"}},
+			suites: of(admission, "TestWithALedgerAnUnmarkedCallIsTakenFromAllInstances", "TestWithoutItsLedgerNothingIsRefused"),
 		},
 	}
 }
