@@ -11,8 +11,8 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// BenchmarkAdmit is the critical section alone, with every core at the same
-// session, and with each at one of its own.
+// BenchmarkAdmit is the critical section of a call's begin, and that of its end, with
+// every core at the same session, and with each at one of its own.
 func BenchmarkAdmit(b *testing.B) {
 	type caller struct {
 		session atmostonce.Session
@@ -29,10 +29,13 @@ func BenchmarkAdmit(b *testing.B) {
 				if !shared {
 					c = &caller{session: atmostonce.NewSession(time.Now())}
 				}
+				call := &marked{method: "m"}
 				for pb.Next() {
-					if s.once(someone, c.session, c.seq.Add(1)) != admitted {
+					if s.admit(someone, c.session, c.seq.Add(1), call) != admitted {
 						refused.Add(1) // overtaken by the whole window
+						continue
 					}
+					s.end(call, fateOK, nil)
 				}
 			})
 			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
@@ -61,13 +64,15 @@ func BenchmarkParseAndAdmit(b *testing.B) {
 	for i := range values {
 		values[i] = prefix + strconv.Itoa(i+1)
 	}
+	call := &marked{method: "m"}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for _, value := range values {
 		parsed, err := atmostonce.ParseIdentity(value)
-		if err != nil || s.once(someone, parsed.Session, parsed.Seq) != admitted {
+		if err != nil || s.admit(someone, parsed.Session, parsed.Seq, call) != admitted {
 			b.Fatal(parsed, err)
 		}
+		s.end(call, fateOK, nil)
 	}
 }
 

@@ -16,7 +16,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows(), settles())
+	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows(), settles(), settlesWithLedger())
 }
 
 // binding breaks how the caller's half assigns identities.
@@ -497,6 +497,12 @@ func settles() []mutant {
 			edits:  []edit{{pkg: admission, in: "recent.advance", old: "r.fates[word%recentWords] = 0", new: ""}},
 			suites: of(admission, "TestARecycledSlotIsOfNoOtherNumber", "TestASettleIsNeverFalse"),
 		},
+	}
+}
+
+// settlesWithLedger breaks what the server answers if instances share a ledger.
+func settlesWithLedger() []mutant {
+	return []mutant{
 		{
 			name:   "settled as refused, and a copy runs at another instance",
 			breaks: "with a ledger, a call is settled as refused only once its key is taken",
