@@ -240,12 +240,35 @@ func TestTheOldestEndsGoFirst(t *testing.T) {
 	// One that takes nearly all takes the place of all.
 	w.finish(w.start(someone, sessions[9], 1), fateFailed, true, bytes.Repeat([]byte("y"), 15_900-keptOverhead))
 	w.wantKept(15_900)
-	// One that is larger takes the place of none.
-	w.finish(w.start(someone, sessions[9], 2), fateFailed, true, bytes.Repeat([]byte("y"), 16_001-keptOverhead))
+	// One that is not lost takes the place of no lost one.
+	w.finish(w.start(someone, sessions[9], 2), fateFailed, false, data)
 	w.wantKept(15_900)
 	w.wantFate(fateFailed, someone, sessions[9], 2, "")
 	w.pass(10 * time.Minute)
 	w.wantKept(0)
+}
+
+// TestTheNewestLargeEndOfASessionIsKept has ends that are larger than a session's limit.
+func TestTheNewestLargeEndOfASessionIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 10, 10)
+	session := atmostonce.NewSession(w.time())
+	large := bytes.Repeat([]byte("x"), 1<<20)
+	w.finish(w.start(someone, session, 1), fateOK, false, []byte("small"))
+	w.finish(w.start(someone, session, 2), fateOK, false, large)
+	w.finish(w.start(someone, session, 3), fateOK, false, []byte("small"))
+	w.wantFate(fateOK, someone, session, 2, string(large))
+	w.finish(w.start(someone, session, 4), fateOK, false, large)
+	w.wantFate(fateOK, someone, session, 2, "")
+	w.wantFate(fateOK, someone, session, 4, string(large))
+	for _, seq := range []uint64{1, 3} {
+		w.wantFate(fateOK, someone, session, seq, "small")
+	}
+	w.wantKept(1<<20 + 10 + 3*keptOverhead)
+	w.pass(10 * time.Second)
+	w.wantKept(0)
+	w.finish(w.start(someone, session, 5), fateOK, false, large)
+	w.wantFate(fateOK, someone, session, 5, string(large))
 }
 
 func TestAReplyIsKeptJustInCaseForTenSeconds(t *testing.T) {

@@ -36,18 +36,15 @@ func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, retu
 // endOf returns what to keep of the end of a call besides its fate, or nil.
 func (s *Server) endOf(call *serverCall, became fate, keeps bool, reply any, err error) *kept {
 	lost := call.Err() != nil || call.marked.awaited.Load()
-	limit := s.sessions.keeping.session
-	if lost {
-		limit = s.sessions.keeping.all
-	}
+	limit := s.sessions.keeping.limit(lost)
 	var data []byte
 	switch became {
 	case fateOK:
 		if message, ok := reply.(proto.Message); ok && keeps {
-			data = marshal(message, limit-keptOverhead)
+			data = marshal(message, limit)
 		}
 	case fateFailed:
-		data = marshal(statusOf(err, keeps), limit-keptOverhead)
+		data = marshal(statusOf(err, keeps), limit)
 	case fateUnknown:
 		return nil
 	case fateRefused, fateRunning:

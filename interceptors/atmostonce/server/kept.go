@@ -12,6 +12,9 @@ const (
 	// justInCase is how long the end of a call is kept whose caller most likely
 	// received it.
 	justInCase = uint32(10 * time.Second / tick)
+	// evictPart is the part of the server's limit that is freed when it is full, so that
+	// this is rare.
+	evictPart = 16
 	// expireMost is how many ends a sweep of a shard drops, because calls wait for it.
 	expireMost = 4096
 )
@@ -19,6 +22,7 @@ const (
 // keeping is how much is kept, and how long.
 type keeping struct {
 	// all and session are limits in bytes, of the server and of what a session keeps
+	// just in case. Of the ends that are larger than session, a session keeps the newest
 	// just in case.
 	all, session int
 	lost         uint32 // in ticks
@@ -89,21 +93,27 @@ func (s *shard) list(lost bool) *keptList {
 	return &s.justInCase
 }
 
+// limit returns how many bytes the data of one end may have. Ends that are kept just in
+// case leave room for others.
+func (k keeping) limit(lost bool) int {
+	if lost {
+		return k.all - keptOverhead
+	}
+	return k.all/evictPart - keptOverhead
+}
+
 // reserve makes room for an end, and reports whether there is. The caller must call
 // [sessions.end] with it if there is. No shard's lock is held.
 func (s *sessions) reserve(k *kept) bool {
 	bytes := int64(k.bytes())
-	if bytes > int64(s.keeping.all) || !k.lost && k.bytes() > s.keeping.session {
-		return false
-	}
 	if s.kept.Add(bytes) <= int64(s.keeping.all) {
 		return true
 	}
-	s.evict()
+	s.evict(k.lost)
 	if s.kept.Load() <= int64(s.keeping.all) {
 		return true
 	}
-	s.kept.Add(-bytes) // calls that end at the same moment have taken the room
+	s.kept.Add(-bytes) // there are too many lost ones, or calls that end at the same moment have taken the room
 	return false
 }
 
@@ -111,17 +121,18 @@ func (s *sessions) reserve(k *kept) bool {
 // is held.
 func (s *sessions) keep(shard *shard, k *kept) {
 	recent := k.session.recent
-	if !k.lost {
+	switch {
+	case k.lost:
+	case k.bytes() > s.keeping.session:
+		if recent.large != nil {
+			s.drop(shard, recent.large)
+		}
+		recent.large = k
+	default:
 		for recent.bytes+k.bytes() > s.keeping.session {
 			s.drop(shard, recent.oldest)
 		}
-		if recent.newest != nil {
-			recent.newest.younger = k
-		} else {
-			recent.oldest = k
-		}
-		recent.newest = k
-		recent.bytes += k.bytes()
+		recent.add(k)
 	}
 	if recent.kept == nil {
 		recent.kept = make(map[uint64]*kept)
@@ -130,16 +141,15 @@ func (s *sessions) keep(shard *shard, k *kept) {
 	shard.list(k.lost).add(k)
 }
 
-// drop drops an end. One that is kept just in case must be its session's oldest. The
-// shard's lock is held.
+// drop drops an end. If its session keeps it just in case, it must be the large one or
+// the oldest. The shard's lock is held.
 func (s *sessions) drop(shard *shard, k *kept) {
 	recent := k.session.recent
-	if !k.lost {
-		recent.oldest = k.younger
-		if recent.oldest == nil {
-			recent.newest = nil
-		}
-		recent.bytes -= k.bytes()
+	switch k {
+	case recent.large:
+		recent.large = nil
+	case recent.oldest:
+		recent.removeOldest()
 	}
 	delete(recent.kept, k.seq)
 	shard.list(k.lost).remove(k)
@@ -164,22 +174,28 @@ func (s *sessions) expire(shard *shard, now uint32) {
 	}
 }
 
-// evict drops ends until a sixteenth of the server's limit is free: first those that
-// are kept just in case, of each kind the oldest. No shard's lock is held.
-func (s *sessions) evict() {
+// evict drops ends until a part of the server's limit is free: first those that are kept
+// just in case, then, if lostToo, the others. Of each kind the oldest go first. No
+// shard's lock is held.
+func (s *sessions) evict(lostToo bool) {
 	s.evicting.Lock()
 	defer s.evicting.Unlock()
-	const part = 16
-	target := int64(s.keeping.all - s.keeping.all/part)
-	for _, lost := range []bool{false, true} {
-		for s.kept.Load() > target {
-			oldest, found := s.oldestKept(lost)
-			if !found {
-				break
-			}
-			for i := range s.shards {
-				s.evictShard(&s.shards[i], lost, oldest, target)
-			}
+	target := int64(s.keeping.all - s.keeping.all/evictPart)
+	s.evictKind(false, target)
+	if lostToo {
+		s.evictKind(true, target)
+	}
+}
+
+// evictKind drops ends of a kind until the server keeps no more than a target.
+func (s *sessions) evictKind(lost bool, target int64) {
+	for s.kept.Load() > target {
+		oldest, found := s.oldestKept(lost)
+		if !found {
+			return
+		}
+		for i := range s.shards {
+			s.evictShard(&s.shards[i], lost, oldest, target)
 		}
 	}
 }

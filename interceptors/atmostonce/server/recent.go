@@ -39,9 +39,10 @@ type recent struct {
 	// kept has the ends that are kept, by number.
 	kept map[uint64]*kept
 	// oldest and newest are the ends that are kept just in case, a list, and bytes is
-	// what they take.
+	// what they take. large is another one, which is larger than they may be together.
 	oldest, newest *kept
 	bytes          int
+	large          *kept
 }
 
 // advance forgets the fates of the numbers that leave the ring when the highest number
@@ -78,6 +79,26 @@ func isRecent(highest, seq uint64) bool { return seq <= highest && highest-seq <
 // isIdle reports whether nothing but fates is lost if a session forgets its recent
 // calls.
 func (r *recent) isIdle() bool { return r.running == nil && len(r.kept) == 0 }
+
+// add adds an end to those that are kept just in case.
+func (r *recent) add(k *kept) {
+	if r.newest != nil {
+		r.newest.younger = k
+	} else {
+		r.oldest = k
+	}
+	r.newest = k
+	r.bytes += k.bytes()
+}
+
+// removeOldest removes the oldest of those ends.
+func (r *recent) removeOldest() {
+	r.bytes -= r.oldest.bytes()
+	r.oldest = r.oldest.younger
+	if r.oldest == nil {
+		r.newest = nil
+	}
+}
 
 // marked is a call that was marked and has not ended. The shard's lock guards its
 // fields, except those that never change and awaited.

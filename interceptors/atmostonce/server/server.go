@@ -47,10 +47,12 @@ type Config struct {
 	KeepsReply func(method string) bool
 	// MaxKept is how many bytes all kept replies and errors may take. When they are
 	// full, the oldest go: first those whose caller most likely received them, which
-	// are kept for 10 s. 0 is [DefaultMaxKept].
+	// are kept for 10 s, and only if they take a sixteenth of this at most. 0 is
+	// [DefaultMaxKept].
 	MaxKept int
-	// MaxKeptPerSession is the same for the replies and errors of one session whose
-	// caller most likely received them. 0 is [DefaultMaxKeptPerSession].
+	// MaxKeptPerSession is how many bytes the replies and errors of one session may take
+	// whose caller most likely received them. One that is larger is kept until the next
+	// of this kind. 0 is [DefaultMaxKeptPerSession].
 	MaxKeptPerSession int
 	// KeepLost is how long a reply or error is kept whose caller had gone when the
 	// call ended: its context had ended, or it asks what became of the call. It is

@@ -670,6 +670,9 @@ func TestABadServerConfigIsAnErrorThatNamesTheField(t *testing.T) {
 		"MaxSessionsPerPrincipal": {Incarnation: discovery.NewIncarnation(), MaxSessionsPerPrincipal: -1},
 		"MaxSessions":             {Incarnation: discovery.NewIncarnation(), MaxSessions: -1},
 		"MaxSessions is 9, and MaxSessionsPerPrincipal 10": {Incarnation: discovery.NewIncarnation(), MaxSessionsPerPrincipal: 10, MaxSessions: 9},
+		"MaxKept":           {Incarnation: discovery.NewIncarnation(), MaxKept: -1},
+		"MaxKeptPerSession": {Incarnation: discovery.NewIncarnation(), MaxKeptPerSession: -1},
+		"KeepLost":          {Incarnation: discovery.NewIncarnation(), KeepLost: -time.Second},
 	} {
 		t.Run(field, func(t *testing.T) {
 			if guard, err := server.New(config); err == nil || guard != nil || !strings.Contains(err.Error(), field) {

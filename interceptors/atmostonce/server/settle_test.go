@@ -86,7 +86,7 @@ func wantEnd(t *testing.T, answer *onecallv1.SettleResponse, code codes.Code, te
 
 func TestALostReplyIsReturned(t *testing.T) {
 	t.Parallel()
-	for title, text := range map[string]string{"a reply": "first", "an empty reply": ""} {
+	for title, text := range map[string]string{"a reply": "first", "an empty reply": "", "a MiB": strings.Repeat("x", 1<<20)} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			f := serve(t, server.Config{KeepsReply: always}, &echo{text: text}, inner{})
@@ -647,6 +647,34 @@ func TestWhatIsSentIsWhatIsKept(t *testing.T) {
 			t.Errorf("the status of a %s is %v (%v)", shape, got, err)
 		}
 	}
+}
+
+// TestACallThatEndsBeforeItsAdmissionDoesNotRun has an interceptor return before what it
+// wraps.
+func TestACallThatEndsBeforeItsAdmissionDoesNotRun(t *testing.T) {
+	t.Parallel()
+	left, done := make(chan struct{}), make(chan error, 1)
+	f := serve(t, server.Config{KeepsReply: always, BeforeUnary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if info.FullMethod == onecallv1.Calls_Settle_FullMethodName {
+			return handler(ctx, req)
+		}
+		go func() {
+			<-left
+			_, err := handler(ctx, req)
+			done <- err
+		}()
+		return nil, status.Error(codes.Aborted, "left")
+	}}, &echo{}, inner{})
+	call := f.identity(1)
+	if _, err := f.unary(call.Value()); status.Code(err) != codes.Aborted {
+		t.Fatal(err)
+	}
+	close(left)
+	if err := <-done; status.Code(err) != codes.Canceled {
+		t.Errorf("error = %v, want that the call has ended", err)
+	}
+	f.settle(t, about(call), unknown)
+	f.wantRuns(t, 0)
 }
 
 // TestAServiceThatIsNotInstrumentedIsUnknown is of one whose handlers the server does not
