@@ -157,8 +157,7 @@ func (c *Connection) take(ctx context.Context, frame http2.Frame) error {
 	return nil
 }
 
-// healthWatch is a path of gRPC's health service. A peer answers that it does not
-// have the service, and does not record such requests.
+// healthWatch is a path of gRPC's health service. A peer does not record such requests.
 const healthWatch = "/grpc.health.v1.Health/Watch"
 
 // begin starts a stream and its script.
@@ -168,7 +167,7 @@ func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
 	}
 	request := &Request{Connection: c.number, Stream: frame.StreamID, Path: frame.PseudoValue("path"), Metadata: metadata.MD{}, Whole: frame.StreamEnded()}
 	if request.Path == healthWatch {
-		_ = c.writeHeaders(frame.StreamID, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "12")
+		c.watch(frame.StreamID)
 		return
 	}
 	for _, field := range frame.RegularFields() {
@@ -187,6 +186,19 @@ func (c *Connection) begin(ctx context.Context, frame *http2.MetaHeadersFrame) {
 		defer cancel()
 		begun.run(ctx, steps)
 	})
+}
+
+// watch answers a request of the health service: that the peer serves, if it names
+// itself, else that it does not have the service.
+func (c *Connection) watch(stream uint32) {
+	if c.peer.config.Names == nil {
+		_ = c.writeHeaders(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "12")
+		return
+	}
+	if c.writeHeaders(stream, false, ":status", "200", "content-type", "application/grpc", incarnationKey, c.peer.config.Names(c)) == nil {
+		serving := []byte{0, 0, 0, 0, 2, 8, 1} // gRPC's prefix, and field 1 with the value 1
+		_ = c.write(func(framer *http2.Framer) error { return framer.WriteData(stream, false, serving) })
+	}
 }
 
 // data adds a piece of a request, and opens the flow control windows by its length.

@@ -37,6 +37,9 @@ type Config struct {
 	// Greeted is called with each connection after the first frame was written and
 	// the client's preface was read, so before a request can arrive; nil does nothing.
 	Greeted func(*Connection) error
+	// Names returns the incarnation with which the peer names itself in its health
+	// service, for each connection; nil has no health service.
+	Names func(*Connection) string
 }
 
 // Peer is a scripted server. Its methods are safe for concurrent use.

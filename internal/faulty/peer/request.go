@@ -7,8 +7,11 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// identityKey is the metadata key of a call's identity.
-const identityKey = "onecall-call"
+// The metadata keys of a call's identity, and of the incarnation of an instance.
+const (
+	identityKey    = "onecall-call"
+	incarnationKey = "onecall-incarnation"
+)
 
 // Request is what has arrived of one stream.
 type Request struct {
