@@ -40,6 +40,9 @@ type Attempt struct {
 	// error; errorFollows whether the peer sent an error nevertheless, which grpc-go
 	// returns later; trusted whether the bound instance sent the trailer.
 	clean, errorFollows, trusted bool
+	// asks is whether the attempt asks what became of identity: see [Channel.Ask].
+	// misplaced and replaced are set by place: see [Attempt.Misplaced].
+	asks, misplaced, replaced bool
 
 	answer    error         // the status that the peer sent
 	bound     *boundSubConn // the connection of the last pick
@@ -243,8 +246,15 @@ func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, c
 	if err := a.bindable(); err != nil {
 		return nil, err
 	}
+	if err := a.place(incarnation); err != nil {
+		return nil, err
+	}
 	a.picked, a.childDone = true, childDone
 	a.bound = bound
+	if a.asks {
+		a.stamp = newStamp(a.identity.Value())
+		return a.stamp.metadata, nil
+	}
 	if incarnation.IsZero() { // a plain gRPC server, which knows no identities
 		a.identity = atmostonce.Identity{}
 		return nil, nil //nolint:nilnil // there is no metadata, which is no error
