@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
@@ -96,6 +97,7 @@ func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, lim
 		MaxSessions:             o.MaxSessions,
 		Ledger:                  o.Ledger,
 		Exempt:                  contract.IsBuiltin,
+		KeepsReply:              func(path string) bool { return contract.KeepsReply(protoregistry.GlobalFiles, path) },
 		BeforeUnary:             before.unary,
 		BeforeStream:            before.stream,
 		Handle:                  c.handle,
