@@ -57,6 +57,16 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 // Ready waits until an instance is connected, as [Bus.Ready] does.
 func (c *Conn) Ready(ctx context.Context) error { return c.bus.Ready(ctx, c.api) }
 
+// Settle asks what became of a call on this connection, as [Bus.Settle] does.
+func (c *Conn) Settle(ctx context.Context, err error, reply any) error {
+	return c.bus.Settle(ctx, err, reply)
+}
+
+// SettleToken settles a call of another process, as [Bus.SettleToken] does.
+func (c *Conn) SettleToken(ctx context.Context, token string, reply any) error {
+	return c.bus.SettleToken(ctx, token, reply)
+}
+
 // Close ends the connection. Calls that are under way end with CANCELED. A
 // second Close does nothing.
 func (c *Conn) Close() error { return c.bus.Close() }

@@ -22,6 +22,8 @@ type (
 	AttemptEnded = observe.AttemptEnded
 	// Retrying says that a bus waits and then makes another attempt.
 	Retrying = observe.Retrying
+	// CallSettled says that a bus asked an instance what became of a call.
+	CallSettled = observe.CallSettled
 	// OutageBegan says that a bus has no instance of an API that it calls.
 	OutageBegan = observe.OutageBegan
 	// OutageEnded says that a bus has an instance of an API again.

@@ -28,8 +28,8 @@ type Observer interface {
 }
 
 // Event is an event of which an [Observer] is notified. A bus has the events
-// [CallEnded], [AttemptEnded], [Retrying], [OutageBegan] and [OutageEnded]. A service
-// has [CallServed], [CallRefused], [RegistrationChanged], [ShutdownBegan] and
+// [CallEnded], [AttemptEnded], [Retrying], [CallSettled], [OutageBegan] and
+// [OutageEnded]. A service has [CallServed], [CallRefused], [RegistrationChanged], [ShutdownBegan] and
 // [ShutdownEnded]. Later versions may add events: an observer must ignore events that
 // it does not know.
 type Event interface{ event() }
@@ -85,6 +85,27 @@ type Retrying struct {
 	Outcome atmostonce.Outcome
 	Code    codes.Code
 	Reason  atmostonce.Reason
+}
+
+// CallSettled says that a bus asked an instance what became of a call whose outcome was
+// unknown: by itself, or because the program called Settle or SettleToken.
+type CallSettled struct {
+	// RPC is the bus name, such as "auth.check_password".
+	RPC string
+	// Address and Incarnation are those of the instance.
+	Address     string
+	Incarnation discovery.Incarnation
+	// Outcome is what the instance answered. It is Unknown if the call had not ended, or
+	// nothing could be learned.
+	Outcome atmostonce.Outcome
+	// Code is the code with which an executed call ended, codes.OK if it succeeded. It
+	// is codes.DataLoss if the instance did not keep its reply, codes.Unknown if it did
+	// not keep its error, and codes.OK for other outcomes.
+	Code codes.Code
+	// Forgotten reports whether nothing can be learned any more: see framework.ErrForgotten.
+	Forgotten bool
+	// Duration is the time from the question to the answer.
+	Duration time.Duration
 }
 
 // OutageBegan says that a bus has no instance of an API that it calls.
@@ -158,6 +179,7 @@ type ShutdownEnded struct {
 func (CallEnded) event()           {}
 func (AttemptEnded) event()        {}
 func (Retrying) event()            {}
+func (CallSettled) event()         {}
 func (OutageBegan) event()         {}
 func (OutageEnded) event()         {}
 func (CallServed) event()          {}

@@ -19,6 +19,9 @@ import (
 // ErrClosed is the error of calls on a closed bus. Its code is CANCELED.
 var ErrClosed error = &Error{status: status.New(codes.Canceled, "the bus is closed"), text: "the bus is closed", outcome: atmostonce.NotSent}
 
+// ErrForgotten is in the error of a call of which nothing can be learned any more.
+var ErrForgotten = errors.New("nothing can be learned of the call any more")
+
 // Closed returns the error of a call on a closed bus. name is the name of the RPC,
 // or of the API for Describe and Ready.
 func Closed(name string, causes ...error) error {
@@ -36,11 +39,28 @@ type Error struct {
 	text    string
 	outcome atmostonce.Outcome
 	causes  []error
+	// hidden returns what Hide attached. It is a function, so that nothing prints what
+	// it returns.
+	hidden func() any
 }
 
 // New returns the error of a call. text is what people read, and status what programs do.
 func New(st *status.Status, outcome atmostonce.Outcome, text string, causes ...error) *Error {
 	return &Error{status: st, text: text, outcome: outcome, causes: causes}
+}
+
+// Hide attaches a value that may have secrets, which Hidden returns. It returns the error.
+func (e *Error) Hide(value any) *Error {
+	e.hidden = func() any { return value }
+	return e
+}
+
+// Hidden returns the attached value, nil if there is none.
+func (e *Error) Hidden() any {
+	if e.hidden == nil {
+		return nil
+	}
+	return e.hidden()
 }
 
 // OutcomeOf returns the outcome of a call from its error: see framework.OutcomeOf.

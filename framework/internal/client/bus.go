@@ -28,6 +28,7 @@ type Bus struct {
 	// contracts are the contracts of the APIs that are linked into the program.
 	contracts *contract.Index
 	caller    *client.Caller
+	askers    askers
 	throttle  throttle
 	closed    atomic.Bool
 
@@ -66,6 +67,7 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 		fetcher:   schemas.NewFetcher(registry, options.Unpack),
 		apis:      make(map[string]*api),
 	}
+	bus.askers = askers{bus: bus, open: make(map[askerKey]*asker)}
 	bus.throttle.start()
 	bus.routes.Store(&map[string]*Route{})
 	return bus, nil
@@ -73,7 +75,7 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 
 // checkDialOptions returns an error if every connection would fail with the dial
 // options. It sets whether they have credentials that exclude the default ones, such
-// as grpc.WithCredentialsBundle, and the largest message that a call may send.
+// as grpc.WithCredentialsBundle, and the largest messages that a call may send and receive.
 func checkDialOptions(read *Options, caller *client.Caller) error {
 	warnOfServiceConfig(read.Log, read.Dial)
 	try := func() error {
@@ -84,6 +86,7 @@ func checkDialOptions(read *Options, caller *client.Caller) error {
 		// grpc-go calls this interceptor first, so none of the program's runs.
 		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			read.sendLimit = client.SendLimit(opts, encode.DefaultLimit)
+			read.replyLimit = replyLimit(opts)
 			return nil
 		}))
 		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
@@ -110,6 +113,7 @@ func checkDialOptions(read *Options, caller *client.Caller) error {
 func (b *Bus) Close() error {
 	b.closed.Store(true)
 	b.fetcher.Close()
+	b.askers.close()
 	b.mu.Lock()
 	apis := b.apis
 	b.apis = nil // no API is added when closed is set

@@ -36,6 +36,10 @@ func (r *Route) Call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 	if err != nil {
 		return retry.end(ctx, false, failure{rpc: r.rpc, outcome: atmostonce.NotSent, err: err}.asError())
 	}
+	retry.reply, retry.opts = reply, opts
+	if retry.within, err = retry.bus.settleLimit(opts); err != nil {
+		return retry.end(ctx, false, callerr.Invalid(r.rpc, "%v", err))
+	}
 	if err := r.checkRequest(args); err != nil {
 		return retry.end(ctx, false, err)
 	}
@@ -54,13 +58,16 @@ func (r *Route) Call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 		if err == nil {
 			return retry.end(ctx, false, r.succeeded(&retry, reply))
 		}
-		failed := retry.failure(ch, attempt, before, err)
+		failed, replied := retry.settle(ctx, call, attempt, retry.failure(ch, attempt, before, err), reply)
+		if replied {
+			return retry.end(ctx, false, r.succeeded(&retry, reply))
+		}
 		limited, cancel := call.Context(ctx)
 		again := retry.wait(limited, attempt, failed)
 		cancel()
 		if !again {
 			if failed.outcome != atmostonce.Executed {
-				failed = failed.late(call.Explain(ctx, r.rpc, err))
+				failed = failed.late(call.Explain(ctx, r.rpc, failed.err))
 			}
 			return retry.end(ctx, false, retry.bus.explain(ctx, failed))
 		}

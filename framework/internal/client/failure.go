@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -33,6 +34,13 @@ type failure struct {
 	// unretried is the reason why a call was not retried that is retried otherwise,
 	// or "".
 	unretried string
+	// settlement is what is needed to settle a call whose outcome is Unknown, nil if it
+	// cannot be settled.
+	settlement *settlement
+	// learned is what the instance answered when it was asked what became of the call,
+	// or "". forgotten says that nothing can be learned any more.
+	learned   string
+	forgotten bool
 	// ended is the error of the caller's own context, if it ended the call.
 	ended error
 	err   error
@@ -109,12 +117,12 @@ func endOf(ctx context.Context, code codes.Code) error {
 // asError returns the error for the program. If a handler may have written the error,
 // its text is not changed. Otherwise the text describes what is known of the call.
 func (f failure) asError() error {
-	st, text, causes := status.Convert(f.err), f.err.Error(), []error{f.err}
-	if f.ended != nil {
-		causes = append(causes, f.ended)
+	st, text, causes := status.Convert(f.err), f.err.Error(), f.causes()
+	if f.outcome != atmostonce.Unknown {
+		f.settlement = nil
 	}
 	if f.written {
-		return callerr.New(st, f.outcome, text, causes...)
+		return f.settlement.in(callerr.New(st, f.outcome, text, causes...))
 	}
 	switch f.err.(type) { //nolint:errorlint // only of itself: these name the RPC already
 	case *callerr.Error, *timeout.Error, *validate.Error:
@@ -125,8 +133,8 @@ func (f failure) asError() error {
 		}
 	}
 	text += f.sizeRemedy(st)
-	if f.unretried != "" {
-		text += ": " + f.unretried
+	if more := cmp.Or(f.unretried, f.learned); more != "" { // the first of streams, the other of unary calls
+		text += ": " + more
 	}
 	st, text, causes = f.explain(st, text, causes)
 	if f.first != nil && f.first.err.Error() != f.err.Error() {
@@ -137,7 +145,20 @@ func (f failure) asError() error {
 	if code := st.Code(); f.outcome != atmostonce.Refused && (code == codes.Unavailable || code == codes.DeadlineExceeded && !timed) {
 		st = callerr.Briefly(st, code, f.rpc) // grpc-go's text has addresses
 	}
-	return callerr.New(st, f.outcome, text+" ("+f.outcome.String()+")", causes...)
+	return f.settlement.in(callerr.New(st, f.outcome, text+" ("+f.outcome.String()+")", causes...))
+}
+
+// causes returns the causes of the error, except why there was no instance or
+// connection.
+func (f failure) causes() []error {
+	causes := []error{f.err}
+	if f.ended != nil {
+		causes = append(causes, f.ended)
+	}
+	if f.forgotten {
+		causes = append(causes, callerr.ErrForgotten)
+	}
+	return causes
 }
 
 // sizeRemedy returns the remedy if a message was too large for one side, and "" for

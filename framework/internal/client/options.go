@@ -1,8 +1,10 @@
 package client
 
 import (
+	"crypto/cipher"
 	"encoding/json"
 	"log/slog"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer/leastrequest"
@@ -25,6 +27,10 @@ type Options struct {
 	StrictSchema    bool
 	RequireIdentity bool
 	Retry           RetryPolicy
+	// SettleWithin is for how long after its deadline a call is settled.
+	SettleWithin time.Duration
+	// Tokens seals tokens, nil if there is no key.
+	Tokens cipher.AEAD
 	// Unpack reads a schema that an instance publishes. nil means [schema.Unpack].
 	Unpack func(packed, service string) (*schema.Schema, error)
 
@@ -35,6 +41,8 @@ type Options struct {
 	// sendLimit is the largest request that the dial options let a call by name
 	// send, in bytes.
 	sendLimit int
+	// replyLimit is the largest reply that they let a call receive, in bytes.
+	replyLimit int
 	// credentials reports whether Dial has credentials, which exclude the default ones.
 	credentials bool
 	plainText   plaintext.Credentials // the default credentials

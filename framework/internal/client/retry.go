@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -45,6 +46,15 @@ type retry struct {
 	attempts, retries, repeats int
 	// first is the failure of the first attempt, nil if there was no other attempt.
 	first *failure
+
+	// unknown is the last attempt that may have run, nil if there is none.
+	unknown *client.Attempt
+	// within is for how long after the deadline the call is settled.
+	within time.Duration
+	// reply and opts are those of the call, and stream says that it is a stream.
+	reply  any
+	opts   []grpc.CallOption
+	stream bool
 }
 
 func newRetry(r *Route) retry {
@@ -74,6 +84,7 @@ func (r *retry) outcome(attempt *client.Attempt) atmostonce.Outcome {
 func (r *retry) failure(ch *channel, attempt *client.Attempt, before *unavailable, err error) failure {
 	failed := newFailure(r.route.rpc, attempt, r.outcome(attempt), err)
 	failed.unavailable = ch.availability.since(before)
+	failed.settlement = r.settlement(attempt, failed.outcome)
 	return failed.locate(ch.links, attempt, r.first)
 }
 

@@ -69,8 +69,13 @@ type streamAttempt struct {
 // NewStream begins a stream.
 func (r *Route) NewStream(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	retry := newRetry(r)
+	retry.opts, retry.stream = opts, true
 	if timeout.HasOption(opts) {
 		err := callerr.Invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
+		return nil, retry.end(ctx, true, err)
+	}
+	if _, given := settleOption(opts); given {
+		err := callerr.Invalid(r.rpc, "it is a stream, which option SettleWithin does not settle: settle its error with Settle")
 		return nil, retry.end(ctx, true, err)
 	}
 	s := &stream{ctx: ctx, route: r, channel: r.client.withTimeouts, desc: desc, opts: opts, retry: retry}

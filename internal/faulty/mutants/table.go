@@ -16,7 +16,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), reported(), layers(), retries(), server(), places(), sessions(), windows(), settles(), settlesWithLedger())
+	return slices.Concat(binding(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(), settles(), settlesWithLedger())
 }
 
 // binding breaks how the caller's half assigns identities.
@@ -192,6 +192,51 @@ func layers() []mutant {
 			breaks: "a retry interceptor inside the chain is suppressed",
 			edits:  slices.Concat(detectorOff(), guardOff()),
 			suites: of(facade, sentOnce),
+		},
+	}
+}
+
+// settling breaks how the bus asks what became of a call.
+func settling() []mutant {
+	return []mutant{
+		{
+			name:   "another instance is asked",
+			breaks: "only the instance that a call was bound to is asked what became of it",
+			edits:  []edit{{pkg: client, in: "Attempt.place", old: "!a.asks || a.identity.Incarnation == incarnation", new: "true"}},
+			suites: of(client, "TestAQuestionIsSentToItsInstanceAlone"),
+		},
+		{
+			name:   "the question is of another identity",
+			breaks: "the question names the attempt that may have run",
+			edits: []edit{{
+				pkg: calls, in: "retry.settlement", old: "identity := r.unknown.Identity()",
+				new: "identity := r.unknown.Identity()\n\tidentity.Seq++",
+			}},
+			suites: of(facade, "TestALostReplyIsAskedFor", "TestACallThatArrivesAfterItsDeadlineIsFenced"),
+		},
+		{
+			name:   "a refusal counts although an earlier attempt may have run",
+			breaks: "a call is refused only if none of its attempts may have run",
+			edits:  []edit{{pkg: calls, in: "settlement.unsettled", old: "refused && !s.several", new: "refused"}},
+			suites: of(facade, "TestAnIdempotentCallIsRetriedAndNotAsked"),
+		},
+		{
+			name:   "an answer that is not known is taken for a refusal",
+			breaks: "what an instance does not know is not known",
+			edits:  []edit{{pkg: calls, in: "answer.outcome", old: "default: return atmostonce.Unknown", new: "default:\n\t\treturn atmostonce.Refused"}},
+			suites: of(facade, "TestACallWhoseTimePassedIsSettledByHand"),
+		},
+		{
+			name:   "a call of a health service is asked for",
+			breaks: "calls that are not marked are not asked for, because the instance would refuse them",
+			edits:  []edit{{pkg: calls, in: "retry.settlement", old: "|| contract.IsBuiltin(service)", new: "|| service == \"\""}},
+			suites: of(facade, "TestACallOfGRPCsOwnServicesIsNotAskedFor"),
+		},
+		{
+			name:   "the error of a call shows its session",
+			breaks: "the identity of a call is in no text",
+			edits:  []edit{{pkg: calls, in: "settlement.unsettled", old: `text += "the instance has refused it for good"`, new: `text += "the instance has refused it for good: " + s.identity.Value()`}},
+			suites: of(facade, "TestTheErrorOfACallHidesItsIdentity"),
 		},
 	}
 }
