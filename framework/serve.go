@@ -21,9 +21,8 @@ import (
 // When ctx ends, Serve removes the service from the registry, closes the channel of
 // [Draining], refuses new calls, and finishes the calls under way, all within
 // [ShutdownTimeout]. It does not wait for streams of gRPC's own services, such as
-// health watches, or for callers whose connection has ended. It returns all errors,
-// joined, or nil. A mistake in a parameter, an option or an API's .proto is an error
-// before anything is served.
+// health watches. It returns all errors, joined, or nil. A mistake in a parameter, an
+// option or an API's .proto is an error before anything is served.
 //
 // register passes apis to the generated Register…Server functions:
 //

@@ -48,6 +48,9 @@ type RPC struct {
 	Timeout time.Duration
 	// Idempotency is the declared level; unknown if none is declared.
 	Idempotency Idempotency
+	// EndsWithConnection is true if the RPC declares that the context of its handler ends
+	// when the connection of its caller is lost.
+	EndsWithConnection bool
 }
 
 // Error is an error in a .proto file.

@@ -546,10 +546,26 @@ func TestServicesOfGRPCsOwnAreNoAPIs(t *testing.T) {
 	}
 }
 
-func TestRepliesOfStreamsAreNotKept(t *testing.T) {
+func TestStreamsHaveNoOptionsOfUnaryCalls(t *testing.T) {
 	t.Parallel()
-	watch := method("Watch", &onecallv1.RpcOptions{KeepReply: onecallv1.KeepReply_KEEP_REPLY_ALWAYS})
-	watch.ServerStreaming = new(true)
-	_, err := read(t, service("ShopService", nil, watch))
-	wantFault(t, err, "shop.v1.ShopService.Watch", "keep_reply", "stream")
+	for option, set := range map[string]*onecallv1.RpcOptions{
+		"keep_reply":          {KeepReply: onecallv1.KeepReply_KEEP_REPLY_ALWAYS},
+		"end_with_connection": {EndWithConnection: true},
+	} {
+		t.Run(option, func(t *testing.T) {
+			t.Parallel()
+			watch := method("Watch", set)
+			watch.ServerStreaming = new(true)
+			_, err := read(t, service("ShopService", nil, watch))
+			wantFault(t, err, "shop.v1.ShopService.Watch", option, "stream")
+		})
+	}
+}
+
+func TestAnRPCMayEndWithItsConnection(t *testing.T) {
+	t.Parallel()
+	api, err := read(t, service("ShopService", nil, method("Buy", &onecallv1.RpcOptions{EndWithConnection: true}), method("Sell", nil)))
+	if err != nil || !api.RPCs[0].EndsWithConnection || api.RPCs[1].EndsWithConnection {
+		t.Errorf("contract = %+v, %v, want that Buy alone ends with its connection", api, err)
+	}
 }

@@ -109,6 +109,10 @@ func (r *RPC) readOptions(method protoreflect.MethodDescriptor) error {
 	if r.Stream && options.GetKeepReply() != onecallv1.KeepReply_KEEP_REPLY_UNSPECIFIED {
 		return &Error{Subject: subject, Problem: "option (onecall.v1.rpc).keep_reply is set on a streaming RPC: replies of streams are not kept; remove it"}
 	}
+	if r.Stream && options.GetEndWithConnection() {
+		return &Error{Subject: subject, Problem: "option (onecall.v1.rpc).end_with_connection is set on a streaming RPC: the context of a stream always ends with its connection; remove it"}
+	}
+	r.EndsWithConnection = options.GetEndWithConnection()
 	var err error
 	r.Timeout, err = positive(options.GetTimeout(), subject, "option (onecall.v1.rpc).timeout")
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/internal/contract"
@@ -170,6 +171,18 @@ func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.S
 		}
 		server.RegisterService(desc, service.impl)
 	}
+}
+
+// outliving returns the methods whose handlers go on when the connection of their caller
+// is lost, by gRPC's path.
+func outliving(all []*contract.API) map[string]bool {
+	methods := make(map[string]bool)
+	for _, api := range all {
+		for _, rpc := range api.RPCs {
+			methods[rpc.Method] = !rpc.EndsWithConnection && rpc.Idempotency != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+		}
+	}
+	return methods
 }
 
 // limited returns the unary methods and their declared limits, by gRPC's path.

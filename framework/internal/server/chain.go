@@ -83,7 +83,7 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 }
 
 // newChain returns the chain of a service. The caller must close its guard.
-func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method) (*chain, error) {
+func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method, outliving map[string]bool) (*chain, error) {
 	c := &chain{log: o.Log, expose: o.ExposeErrors, calls: calls, notify: o.notify}
 	if c.notify != nil { // the context of an observer has the values that authentication set, and no identity
 		o.Before = Interceptors{}.With(noteContext, noteStreamContext).and(o.Before).With(noteContext, noteStreamContext)
@@ -101,6 +101,7 @@ func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, lim
 		BeforeUnary:             before.unary,
 		BeforeStream:            before.stream,
 		Handle:                  c.handle,
+		Outlives:                func(path string) bool { return outliving[path] },
 		Log:                     o.Log,
 	}
 	if c.notify != nil {

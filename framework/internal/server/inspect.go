@@ -26,7 +26,7 @@ func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx c
 	options.notify = notifier.New(options.Log, options.Observers)
 	calls := newUnderWay(nil)
 	calls.add(desc)
-	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil)
+	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}

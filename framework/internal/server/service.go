@@ -124,7 +124,7 @@ func (s *Service) newServer() (err error) {
 		maps.Copy(rules, compiled)
 	}
 	s.underWay = newUnderWay(contracts)
-	chain, err := newChain(s.options, s.incarnation, s.underWay, limited(contracts), rules)
+	chain, err := newChain(s.options, s.incarnation, s.underWay, limited(contracts), rules, outliving(contracts))
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,9 @@ func (s *Service) begin() error {
 // abandon releases everything that a service holds which could not start.
 func (s *Service) abandon() {
 	s.stop()
+	if s.guard != nil {
+		s.guard.EndCalls()
+	}
 	if s.server != nil {
 		s.server.Stop()
 	}

@@ -118,12 +118,14 @@ func (d *shutdown) finish() error {
 	for {
 		select {
 		case <-graceful:
-			return nil
+			graceful = nil // all connections have ended; handlers may go on without theirs
 		case <-look.C:
 		}
 		now := time.Now()
 		running := d.underWay.all()
 		switch {
+		case graceful == nil && len(running) == 0:
+			return nil
 		case len(running) == 0 && now.Sub(idleSince) >= d.options.ShutdownTimeout/replyShare:
 			d.options.Log.Info("no call is under way; closing the connections that their callers left open", "after", d.elapsed())
 			d.await(background(d.server.Stop), func() bool { return true })
@@ -148,6 +150,7 @@ func (d *shutdown) finish() error {
 func (d *shutdown) cutOff(running counts) error {
 	after := d.elapsed()
 	d.options.Log.Warn("closing all connections, with calls under way", "after", after, "calls", running.String())
+	d.guard.EndCalls()
 	d.await(background(d.server.Stop), func() bool { return len(d.underWay.all()) == 0 })
 	err := fmt.Errorf("onecall: service: calls were still under way after %v and were cut off: %v; "+
 		"option ShutdownTimeout must allow more, or their handlers must end once framework.Draining says so", after, running)

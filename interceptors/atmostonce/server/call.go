@@ -61,6 +61,11 @@ type serverCall struct {
 	marked marked
 	phase  atomic.Int32
 
+	// outlives is whether the context goes on when the connection is lost, as
+	// outliving.
+	outlives  bool
+	outliving outliving
+
 	// These are a unary call's: what reads its request, and why that failed; what
 	// runs around its handler; its handler.
 	read        func(any) error
@@ -74,6 +79,22 @@ type (
 	drainKey struct{}
 )
 
+// Done implements [context.Context].
+func (c *serverCall) Done() <-chan struct{} {
+	if !c.outlives {
+		return c.Context.Done()
+	}
+	return c.outlive().Done()
+}
+
+// Err implements [context.Context].
+func (c *serverCall) Err() error {
+	if !c.outlives || !c.outliving.made.Load() && c.Context.Err() == nil {
+		return c.Context.Err()
+	}
+	return c.outlive().Err()
+}
+
 // Value implements [context.Context].
 func (c *serverCall) Value(key any) any {
 	switch key {
@@ -83,6 +104,10 @@ func (c *serverCall) Value(key any) any {
 		return c.incoming()
 	case streamKey:
 		c.streamTaken.Store(true)
+	case causeKey: // contexts that derive from this one join it by this key
+		if c.outlives {
+			return c.outlive().Value(key)
+		}
 	case drainKey{}:
 		var drained <-chan struct{} = c.server.drained // which only receives
 		return drained

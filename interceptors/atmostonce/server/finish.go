@@ -35,7 +35,7 @@ func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, retu
 
 // endOf returns what to keep of the end of a call besides its fate, or nil.
 func (s *Server) endOf(call *serverCall, became fate, keeps bool, reply any, err error) *kept {
-	lost := call.Err() != nil || call.marked.awaited.Load()
+	lost := call.Context.Err() != nil || call.marked.awaited.Load()
 	limit := s.sessions.keeping.limit(lost)
 	var data []byte
 	switch became {

@@ -14,6 +14,8 @@ import (
 var (
 	incomingKey = keyOf(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
 	streamKey   = keyOf(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
+	// causeKey is that of package context for a context that can be canceled.
+	causeKey = keyOf(func(ctx context.Context) { _ = context.Cause(ctx) })
 )
 
 // keyProbe is a context that records the key that is looked up in it.
@@ -31,7 +33,9 @@ func (p *keyProbe) Value(key any) any {
 
 // keyOf returns the context key that read looks up.
 func keyOf(read func(context.Context)) any {
-	probe := &keyProbe{Context: context.Background()}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // [context.Cause] looks nothing up in a context that has not ended
+	probe := &keyProbe{Context: ended}
 	read(probe)
 	return probe.key
 }

@@ -69,11 +69,13 @@ func pathOf(service, method string) string { return "/" + service + "/" + method
 
 // unaryMethod is a unary method whose calls are admitted.
 type unaryMethod struct {
-	server  *Server
-	path    string
-	exempt  bool
-	keeps   bool
-	handler grpc.MethodHandler
+	server *Server
+	path   string
+	exempt bool
+	keeps  bool
+	// outlives is whether the contexts of calls go on when their connection is lost.
+	outlives bool
+	handler  grpc.MethodHandler
 	// arrive is the method arrived, with Around around it.
 	arrive grpc.MethodHandler
 	// bypassing is set when a call of the method did not call its interceptor.
@@ -81,7 +83,7 @@ type unaryMethod struct {
 }
 
 func (s *Server) newUnaryMethod(path string, handler grpc.MethodHandler) *unaryMethod {
-	m := &unaryMethod{server: s, path: path, exempt: s.exempt(path), keeps: s.keeps(path), handler: handler}
+	m := &unaryMethod{server: s, path: path, exempt: s.exempt(path), keeps: s.keeps(path), outlives: s.config.Outlives(path), handler: handler}
 	m.arrive = m.arrived
 	if s.config.Around != nil {
 		m.arrive = s.config.Around(path, m.arrived)
@@ -93,7 +95,10 @@ func (s *Server) newUnaryMethod(path string, handler grpc.MethodHandler) *unaryM
 //
 //nolint:revive // of which the context is the second parameter
 func (m *unaryMethod) serve(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
-	call := &serverCall{Context: ctx, within: ctx, server: m.server, read: decode, interceptor: interceptor}
+	call := &serverCall{Context: ctx, within: ctx, server: m.server, outlives: m.outlives, read: decode, interceptor: interceptor}
+	if m.outlives {
+		defer call.endOutliving()
+	}
 	if m.exempt {
 		return m.handler(srv, call, call.decode, intercept)
 	}

@@ -87,6 +87,10 @@ type Config struct {
 	// Handle, when not nil, calls the handlers of unary calls of instrumented
 	// services, such as to recover their panics.
 	Handle func(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error)
+	// Outlives reports whether the contexts of calls of a unary method, by gRPC's path,
+	// go on when the connection of their caller is lost, until their deadline. When nil,
+	// none does.
+	Outlives func(path string) bool
 	// Log gets a line for each method that is refused because it calls no
 	// interceptor. When nil, [slog.Default].
 	Log *slog.Logger
@@ -109,6 +113,10 @@ type Server struct {
 	// instrumented has the paths of the streams of instrumented services, and whether
 	// their errors may be kept.
 	instrumented atomic.Pointer[map[string]bool]
+
+	// life ends when calls that go on without their connection must end.
+	life     context.Context //nolint:containedctx // of a running thing
+	endCalls context.CancelFunc
 
 	stop    context.CancelFunc
 	stopped chan struct{}
@@ -155,6 +163,9 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 	if config.Exempt == nil {
 		config.Exempt = func(string) bool { return false }
 	}
+	if config.Outlives == nil {
+		config.Outlives = func(string) bool { return false }
+	}
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
@@ -170,6 +181,7 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 		s.refused[reason] = new(atomic.Uint64)
 	}
 	s.instrumented.Store(&map[string]bool{})
+	s.life, s.endCalls = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -195,6 +207,7 @@ func (s *Server) run(ctx context.Context) {
 // and refused as before, but no session is forgotten: close it after the gRPC
 // server has stopped. It may be called again.
 func (s *Server) Close() {
+	s.endCalls()
 	s.stop()
 	<-s.stopped
 }

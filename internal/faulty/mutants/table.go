@@ -344,6 +344,18 @@ func server() []mutant {
 func places() []mutant {
 	return []mutant{
 		{
+			name:   "a context that survives the caller's cancel",
+			breaks: "a handler's context ends at once when the caller cancels the call",
+			edits:  []edit{{pkg: admission, in: "serverCall.arrivalEnded", old: "if !disconnected(c.Context) {", new: "if false {"}},
+			suites: of(facade, "TestTheContextOfAHandlerOutlivesItsConnection"),
+		},
+		{
+			name:   "a context that ends with its connection",
+			breaks: "what has begun to change something is finished without its caller",
+			edits:  []edit{{pkg: admission, in: "serverCall.arrivalEnded", old: "if !disconnected(c.Context) {", new: "if true {"}},
+			suites: of(facade, "TestTheContextOfAHandlerOutlivesItsConnection"),
+		},
+		{
 			name:   "a method that calls no interceptor is served",
 			breaks: "no API is served without what runs around its handlers",
 			edits:  []edit{{pkg: admission, in: "unaryMethod.admit", old: "if !call.entered.Load() {", new: "if false {"}},

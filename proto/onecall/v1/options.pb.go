@@ -164,9 +164,16 @@ type RpcOptions struct {
 	// Whether instances keep the replies of this RPC for a short time, so that a
 	// caller whose reply was lost can ask for it (see Calls.Settle). For unary RPCs
 	// only.
-	KeepReply     KeepReply `protobuf:"varint,2,opt,name=keep_reply,json=keepReply,proto3,enum=onecall.v1.KeepReply" json:"keep_reply,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	KeepReply KeepReply `protobuf:"varint,2,opt,name=keep_reply,json=keepReply,proto3,enum=onecall.v1.KeepReply" json:"keep_reply,omitempty"`
+	// Whether the context of the handler ends as soon as the connection of its caller
+	// is lost. Without it the context goes on then until the call's deadline, unless
+	// the RPC declares NO_SIDE_EFFECTS: what has begun to change something is
+	// finished, and the caller can ask for its end (see Calls.Settle). It ends at once
+	// when the caller cancels the call. For unary RPCs only: the context of a stream
+	// always ends with its connection.
+	EndWithConnection bool `protobuf:"varint,3,opt,name=end_with_connection,json=endWithConnection,proto3" json:"end_with_connection,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RpcOptions) Reset() {
@@ -211,6 +218,13 @@ func (x *RpcOptions) GetKeepReply() KeepReply {
 		return x.KeepReply
 	}
 	return KeepReply_KEEP_REPLY_UNSPECIFIED
+}
+
+func (x *RpcOptions) GetEndWithConnection() bool {
+	if x != nil {
+		return x.EndWithConnection
+	}
+	return false
 }
 
 var file_onecall_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
@@ -258,12 +272,13 @@ const file_onecall_v1_options_proto_rawDesc = "" +
 	"ApiOptions\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\a\n" +
-	"\x05_name\"w\n" +
+	"\x05_name\"\xa7\x01\n" +
 	"\n" +
 	"RpcOptions\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x124\n" +
 	"\n" +
-	"keep_reply\x18\x02 \x01(\x0e2\x15.onecall.v1.KeepReplyR\tkeepReply*T\n" +
+	"keep_reply\x18\x02 \x01(\x0e2\x15.onecall.v1.KeepReplyR\tkeepReply\x12.\n" +
+	"\x13end_with_connection\x18\x03 \x01(\bR\x11endWithConnection*T\n" +
 	"\tKeepReply\x12\x1a\n" +
 	"\x16KEEP_REPLY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEEP_REPLY_NEVER\x10\x01\x12\x15\n" +
