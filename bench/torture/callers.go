@@ -26,24 +26,28 @@ const (
 	// attempts is how many attempts a call may have whose RPC declares that it is
 	// idempotent.
 	attempts = 3
+	// asking is how long a caller asks what became of a call.
+	asking = 2 * time.Second
 )
 
 // callers make calls until the end of the run.
 type callers struct {
 	settings settings
 	book     *executionlog.Log
+	bus      *framework.Bus
 	echo     testv1.EchoServiceClient
 	plain    testv1.PlainServiceClient
 
 	mu      sync.Mutex // guards the fields below
 	refused int
 	codes   map[string]int // errors by code, and reason of refusal
+	settled settled
 	took    time.Duration
 }
 
 func newCallers(bus *framework.Bus, book *executionlog.Log, settings settings) *callers {
 	return &callers{
-		settings: settings, book: book, codes: make(map[string]int),
+		settings: settings, book: book, bus: bus, codes: make(map[string]int),
 		echo: testv1.NewEchoServiceClient(bus), plain: testv1.NewPlainServiceClient(bus),
 	}
 }
@@ -76,10 +80,13 @@ func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
 			continue
 		}
 		outcome := outcomeOf(err)
+		c.count(err, outcome)
+		if outcome == executionlog.Unknown {
+			outcome = c.settle(ctx, id, err)
+		}
 		if err := c.book.Outcome(id, outcome); err != nil {
 			return err
 		}
-		c.count(err, outcome)
 		timer.Reset(rand.N(pause))
 		select {
 		case <-timer.C:
@@ -115,6 +122,30 @@ func (c *callers) try(ctx context.Context, id string) error {
 		panic(fmt.Sprintf("call %s got the answer of %s", id, said))
 	}
 	return nil
+}
+
+// settle asks what became of a call, and returns its outcome then.
+func (c *callers) settle(ctx context.Context, id string, unknown error) executionlog.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	reply := new(testv1.PingResponse) // which has the fields of the other reply
+	err := c.bus.Settle(ctx, unknown, reply)
+	if status.Code(err) == codes.InvalidArgument { // it is of the other type
+		other := new(testv1.EchoResponse)
+		err = c.bus.Settle(ctx, unknown, other)
+		reply.Text = other.GetText()
+	}
+	if err == nil && reply.GetText() != id {
+		panic(fmt.Sprintf("the settled call %s got the reply of %s", id, reply.GetText()))
+	}
+	outcome := executionlog.OK
+	if err != nil {
+		outcome = outcomeOf(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled.count(outcome, err)
+	return outcome
 }
 
 // count counts an error. A refusal counts whatever its outcome is: it is unknown

@@ -1,6 +1,7 @@
 // Torture tests "at most once" where it is hardest to keep: instances are killed or
 // stopped all the time and start again at the same addresses, the registry reports this
-// late or is silent for seconds, and copies of calls are sent.
+// late or is silent for seconds, connections are cut, and copies of calls are sent. Callers
+// ask what became of the calls whose outcome is unknown, and record the answer.
 //
 // The instances are processes of their own. Their handlers record each run before they
 // do anything else, callers record the outcomes of their calls, and the execution log
@@ -28,6 +29,7 @@ func main() {
 	flag.Float64Var(&settings.replayed, "replayed", 0.05, "share of the calls that are sent again, 0 to 1")
 	flag.Float64Var(&settings.repeatable, "repeatable", 0.1, "share of the calls whose RPC declares NO_SIDE_EFFECTS, 0 to 1")
 	flag.Float64Var(&settings.silent, "silent", 0.5, "share of the time in which the registry says nothing, 0 to 1")
+	flag.Float64Var(&settings.cut, "cut", 0.5, "share of the connections that are cut while their instance lives, 0 to 1")
 	flag.Parse()
 	if err := start(*serveAt, *book, settings); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
@@ -61,6 +63,7 @@ type settings struct {
 	replayed   float64
 	repeatable float64
 	silent     float64
+	cut        float64
 }
 
 func (s settings) check() error {
@@ -68,8 +71,8 @@ func (s settings) check() error {
 	switch {
 	case s.length <= 0 || s.callers < 1 || s.instances < 1:
 		return errors.New("-for, -callers and -instances are more than zero")
-	case !share(s.replayed) || !share(s.repeatable) || !share(s.silent):
-		return errors.New("-replayed, -repeatable and -silent are shares, from 0 to 1")
+	case !share(s.replayed) || !share(s.repeatable) || !share(s.silent) || !share(s.cut):
+		return errors.New("-replayed, -repeatable, -silent and -cut are shares, from 0 to 1")
 	}
 	return nil
 }

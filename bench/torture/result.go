@@ -25,6 +25,8 @@ type result struct {
 	took            time.Duration
 	killed, stopped int
 	replays         replays
+	settled         settled
+	cut             int64
 }
 
 // replays counts the copies by their answers.
@@ -34,7 +36,7 @@ type replays struct {
 }
 
 func judge(report executionlog.Report, callers *callers, played []replay.Played, settings settings) result {
-	out := result{report: report, refused: callers.refused, errors: callers.codes, took: callers.took}
+	out := result{report: report, refused: callers.refused, errors: callers.codes, took: callers.took, settled: callers.settled}
 	out.replays.wanted = settings.replayed > 0
 	out.replays.sent = len(played)
 	for _, each := range played {
@@ -86,6 +88,8 @@ func (r result) String() string {
 	line("instances killed", "%d", r.killed)
 	line("instances stopped", "%d", r.stopped)
 	line("replays", "%d: %d answered OK, %d refused, %d other errors, %d lost", r.replays.sent, r.replays.ok, r.replays.refused, r.replays.other, r.replays.lost)
+	line("connections cut", "%d", r.cut)
+	line("settled calls", "%s", &r.settled)
 	for _, name := range slices.Sorted(maps.Keys(r.errors)) {
 		line("error", "%d %s", r.errors[name], name)
 	}

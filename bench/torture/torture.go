@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -56,8 +57,9 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	defer sender.Close()
 	player := replay.NewPlayer(sender, copies(settings.replayed, addresses))
 	defer player.Close()
+	cuts := cutter{share: settings.cut}
 	bus, err := framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)), framework.DialOptions(
-		grpc.WithContextDialer(tapped(player)),
+		grpc.WithContextDialer(tapped(player, &cuts)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: baseDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxDelay},
 			MinConnectTimeout: time.Second,
@@ -85,6 +87,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	}
 	result = judge(book.Check(), callers, player.Played(), settings)
 	result.killed, result.stopped = fleet.ends()
+	result.cut = cuts.count.Load()
 	return result, nil
 }
 
@@ -101,12 +104,13 @@ func copies(share float64, addresses []string) func(replay.Call) []replay.Copy {
 
 // tapped returns a dialer whose connections show the player all calls as they are on the
 // wire.
-func tapped(player *replay.Player) func(context.Context, string) (net.Conn, error) {
+func tapped(player *replay.Player, cuts *cutter) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
 		}
+		cuts.take(conn)
 		return replay.Tap(conn, func(call replay.Call, err error) {
 			if err != nil {
 				panic(err) // grpc-go wrote what is no HTTP/2
@@ -114,6 +118,28 @@ func tapped(player *replay.Player) func(context.Context, string) (net.Conn, erro
 			player.See(call)
 		}), nil
 	}
+}
+
+// cutter cuts a share of the connections of callers, while the instance lives: before a
+// request has arrived, while its handler runs, after it, or while the reply is on its way.
+type cutter struct {
+	share float64
+	count atomic.Int64
+}
+
+// latestCut is the longest time until a connection is cut.
+const latestCut = 300 * time.Millisecond
+
+// take cuts a connection after a random time, or leaves it.
+func (c *cutter) take(conn net.Conn) {
+	if rand.Float64() >= c.share {
+		return
+	}
+	time.AfterFunc(rand.N(latestCut), func() {
+		if conn.Close() == nil { // else it has ended before
+			c.count.Add(1)
+		}
+	})
 }
 
 // readAll reads into the log what the processes recorded.

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
 	t.Parallel()
-	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1, silent: 0.5})
+	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1, silent: 0.5, cut: 0.5})
 	if err != nil {
 		t.Fatal(err)
 	}
