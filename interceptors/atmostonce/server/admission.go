@@ -81,7 +81,7 @@ func (s *Server) StreamServerInterceptor() grpc.StreamServerInterceptor {
 // serveStream admits a stream and runs its handler, which may be that of the next
 // interceptor.
 func (s *Server) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	wrapped := &serverStream{ServerStream: stream, call: serverCall{Context: stream.Context(), within: stream.Context(), server: s, marked: marked{method: info.FullMethod}}}
+	wrapped := &serverStream{ServerStream: stream, call: serverCall{Context: stream.Context(), server: s, marked: marked{method: info.FullMethod}}}
 	keeps, instrumented := (*s.instrumented.Load())[info.FullMethod]
 	if s.exempt(info.FullMethod) {
 		s.introduce(wrapped.call.Context, info.FullMethod)
@@ -116,7 +116,6 @@ func (s *Server) arrivedStream(srv any, stream grpc.ServerStream, call *serverCa
 	if ctx == nil || callOf(ctx) != call {
 		return errLost
 	}
-	call.within = ctx
 	if s.config.BeforeStream == nil {
 		return s.admitStream(srv, stream, call, handler)
 	}
@@ -200,6 +199,9 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 		call.state.Store(ended)
 		return false, s.refuse(ctx, atmostonce.Draining, atmostonce.OutcomeRefused, "the instance is draining and takes no new calls: retry the call at another instance")
 	}
+	if s.config.Ledger == nil {
+		return true, nil
+	}
 	if err := s.begin(ctx, identity); err != nil {
 		return true, err
 	}
@@ -207,12 +209,9 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 	return true, nil
 }
 
-// begin calls the ledger, if there is one. It returns the error that refuses the
+// begin calls the ledger. It returns the error that refuses the
 // call when the call began before, or when the ledger cannot say.
 func (s *Server) begin(ctx context.Context, identity atmostonce.Identity) error {
-	if s.config.Ledger == nil {
-		return nil
-	}
 	fresh, err := s.config.Ledger.Begin(ctx, atmostonce.LedgerKey(identity))
 	switch {
 	case err != nil:

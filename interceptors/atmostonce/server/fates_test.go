@@ -524,7 +524,7 @@ func (m *model) end() {
 		return
 	}
 	call.fate = []fate{fateUnknown, fateRefused, fateOK, fateOK, fateOK, fateFailed}[m.random.IntN(6)]
-	call.lost = m.random.IntN(5) == 0 || call.running.awaited.Load()
+	call.lost = m.random.IntN(5) == 0 || call.running.isAwaited()
 	if call.fate == fateOK || call.fate == fateFailed {
 		call.data = fmt.Appendf(nil, "%v %v %d", call.key, call.fate, m.random.Uint64())
 	}

@@ -35,19 +35,20 @@ func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, retu
 
 // endOf returns what to keep of the end of a call besides its fate, or nil.
 func (s *Server) endOf(call *serverCall, became fate, keeps bool, reply any, err error) *kept {
-	lost := call.Context.Err() != nil || call.marked.awaited.Load()
+	if became == fateUnknown {
+		return nil
+	}
+	lost := call.Context.Err() != nil || call.marked.isAwaited()
+	if !lost && (became == fateRefused || became == fateOK && !keeps) {
+		return nil
+	}
 	limit := s.sessions.keeping.limit(lost)
 	var data []byte
-	switch became {
-	case fateOK:
-		if message, ok := reply.(proto.Message); ok && keeps {
-			data = marshal(message, limit)
-		}
-	case fateFailed:
+	if message, ok := reply.(proto.Message); ok && keeps && became == fateOK {
+		data = marshal(message, limit)
+	}
+	if became == fateFailed {
 		data = marshal(statusOf(err, keeps), limit)
-	case fateUnknown:
-		return nil
-	case fateRefused, fateRunning:
 	}
 	if data == nil && !lost {
 		return nil

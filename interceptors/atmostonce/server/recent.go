@@ -101,7 +101,7 @@ func (r *recent) removeOldest() {
 }
 
 // marked is a call that was marked and has not ended. The shard's lock guards its
-// fields, except those that never change and awaited.
+// fields, except those that never change.
 type marked struct {
 	// method is gRPC's path. It never changes.
 	method string
@@ -113,9 +113,7 @@ type marked struct {
 
 	newer, older *marked // in the list of the session
 	// ended is closed when the call has ended. It is nil until a caller waits for that.
-	ended chan struct{}
-	// awaited is whether ended is not nil.
-	awaited atomic.Bool
+	ended atomic.Pointer[chan struct{}]
 }
 
 // begin adds a call of a session to those that run.

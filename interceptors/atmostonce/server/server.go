@@ -82,7 +82,7 @@ type Config struct {
 	BeforeUnary  grpc.UnaryServerInterceptor
 	BeforeStream grpc.StreamServerInterceptor
 	// Started, when not nil, is called immediately before each handler of an
-	// instrumented service, with the context that Around or AroundStream passed on.
+	// instrumented service, with the handler's context.
 	Started func(ctx context.Context)
 	// Handle, when not nil, calls the handlers of unary calls of instrumented
 	// services, such as to recover their panics.

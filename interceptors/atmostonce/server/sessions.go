@@ -212,8 +212,8 @@ func (s *sessions) end(call *marked, became fate, end *kept) {
 		end.session, end.seq, end.method, end.fate, end.at = known, call.seq, call.method, became, known.used
 		s.keep(shard, end)
 	}
-	if call.ended != nil {
-		close(call.ended)
+	if ended := call.ended.Load(); ended != nil {
+		close(*ended)
 	}
 }
 

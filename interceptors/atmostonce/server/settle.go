@@ -175,12 +175,16 @@ func (s *sessions) find(known *session, seq uint64, method string) settled {
 // await returns a channel that is closed when the call has ended. The shard's lock is
 // held.
 func (m *marked) await() <-chan struct{} {
-	if m.ended == nil {
-		m.ended = make(chan struct{})
-		m.awaited.Store(true)
+	ended := m.ended.Load()
+	if ended == nil {
+		ended = new(make(chan struct{}))
+		m.ended.Store(ended)
 	}
-	return m.ended
+	return *ended
 }
+
+// isAwaited reports whether a caller waits for the end of the call.
+func (m *marked) isAwaited() bool { return m.ended.Load() != nil }
 
 // isShared reports whether another scope has a session of the same id. The lock is held.
 func (s *shard) isShared(key sessionKey) bool {

@@ -319,10 +319,10 @@ func server() []mutant {
 		{
 			name:   "a handler starts after its call was told as refused",
 			breaks: "once the caller received that a call was refused, its handler never starts",
-			edits: []edit{{
-				pkg: admission, in: "serverCall.end", old: "c.state.CompareAndSwap(pending, ended), c.state.Load() == ended:",
-				new: "c.state.Load() != started:",
-			}},
+			edits: []edit{
+				{pkg: admission, in: "serverCall.end", old: "c.state.CompareAndSwap(pending, ended)", new: ""},
+				{pkg: admission, in: "serverCall.end", old: "case ended:", new: "case pending, ended:"},
+			},
 			suites: of(admission, "TestAHandlerDoesNotStartOnceTheCallerReadThatItDidNot"),
 		},
 		{
