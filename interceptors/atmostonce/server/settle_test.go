@@ -14,6 +14,7 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -455,6 +456,18 @@ func TestACallOfAnotherMethodIsUnknown(t *testing.T) {
 	}
 	f.settle(t, asked, unknown)
 	f.settle(t, about(call), executed)
+}
+
+// TestACallOfAnExemptServiceIsUnknown is of one whose calls are not marked.
+func TestACallOfAnExemptServiceIsUnknown(t *testing.T) {
+	t.Parallel()
+	f := serve(t, server.Config{KeepsReply: always}, &echo{}, inner{})
+	asked := about(f.identity(1))
+	asked.method = grpc_health_v1.Health_Check_FullMethodName
+	f.settle(t, asked, unknown)
+	if _, err := f.unary(f.identity(1).Value()); err != nil { // the number is not marked
+		t.Error(err)
+	}
 }
 
 func TestWhoIsNotAuthenticatedIsNotAnswered(t *testing.T) {
