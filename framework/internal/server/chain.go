@@ -50,6 +50,8 @@ type chain struct {
 	notify *notifier.Notifier // nil without observers
 	places []place
 
+	// around runs around a stream outside of its admission.
+	around grpc.StreamServerInterceptor
 	// admitted runs around a unary call after its admission and before the program's
 	// own interceptors. served runs around a stream before the program's own.
 	admitted grpc.UnaryServerInterceptor
@@ -72,7 +74,7 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
 		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
 		{name: beforeAdmission, unary: chainUnary(o.Before.unary), stream: chainStream(o.Before.stream)}, // run by the guard
-		{name: admission, stream: c.admitStream},                                                         // unary calls: see service
+		{name: admission}, // run by the guard, which also runs the places before it: see aroundMethod and aroundStream
 		{name: "limits"},
 		{name: "after admission", unary: chainUnary(o.After.unary), stream: ofAPIs(chainStream(o.After.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
@@ -101,6 +103,8 @@ func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, lim
 		BeforeUnary:             before.unary,
 		BeforeStream:            before.stream,
 		Handle:                  c.handle,
+		Around:                  c.aroundMethod,
+		AroundStream:            c.aroundStream,
 		Outlives:                func(path string) bool { return outliving[path] },
 		Log:                     o.Log,
 	}
@@ -112,14 +116,20 @@ func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, lim
 		return nil, fmt.Errorf("option Admission: %w", err)
 	}
 	c.builtin = c.guard.UnaryServerInterceptor()
-	own := c.index(programsOwn)
-	c.admitted, c.served = chainPlaces(c.places[:own])
+	admitted, own := c.index(admission)+1, c.index(programsOwn)
+	_, c.around = chainPlaces(c.places[:admitted])
+	c.admitted, c.served = chainPlaces(c.places[admitted:own])
+	if guarded := c.guard.StreamServerInterceptor(); c.served == nil {
+		c.served = guarded
+	} else {
+		c.served = chainStream([]grpc.StreamServerInterceptor{guarded, c.served})
+	}
 	c.checked, c.checkedStream = chainPlaces(c.places[own:])
 	return c, nil
 }
 
 // chainPlaces returns the interceptors of places, except those that the guard runs: all
-// before admission, and for unary calls also admission itself.
+// before admission, and admission itself.
 func chainPlaces(places []place) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
@@ -150,7 +160,7 @@ func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
 	options = append(options, own...)
 	return append(options,
 		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
-		grpc.StreamInterceptor(c.serveStream),
+		grpc.StreamInterceptor(c.served),
 		grpc.ChainUnaryInterceptor(c.checked),
 		grpc.ChainStreamInterceptor(c.checkedStream))
 }
@@ -163,16 +173,27 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i := range recovered.Streams {
 		recovered.Streams[i].Handler = c.handleStream("/"+desc.ServiceName+"/"+recovered.Streams[i].StreamName, recovered.Streams[i].Handler)
 	}
-	admitted := c.guard.Instrument(&recovered) // a copy
-	for i := range admitted.Methods {
-		method := &admitted.Methods[i]
-		for _, place := range slices.Backward(c.places) {
-			if place.method != nil {
-				method.Handler = place.method("/"+desc.ServiceName+"/"+method.MethodName, method.Handler)
-			}
+	return c.guard.Instrument(&recovered)
+}
+
+// settling returns the description to register for the service by which callers settle
+// their calls. Panics of what runs before admission are recovered.
+func (c *chain) settling() *grpc.ServiceDesc {
+	desc := c.guard.Calls()
+	for i := range desc.Methods {
+		desc.Methods[i].Handler = c.recoverMethod("", desc.Methods[i].Handler)
+	}
+	return desc
+}
+
+// aroundMethod returns a method with the places around it that are outside of admission.
+func (c *chain) aroundMethod(path string, method grpc.MethodHandler) grpc.MethodHandler {
+	for _, place := range slices.Backward(c.places) {
+		if place.method != nil {
+			method = place.method(path, method)
 		}
 	}
-	return admitted
+	return method
 }
 
 // serveUnary runs around each unary call after its request is read. A shutdown waits
@@ -190,16 +211,12 @@ func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerI
 	return reply, err
 }
 
-// serveStream runs around each stream. A shutdown can end its context.
-func (c *chain) serveStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// aroundStream runs around each stream, outside of admission. A shutdown can end its
+// context.
+func (c *chain) aroundStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	running := c.calls.beginStream(stream, info.FullMethod)
 	defer c.calls.endStream(running)
-	return running.result(c.served(srv, running, info, handler))
-}
-
-// admitStream is the place of admission for streams.
-func (c *chain) admitStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return c.guard.StreamServerInterceptor()(srv, stream, info, handler)
+	return running.result(c.around(srv, running, info, handler))
 }
 
 // recoverMethod is the place of recovery for unary calls.

@@ -134,7 +134,7 @@ func (s *Service) newServer() (err error) {
 		s.underWay.add(desc)
 		return chain.service(desc)
 	})
-	s.server.RegisterService(s.guard.Calls(), nil)
+	s.server.RegisterService(chain.settling(), nil)
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
 		grpc_health_v1.RegisterHealthServer(s.server, s.health)
 	}
