@@ -194,18 +194,17 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 	if !call.accept(s.config.Ledger == nil) {
 		return false, errEnded
 	}
+	if s.config.Ledger != nil {
+		if err := s.begin(ctx, identity); err != nil {
+			return true, err
+		}
+		call.phase.CompareAndSwap(accepted, sole)
+	}
 	if s.draining.Load() {
-		// The identity is marked, so no copy of the call runs either.
+		// The identity is marked, here and in the ledger, so no copy of the call runs either.
 		call.state.Store(ended)
 		return false, s.refuse(ctx, atmostonce.Draining, atmostonce.OutcomeRefused, "the instance is draining and takes no new calls: retry the call at another instance")
 	}
-	if s.config.Ledger == nil {
-		return true, nil
-	}
-	if err := s.begin(ctx, identity); err != nil {
-		return true, err
-	}
-	call.phase.CompareAndSwap(accepted, sole)
 	return true, nil
 }
 

@@ -616,10 +616,27 @@ func TestWithoutItsLedgerNothingIsRefused(t *testing.T) {
 	f.settle(t, about(call), unknown)
 	f.server.Drain()
 	call.Seq = 3
-	if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.Draining {
+	if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable {
 		t.Fatal(err)
 	}
 	f.settle(t, about(call), unknown)
+}
+
+// TestADrainingInstanceWithALedgerRefusesForAll has a copy reach another instance after
+// the first has said that the call never runs.
+func TestADrainingInstanceWithALedgerRefusesForAll(t *testing.T) {
+	t.Parallel()
+	ledger := new(ledgertest.Memory)
+	one := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{}, inner{})
+	two := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{}, inner{})
+	one.server.Drain()
+	call := one.identity(1)
+	trailer, err := one.unary(call.Value())
+	one.wantRefusal(t, err, trailer, atmostonce.Draining, atmostonce.OutcomeRefused)
+	if _, err := two.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.DuplicateCall {
+		t.Errorf("a copy at another instance: %v", err)
+	}
+	two.wantRuns(t, 0)
 }
 
 // TestWhatIsSentIsWhatIsKept has an outer function replace results.
