@@ -177,8 +177,9 @@ func (c *cutting) wantRefused() {
 	eventually.True(c, "a copy of the call is refused", func() bool {
 		return len(observed[framework.CallRefused](c.events)) > 0
 	})
-	if refused := observed[framework.CallRefused](c.events); refused[0].Reason != atmostonce.DuplicateCall {
-		c.Errorf("the copy was refused as %+v", refused[0])
+	// The reset that its caller sent at the deadline may be read before it is admitted.
+	if refused := observed[framework.CallRefused](c.events)[0]; refused.Reason != atmostonce.DuplicateCall && refused.Code != codes.Canceled {
+		c.Errorf("the copy was refused as %+v", refused)
 	}
 }
 
