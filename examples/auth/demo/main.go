@@ -62,10 +62,11 @@ func demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	var ends []func() error // of the instances, before etcd's
+	var ends []func(signaled bool) error // of the instances, before etcd's
+	signaled := false                    // whether the caller has signaled all instances
 	defer func() {
 		for _, end := range ends {
-			err = errors.Join(err, end())
+			err = errors.Join(err, end(signaled))
 		}
 	}()
 	endpoint := server.Endpoints()[0]
@@ -94,12 +95,13 @@ func demo(ctx context.Context) (err error) {
 	if err := caller.Wait(); err != nil {
 		return fmt.Errorf("the caller: %w", err)
 	}
+	signaled = true
 	return ctx.Err()
 }
 
 // startAuth starts an instance, which logs to a file in dir. It returns its process and a
 // function that stops it.
-func startAuth(ctx context.Context, service, endpoint, dir string, number int) (process int, end func() error, err error) {
+func startAuth(ctx context.Context, service, endpoint, dir string, number int) (process int, end func(signaled bool) error, err error) {
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("auth-%d.log", number)))
 	if err != nil {
 		return 0, nil, err
@@ -110,7 +112,7 @@ func startAuth(ctx context.Context, service, endpoint, dir string, number int) (
 	if err := command.Start(); err != nil {
 		return 0, nil, fmt.Errorf("starting an instance of auth (is %s built?): %w", service, err)
 	}
-	return command.Process.Pid, func() error { return finish(command, log.Name()) }, nil
+	return command.Process.Pid, func(signaled bool) error { return finish(command, log.Name(), signaled) }, nil
 }
 
 // child returns the command of a process that ends with this one.
@@ -122,10 +124,13 @@ func child(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// finish stops an instance, if the caller has not. If it ended for another reason than the
-// caller's signals, the error contains its log.
-func finish(command *exec.Cmd, log string) error {
-	_ = command.Process.Signal(syscall.SIGTERM) // it may have ended
+// finish waits for the end of an instance. If the caller has not signaled it, finish does: a
+// second signal would end it in the middle of its shutdown. If it ended for another reason
+// than the signals, the error contains its log.
+func finish(command *exec.Cmd, log string, signaled bool) error {
+	if !signaled {
+		_ = command.Process.Signal(syscall.SIGTERM) // it may have ended
+	}
 	err := command.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
