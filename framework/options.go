@@ -388,6 +388,7 @@ func newServeOptions(options []ServeOption) (server.Options, error) {
 
 func newBusOptions(options []BusOption) (client.Options, error) {
 	out := client.DefaultOptions()
+	out.Incoming = admission.Incoming
 	for i, option := range options {
 		if option == nil {
 			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)

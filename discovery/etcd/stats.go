@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // Stats is the state of a registry at one moment.
@@ -46,4 +47,16 @@ func (r *Registry) Stats() Stats {
 	stats.ReadError = r.watcher.err
 	r.watcher.mu.Unlock()
 	return stats
+}
+
+// Collect implements [telemetry.Source].
+func (r *Registry) Collect(add func(telemetry.Metric)) {
+	stats := r.Stats()
+	add(telemetry.RegistryRegistrations.Value(float64(stats.Registrations)))
+	add(telemetry.RegistryRegistered.Value(float64(stats.Registered)))
+	add(telemetry.RegistryLeaseLeft.Value(stats.LeaseLeft.Seconds()))
+	add(telemetry.RegistryWritable.Value(telemetry.Flag(stats.WriteError == nil)))
+	add(telemetry.RegistryReadable.Value(telemetry.Flag(stats.ReadError == nil)))
+	add(telemetry.RegistryAPIs.Value(float64(stats.APIs)))
+	add(telemetry.RegistrySkipped.Value(float64(stats.Skipped)))
 }

@@ -147,6 +147,13 @@ var Rules = []Rule{
 		InTests:   kit,
 	},
 	{
+		Name:      "telemetry imports the standard library alone",
+		Reason:    "services, buses and registries are sources of metrics, so each of its dependencies would be everybody's",
+		Importers: []string{"./telemetry"},
+		Forbidden: []string{anything},
+		Allowed:   []string{standardLibrary},
+	},
+	{
 		Name:      "framework knows no etcd",
 		Reason:    "the program's main picks the registry, and who picks another must not build etcd's client",
 		Importers: []string{"./framework/..."},

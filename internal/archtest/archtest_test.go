@@ -162,6 +162,11 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "discovery", module + "interceptors/atmostonce", "google.golang.org/grpc/codes"},
 		},
 		{
+			"telemetry imports the standard library alone", "telemetry/planted.go",
+			[]string{module + "discovery", module + "framework/observe", "google.golang.org/grpc/codes"},
+			[]string{"sync", "net/http"},
+		},
+		{
 			"framework knows no etcd", "framework/planted.go",
 			[]string{module + "discovery/etcd", module + "discovery/etcd/embed", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/server/v3/embed"},
 			[]string{module + "discovery", module + "interceptors/timeout", "google.golang.org/grpc"},

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/ended"
+	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
@@ -39,6 +42,12 @@ type Bus struct {
 	// byName are the RPCs that were called by name, by that name.
 	byName  sync.Map // of *byNameRPC
 	fetcher *schemas.Fetcher
+	// meters count calls, nil without metrics. uncollect ends the collection of metrics.
+	meters    *meter.Set
+	uncollect func()
+	closeLog  func() // ends the log of calls
+	// settled counts the calls that were settled, by what was learned.
+	settled [len(learned)]atomic.Uint64
 	// incompatible counts schemas that are incompatible with the program's own.
 	incompatible atomic.Uint64
 
@@ -59,17 +68,24 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	if err := checkDialOptions(&options, caller); err != nil {
 		return nil, err
 	}
+	if options.LogCalls {
+		options.callLog = ended.NewLog(options.Log)
+		options.Watchers = append(options.Watchers, options.callLog)
+	}
 	bus := &Bus{
 		registry:  registry,
 		options:   options,
 		contracts: contract.NewIndex(protoregistry.GlobalFiles),
 		caller:    caller,
 		fetcher:   schemas.NewFetcher(registry, options.Unpack),
+		meters:    meter.NewSet(meter.Client, options.Metrics),
 		apis:      make(map[string]*api),
 	}
 	bus.askers = askers{bus: bus, open: make(map[askerKey]*asker)}
 	bus.throttle.start()
 	bus.routes.Store(&map[string]*Route{})
+	bus.closeLog = sync.OnceFunc(options.callLog.Close)
+	bus.uncollect = meter.Collect(options.Metrics, bus, registry)
 	return bus, nil
 }
 
@@ -112,6 +128,7 @@ func checkDialOptions(read *Options, caller *client.Caller) error {
 // Close does nothing.
 func (b *Bus) Close() error {
 	b.closed.Store(true)
+	b.uncollect() // while the APIs are known
 	b.fetcher.Close()
 	b.askers.close()
 	b.mu.Lock()
@@ -122,7 +139,16 @@ func (b *Bus) Close() error {
 	for _, of := range apis {
 		errs = append(errs, of.close())
 	}
+	b.closeLog()
 	return errors.Join(errs...)
+}
+
+// now returns the time if anything observes calls.
+func (b *Bus) now() (now time.Time) {
+	if b.options.notify != nil || b.meters != nil || b.options.Tracer != nil || len(b.options.Watchers) > 0 {
+		now = time.Now()
+	}
+	return now
 }
 
 // ended reports whether Close ended a call. ctx is the program's.

@@ -31,7 +31,7 @@ func (b *Bus) Route(ctx context.Context, path string, stream bool, opts []grpc.C
 //
 // On the way back the reply's rules are checked, or the error gets its text.
 func (r *Route) Call(ctx context.Context, args, reply any, opts []grpc.CallOption) error {
-	retry := newRetry(r)
+	retry, ctx := newRetry(ctx, r)
 	call, err := timeout.Begin(r.limit, opts)
 	if err != nil {
 		return retry.end(ctx, false, failure{rpc: r.rpc, outcome: atmostonce.NotSent, err: err}.asError())
@@ -95,8 +95,8 @@ func (r *Route) try(ctx context.Context, retry *retry, ch *channel, call timeout
 	}
 	attempt := ch.calls.NewAttempt(ctx, r.path)
 	defer attempt.End() // also if an interceptor panics
-	retry.attempts++
-	begun := retry.bus.options.notify.Now()
+	retry.attempts, retry.last = retry.attempts+1, attempt
+	begun := retry.notify.Now()
 	err := ch.Invoke(attempt, r.path, args, reply, opts...)
 	retry.attemptEnded(ctx, attempt, begun, err)
 	return attempt, err

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/cipher"
 	"encoding/json"
 	"log/slog"
@@ -9,10 +10,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer/leastrequest"
 
+	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/internal/schema"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // Options are the options of a bus. The options of package framework set them, and
@@ -34,10 +37,24 @@ type Options struct {
 	// Unpack reads a schema that an instance publishes. nil means [schema.Unpack].
 	Unpack func(packed, service string) (*schema.Schema, error)
 
+	// Tracer makes spans, nil if none are made.
+	Tracer observe.Tracer
+	// Incoming returns the values of a key of the metadata with which the call arrived
+	// whose handler has a context, for what is passed on.
+	Incoming func(ctx context.Context, key string) []string
+	// LogCalls says that calls are logged.
+	LogCalls bool
+	// Watchers look at single calls, with the log of calls once NewBus has made it.
+	Watchers ended.Watchers
+	// Metrics are those that the bus is a source of, nil if there are none.
+	Metrics *telemetry.Metrics
+
 	// NewBus sets the fields below.
 
 	// notify notifies the observers, nil if there are none.
 	notify *notifier.Notifier
+	// callLog is the log of calls, nil if they are not logged.
+	callLog *ended.Log
 	// sendLimit is the largest request that the dial options let a call by name
 	// send, in bytes.
 	sendLimit int

@@ -23,6 +23,8 @@ type outage struct {
 	// cause is why there is no instance, nil if there is one or nothing is known.
 	cause error
 	began time.Time
+	// count is how many outages began.
+	count uint64
 }
 
 func newOutage(of *api) *outage {
@@ -43,6 +45,7 @@ func (o *outage) observe(err error) {
 	switch {
 	case before == nil && err != nil:
 		o.began = time.Now()
+		o.count++
 		o.notify(observe.OutageBegan{API: o.api.name, Cause: err})
 	case before != nil && err == nil:
 		o.notify(observe.OutageEnded{API: o.api.name, Duration: time.Since(o.began)})
@@ -62,4 +65,11 @@ func (o *outage) now() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.cause
+}
+
+// begun returns how many outages have begun.
+func (o *outage) begun() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.count
 }

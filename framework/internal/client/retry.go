@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/backoff"
@@ -40,13 +41,17 @@ var retryBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 100 * time.M
 type retry struct {
 	bus   *Bus
 	route *Route
-	begun time.Time // when the call began, if there are observers
+	begun time.Time // when the call began, if anything observes it
+	// notify notifies the observers, and the span of the call. It is nil without both.
+	notify *notifier.Notifier
 	// attempts counts the attempts that were made, and retries the decisions to make
 	// another attempt. repeats counts the retries after an attempt that may have run.
 	attempts, retries, repeats int
 	// first is the failure of the first attempt, nil if there was no other attempt.
 	first *failure
 
+	// last is the last attempt, nil if there was none.
+	last *client.Attempt
 	// unknown is the last attempt that may have run, nil if there is none.
 	unknown *client.Attempt
 	// within is for how long after the deadline the call is settled.
@@ -57,9 +62,13 @@ type retry struct {
 	stream bool
 }
 
-func newRetry(r *Route) retry {
+// newRetry returns the retry of a call that begins, and the context with which the call
+// goes on.
+func newRetry(ctx context.Context, r *Route) (retry, context.Context) {
 	bus := r.client.api.bus
-	return retry{bus: bus, route: r, begun: bus.options.notify.Now()}
+	begun := retry{bus: bus, route: r, begun: bus.now(), notify: bus.options.notify}
+	ctx = begun.trace(ctx)
+	return begun, ctx
 }
 
 // succeeded records that the call had a reply.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
+	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
@@ -23,6 +24,7 @@ type Route struct {
 	limit      timeout.Limit
 	configured bool
 	rules      validate.Method
+	calls      *meter.Calls // nil without metrics
 	// idempotent says that the RPC declares that it may run more than once.
 	idempotent bool
 	// listed says that the caller's .proto of the service has the RPC, or that the RPC
@@ -34,8 +36,12 @@ type Route struct {
 // the API does not have the RPC.
 func newRoute(client *serviceClient, of *contract.API, path string, rpc *contract.RPC, rules validate.Method) *Route {
 	_, method, _ := contract.SplitMethod(path)
-	added := &Route{path: path, rpc: rpcName(of.Name, method), client: client, rules: rules, limit: timeout.Declared(0, of.Timeout)}
+	added := &Route{
+		path: path, rpc: rpcName(of.Name, method), client: client, rules: rules, limit: timeout.Declared(0, of.Timeout),
+		calls: client.api.bus.meters.Other(),
+	}
 	if rpc != nil {
+		added.calls = client.api.bus.meters.Add(path)
 		added.limit = timeout.Declared(rpc.Timeout, of.Timeout)
 		added.idempotent = rpc.Idempotency != contract.IdempotencyUnknown
 		added.listed = true
@@ -124,7 +130,7 @@ func (b *Bus) keep(kept *Route) {
 // after the method has returned a reply.
 func (b *Bus) keepAnswered(answered *Route) {
 	kept := *answered
-	kept.listed = true
+	kept.listed, kept.calls = true, b.meters.Add(kept.path)
 	b.keep(&kept)
 }
 
@@ -164,5 +170,5 @@ func (b *Bus) builtin(api, path string) (*Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Route{path: path, rpc: callerr.ShownName(path), client: client, limit: timeout.Declared(0, 0), listed: true}, nil
+	return &Route{path: path, rpc: callerr.ShownName(path), client: client, limit: timeout.Declared(0, 0), listed: true, calls: b.meters.Other()}, nil
 }

@@ -129,7 +129,7 @@ func (r *retry) settle(ctx context.Context, call timeout.Call, attempt *client.A
 	if within.Err() != nil {
 		return failed, false
 	}
-	answered := failed.settlement.ask(within)
+	answered := failed.settlement.ask(within, r.notify)
 	switch answered.outcome() {
 	case atmostonce.Executed:
 		attempt.Conclude(atmostonce.Executed)
@@ -244,7 +244,7 @@ func (s *settlement) settle(ctx context.Context, before error, reply any) error 
 		ctx, cancel = context.WithTimeout(ctx, timeout.Default)
 		defer cancel()
 	}
-	answered := s.ask(ctx)
+	answered := s.ask(ctx, s.bus.options.notify)
 	if answered.outcome() == atmostonce.Executed {
 		err, written := answered.end(message)
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
+	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
@@ -85,11 +86,11 @@ const instanceEnded = "the instance has ended, or accepts no connections any mor
 var askBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 500 * time.Millisecond}
 
 // ask asks the instance what became of the call until it knows the end of the call, or
-// nothing can be learned, or ctx ends. It notifies the observers.
-func (s *settlement) ask(ctx context.Context) answer {
-	n := s.bus.options.notify
+// nothing can be learned, or ctx ends. It notifies the observers of n.
+func (s *settlement) ask(ctx context.Context, n *notifier.Notifier) answer {
 	begun := n.Now()
 	answered := s.askUntil(ctx)
+	s.bus.settled[answered.learned()].Add(1)
 	if n != nil {
 		n.Notify(ctx, observe.CallSettled{
 			RPC: s.rpc, Address: s.at.address, Incarnation: s.at.incarnation, Outcome: answered.outcome(), Code: answered.code(s.stream),
@@ -108,6 +109,24 @@ func (a answer) outcome() atmostonce.Outcome {
 		return atmostonce.Refused
 	default:
 		return atmostonce.Unknown
+	}
+}
+
+// learned are the names in metrics of what a bus can learn when it asks an instance.
+var learned = [...]string{"executed", "refused", "unknown", "forgotten"}
+
+// learned returns the index in learned of what an answer says.
+func (a answer) learned() int {
+	switch a.outcome() {
+	case atmostonce.Executed:
+		return 0
+	case atmostonce.Refused:
+		return 1
+	default:
+		if a.final {
+			return len(learned) - 1
+		}
+		return len(learned) - 2
 	}
 }
 

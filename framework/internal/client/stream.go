@@ -68,7 +68,7 @@ type streamAttempt struct {
 
 // NewStream begins a stream.
 func (r *Route) NewStream(ctx context.Context, desc *grpc.StreamDesc, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	retry := newRetry(r)
+	retry, ctx := newRetry(ctx, r)
 	retry.opts, retry.stream = opts, true
 	if timeout.HasOption(opts) {
 		err := callerr.Invalid(r.rpc, "it is a stream, which option Timeout does not bound: set a deadline on its context")
@@ -91,8 +91,8 @@ func (s *stream) begin() (*streamAttempt, error) {
 	for {
 		before := s.channel.availability.now()
 		attempt := s.channel.calls.NewAttempt(s.ctx, s.route.path)
-		s.retry.attempts++
-		now := s.retry.bus.options.notify.Now()
+		s.retry.attempts, s.retry.last = s.retry.attempts+1, attempt
+		now := s.retry.notify.Now()
 		begun, err := s.try(attempt, now)
 		if err == nil {
 			return begun, nil

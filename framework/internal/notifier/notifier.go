@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/onecall-dev/onecall/framework/observe"
@@ -44,6 +45,14 @@ func (n *Notifier) one(ctx context.Context, observer observe.Observer, event obs
 		}
 	}()
 	observer.Observe(ctx, event)
+}
+
+// With returns a notifier that also notifies one more observer, and logs to log.
+func (n *Notifier) With(log *slog.Logger, observer observe.Observer) *Notifier {
+	if n == nil {
+		return New(log, []observe.Observer{observer})
+	}
+	return New(log, append(slices.Clip(n.observers), observer))
 }
 
 // Now returns the time if there are observers, for the durations in their events.

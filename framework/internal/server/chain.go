@@ -10,7 +10,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/ended"
+	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/recovery"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
@@ -48,6 +51,9 @@ type chain struct {
 	expose bool // set by option ExposeErrors
 	calls  *underWay
 	notify *notifier.Notifier // nil without observers
+	meters *meter.Set         // nil without metrics
+	tracer observe.Tracer     // nil without traces
+	watch  ended.Watchers
 	places []place
 
 	// around runs around a stream outside of its admission.
@@ -86,7 +92,7 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 
 // newChain returns the chain of a service. The caller must close its guard.
 func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method, outliving map[string]bool) (*chain, error) {
-	c := &chain{log: o.Log, expose: o.ExposeErrors, calls: calls, notify: o.notify}
+	c := &chain{log: o.Log, expose: o.ExposeErrors, calls: calls, notify: o.notify, meters: o.meters, tracer: o.Tracer, watch: o.Watchers}
 	if c.notify != nil { // the context of an observer has the values that authentication set, and no identity
 		o.Before = Interceptors{}.With(noteContext, noteStreamContext).and(o.Before).With(noteContext, noteStreamContext)
 	}
@@ -107,9 +113,6 @@ func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, lim
 		AroundStream:            c.aroundStream,
 		Outlives:                func(path string) bool { return outliving[path] },
 		Log:                     o.Log,
-	}
-	if c.notify != nil {
-		config.Started = noteStarted
 	}
 	var err error
 	if c.guard, err = server.New(config); err != nil {
@@ -171,7 +174,9 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	recovered := *desc
 	recovered.Streams = slices.Clone(desc.Streams)
 	for i := range recovered.Streams {
-		recovered.Streams[i].Handler = c.handleStream("/"+desc.ServiceName+"/"+recovered.Streams[i].StreamName, recovered.Streams[i].Handler)
+		path := "/" + desc.ServiceName + "/" + recovered.Streams[i].StreamName
+		c.meters.Add(path)
+		recovered.Streams[i].Handler = c.handleStream(path, recovered.Streams[i].Handler)
 	}
 	return c.guard.Instrument(&recovered)
 }

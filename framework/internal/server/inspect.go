@@ -6,7 +6,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/framework/internal/notifier"
 )
 
 // Places returns the names of the places in the chain of a service, the outermost
@@ -23,16 +22,17 @@ func Places() []string {
 // chain with options, without a connection. It is for tests of what a chain costs. end
 // ends the chain.
 func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx context.Context, decode func(any) error) error, end func(), err error) {
-	options.notify = notifier.New(options.Log, options.Observers)
+	options = options.prepared()
 	calls := newUnderWay(nil)
 	calls.add(desc)
 	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil, nil)
 	if err != nil {
+		options.callLog.Close()
 		return nil, nil, err
 	}
 	method := c.service(desc).Methods[0].Handler
 	return func(ctx context.Context, decode func(any) error) error {
 		_, err := method(impl, ctx, decode, c.serveUnary)
 		return err
-	}, c.guard.Close, nil
+	}, func() { c.guard.Close(); options.callLog.Close() }, nil
 }

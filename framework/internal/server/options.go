@@ -8,9 +8,12 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/onecall-dev/onecall/framework/internal/ended"
+	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // Options are the options of a service. The options of package framework set them, and
@@ -38,8 +41,34 @@ type Options struct {
 	// Before and After are the program's interceptors before and after admission.
 	Before, After Interceptors
 
-	// notify notifies the observers, nil if there are none. Start sets it.
+	// Tracer makes spans, nil if none are made.
+	Tracer observe.Tracer
+	// LogCalls says that calls are logged.
+	LogCalls bool
+	// Watchers look at single calls, with the log of calls once Start has made it.
+	Watchers ended.Watchers
+	// Metrics are those that the service is a source of, nil if there are none.
+	Metrics *telemetry.Metrics
+
+	// Start sets the fields below.
+
+	// notify notifies the observers, nil if there are none.
 	notify *notifier.Notifier
+	// meters count calls, nil without metrics.
+	meters *meter.Set
+	// callLog is the log of calls, nil if they are not logged.
+	callLog *ended.Log
+}
+
+// prepared returns the options with what Start sets. The caller must close callLog.
+func (o Options) prepared() Options {
+	o.notify = notifier.New(o.Log, o.Observers)
+	o.meters = meter.NewSet(meter.Server, o.Metrics)
+	if o.LogCalls {
+		o.callLog = ended.NewLog(o.Log)
+		o.Watchers = append(o.Watchers, o.callLog)
+	}
+	return o
 }
 
 // CloseListener closes the program's own listener, if there is one.

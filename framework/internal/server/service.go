@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/onecall-dev/onecall/discovery"
-	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
@@ -33,6 +33,10 @@ type Service struct {
 
 	life context.Context //nolint:containedctx // that of the service: it shuts down when it ends
 	stop context.CancelFunc
+
+	// uncollect ends the collection of metrics. Start sets it.
+	uncollect func()
+	drain     drain
 
 	// begin sets these.
 	address      string
@@ -83,7 +87,7 @@ func (s *Service) Wait() error {
 // Start returns a service of the APIs that register registers. It accepts connections and
 // has begun to register. The caller must call Run.
 func Start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options Options) (*Service, error) {
-	options.notify = notifier.New(options.Log, options.Observers)
+	options = options.prepared()
 	s := newService(ctx, registry, options)
 	started := false
 	defer func() {
@@ -103,6 +107,7 @@ func Start(ctx context.Context, registry discovery.Registry, register func(apis 
 		return nil, err
 	}
 	started = true
+	s.uncollect = meter.Collect(options.Metrics, s, registry)
 	return s, nil
 }
 
@@ -183,6 +188,7 @@ func (s *Service) abandon() {
 	if s.guard != nil {
 		s.guard.Close()
 	}
+	s.options.callLog.Close()
 	_ = s.options.CloseListener() // it may be closed already
 }
 
@@ -190,7 +196,9 @@ func (s *Service) abandon() {
 func (s *Service) Run() {
 	defer close(s.done)
 	defer s.stop()
+	defer s.options.callLog.Close()
 	defer s.guard.Close()
+	defer s.uncollect()
 	defer s.follow()()
 	select {
 	case <-s.life.Done():

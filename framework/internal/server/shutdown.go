@@ -51,6 +51,7 @@ type shutdown struct {
 // that error was received before.
 func (s *Service) shutDown(served <-chan error) error {
 	begun, timeout := time.Now(), s.options.ShutdownTimeout
+	s.drain.begin(begun)
 	end := begun.Add(timeout)
 	last := min(timeout/lastShare, maxLast)
 	down := shutdown{Service: s, begun: begun, endStreams: end.Add(-timeout / streamShare), cut: end.Add(-last), end: end}
@@ -62,6 +63,7 @@ func (s *Service) shutDown(served <-chan error) error {
 	err = errors.Join(err, down.finish())
 	err = errors.Join(err, down.accepted(served))
 	log.Info("stopped", "after", down.elapsed())
+	s.drain.end(time.Since(begun))
 	s.options.notify.Notify(context.Background(), observe.ShutdownEnded{Err: err, Duration: time.Since(begun)})
 	return err
 }

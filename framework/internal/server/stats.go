@@ -1,7 +1,7 @@
 package server
 
 import (
-	"maps"
+	"iter"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
@@ -28,11 +28,22 @@ func (s *Service) Stats() Stats {
 // stats returns the counters of all RPCs.
 func (u *underWay) stats() map[string]RPCStats {
 	all := make(map[string]RPCStats, len(u.unary)+len(u.streaming))
-	for _, calls := range []map[string]*rpcCalls{u.unary, u.streaming} {
-		for rpc := range maps.Values(calls) {
-			ended, failed := rpc.ended.Load(), rpc.failed.Load()
-			all[rpc.name] = RPCStats{InFlight: int(rpc.running()), Served: ended, Failed: min(failed, ended)}
-		}
+	for _, rpc := range u.paths() {
+		ended, failed := rpc.ended.Load(), rpc.failed.Load()
+		all[rpc.name] = RPCStats{InFlight: int(rpc.running()), Served: ended, Failed: min(failed, ended)}
 	}
 	return all
+}
+
+// paths returns the counters of all RPCs, by gRPC's path.
+func (u *underWay) paths() iter.Seq2[string, *rpcCalls] {
+	return func(yield func(string, *rpcCalls) bool) {
+		for _, calls := range []map[string]*rpcCalls{u.unary, u.streaming} {
+			for path, rpc := range calls {
+				if !yield(path, rpc) {
+					return
+				}
+			}
+		}
+	}
 }

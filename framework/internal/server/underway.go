@@ -99,6 +99,9 @@ func (u *underWay) add(desc *grpc.ServiceDesc) {
 	}
 }
 
+// knows reports whether a path is that of a method.
+func (u *underWay) knows(path string) bool { return u.unary[path] != nil || u.streaming[path] != nil }
+
 // name returns the bus name of an RPC, or its path if it has none.
 func (u *underWay) name(path string) string { return cmp.Or(u.names[path], path) }
 

@@ -126,6 +126,14 @@ func DrainOf(ctx context.Context) <-chan struct{} {
 	return drained
 }
 
+// HandlerStarted reports whether the handler of a call has started. ctx is a context of the
+// call. It is false for a context without a call, and for the call of a service that is not
+// instrumented.
+func HandlerStarted(ctx context.Context) bool {
+	call := callOf(ctx)
+	return call != nil && call.state.Load() == started
+}
+
 // incoming returns the incoming metadata without reserved keys.
 func (c *serverCall) incoming() any {
 	if visible := c.visible.Load(); visible != nil {
@@ -150,13 +158,10 @@ func (c *serverCall) hasReservedTrailer() bool {
 	return ok && atmostonce.HasReserved(stream.Trailer())
 }
 
-// start is called immediately before the handler, with its context. It returns an error
-// if the handler must not start.
-func (c *serverCall) start(ctx context.Context) error {
+// start is called immediately before the handler. It returns an error if the handler must
+// not start.
+func (c *serverCall) start() error {
 	if c.state.CompareAndSwap(pending, started) {
-		if c.server.config.Started != nil {
-			c.server.config.Started(ctx)
-		}
 		return nil
 	}
 	if c.state.Load() == ended {
@@ -203,7 +208,7 @@ func (c *serverCall) decode(req any) error {
 
 // invoke runs a unary call's handler.
 func (c *serverCall) invoke(ctx context.Context, req any) (any, error) {
-	if err := c.start(ctx); err != nil {
+	if err := c.start(); err != nil {
 		return nil, err
 	}
 	if c.server.config.Handle != nil {

@@ -40,6 +40,16 @@ func keyOf(read func(context.Context)) any {
 	return probe.key
 }
 
+// Incoming returns the values of a key of the metadata with which a call arrived, which
+// must not be changed. ctx is a context of the call. Unlike grpc-go's function it also
+// returns the identity of the call, which is a secret.
+func Incoming(ctx context.Context, key string) []string {
+	if call := callOf(ctx); call != nil {
+		ctx = call.Context
+	}
+	return incomingValues(ctx, key)
+}
+
 // incomingValues returns the values of a key of the incoming metadata, which
 // must not be changed. It does not copy them, as grpc-go's function does.
 func incomingValues(ctx context.Context, key string) []string {

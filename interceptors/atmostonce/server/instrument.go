@@ -156,7 +156,7 @@ func (m *unaryMethod) bypassed(ctx context.Context, call *serverCall, err error)
 	if err != nil && (errors.Is(err, errLost) || call.unread != nil && errors.Is(err, call.unread)) {
 		return err
 	}
-	_ = call.start(ctx) // a part of the method ran
+	_ = call.start() // a part of the method ran
 	if !m.bypassing.Swap(true) {
 		m.server.config.Log.ErrorContext(ctx, "a method does not call its interceptor and is refused from now on: "+
 			"register the description that protoc-gen-go-grpc generates, or call the interceptor in the MethodDesc's handler", "method", m.path)
@@ -196,7 +196,7 @@ func (s *Server) instrumentStream(path string, desc grpc.StreamDesc) grpc.Stream
 		if !desc.ClientStreams {
 			return serveSingle(srv, stream, call, desc.Handler)
 		}
-		if err := call.start(stream.Context()); err != nil {
+		if err := call.start(); err != nil {
 			return err
 		}
 		return desc.Handler(srv, stream)
@@ -221,7 +221,7 @@ func serveSingle(srv any, stream grpc.ServerStream, call *serverCall, handler gr
 	single := &singleRequest{ServerStream: stream, call: call}
 	defer func() {
 		if !single.unread.Load() {
-			_ = call.start(stream.Context()) // a handler that is not generated ran without its request
+			_ = call.start() // a handler that is not generated ran without its request
 		}
 	}()
 	return handler(srv, single)
@@ -245,7 +245,7 @@ func (s *singleRequest) RecvMsg(msg any) error {
 	if err := s.ServerStream.RecvMsg(msg); err != nil {
 		return err
 	}
-	if err := s.call.start(s.Context()); err != nil {
+	if err := s.call.start(); err != nil {
 		return err
 	}
 	s.unread.Store(false)
@@ -255,7 +255,7 @@ func (s *singleRequest) RecvMsg(msg any) error {
 // SendMsg implements [grpc.ServerStream].
 func (s *singleRequest) SendMsg(msg any) error {
 	if s.call.state.Load() == pending { // a handler that is not generated runs without its request
-		if err := s.call.start(s.Context()); err != nil {
+		if err := s.call.start(); err != nil {
 			return err
 		}
 	}

@@ -81,9 +81,6 @@ type Config struct {
 	// is.
 	BeforeUnary  grpc.UnaryServerInterceptor
 	BeforeStream grpc.StreamServerInterceptor
-	// Started, when not nil, is called immediately before each handler of an
-	// instrumented service, with the handler's context.
-	Started func(ctx context.Context)
 	// Handle, when not nil, calls the handlers of unary calls of instrumented
 	// services, such as to recover their panics.
 	Handle func(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error)
