@@ -17,6 +17,9 @@ VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
 # The platforms besides this one for which everything must compile, tests included.
 PLATFORMS := windows/amd64 darwin/arm64 linux/386
 
+# Modules besides this one that users import.
+LIBRARIES := telemetry/prometheus telemetry/otel
+
 # Folders of committed generated Go.
 GENERATED := proto examples/auth/proto internal/testproto
 
@@ -39,7 +42,7 @@ TESTFLAGS ?=
 test: ## Run the tests of every module, or of TESTPKGS alone, with TESTFLAGS
 	go test -parallel $(PARALLEL) $(TESTFLAGS) $(TESTPKGS)
 ifeq ($(TESTPKGS),./...)
-	cd bench && go test $(TESTFLAGS) ./...
+	for module in bench $(LIBRARIES); do (cd $$module && go test $(TESTFLAGS) ./...); done
 endif
 
 .PHONY: test-busy
@@ -56,18 +59,19 @@ race: ## Run the tests with the race detector
 	go test -race -parallel $(PARALLEL) $(TESTPKGS)
 ifeq ($(TESTPKGS),./...)
 	cd bench && go test -race ./internal/...
+	for module in $(LIBRARIES); do (cd $$module && go test -race ./...); done
 endif
 
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 	golangci-lint run ./...
-	cd bench && golangci-lint run --config ../.golangci.yml ./...
+	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
 
 .PHONY: vet-platforms
 vet-platforms: ## Vet every module for Windows, macOS and 32 bits: all must compile there
-	for platform in $(PLATFORMS); do for module in . bench; do \
+	for platform in $(PLATFORMS); do for module in . bench $(LIBRARIES); do \
 	  echo "go vet in $$module for $$platform"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go vet ./...); \
 	done; done
