@@ -153,12 +153,12 @@ func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit)
 // grpc.InTapHandle must return a context with the call's metadata. Without the
 // metadata the call has no identity.
 //
-// These options replace the framework's defaults:
-//   - grpc.MaxConcurrentStreams: a connection has at most 1,000 calls under way.
-//   - grpc.MaxHeaderListSize: a call has at most 64 KiB of metadata.
-//   - grpc.ConnectionTimeout: a connection is made within 20 s.
-//   - grpc.KeepaliveParams: after a minute of silence the service pings the client,
-//     and closes the connection if there is no answer within 20 s.
+// These options replace the framework's, which have their own options:
+//   - grpc.MaxConcurrentStreams: see [MaxCallsPerConnection].
+//   - grpc.MaxHeaderListSize: see [MaxMetadataSize].
+//   - grpc.MaxRecvMsgSize: see [MaxMessageSize].
+//   - grpc.ConnectionTimeout: see [HandshakeTimeout].
+//   - grpc.KeepaliveParams: see [Keepalive] and [MaxConnectionAge].
 //   - grpc.KeepaliveEnforcementPolicy: a client may ping every 5 s, also without a
 //     call.
 func ServerOptions(options ...grpc.ServerOption) ServeOption {
@@ -295,9 +295,9 @@ func ExposeErrors() ServeOption {
 //
 // The framework sets resolver, service config, health checks and retries. Options for
 // them have no effect, and grpc.WithDefaultServiceConfig also logs a warning: see
-// [Retry] and [LoadBalancing]. The default of grpc.WithKeepaliveParams is a ping every
-// 6 minutes, which all servers accept, and a timeout of 20 s. The bus finds silent
-// connections sooner, by probes of its own. It does not use a proxy of the
+// [Retry] and [LoadBalancing]. Options of grpc-go for the limits of connections replace
+// those of [Keepalive], [ConnectBackoff], [HandshakeTimeout], [MaxMessageSize] and
+// [MaxMetadataSize]. The bus does not use a proxy of the
 // environment, such as HTTPS_PROXY: to use one, pass a grpc.WithContextDialer that
 // connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
@@ -371,7 +371,7 @@ func Logger(log *slog.Logger) Option {
 func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
 
 func newServeOptions(options []ServeOption) (server.Options, error) {
-	out := server.Options{ShutdownTimeout: defaultShutdownTimeout, Log: slog.Default()}
+	out := server.Options{ShutdownTimeout: defaultShutdownTimeout, Log: slog.Default(), Limits: server.DefaultLimits(), InFlight: make(map[string]int)}
 	var errs []error
 	for i, option := range options { // all of them, so that a listener is closed
 		if option == nil {

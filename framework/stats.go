@@ -15,6 +15,9 @@ type ServiceStats struct {
 	// Refused is how many calls admission refused, by reason. It does not count calls
 	// that interceptors of [BeforeAdmission] refused.
 	Refused map[atmostonce.Reason]uint64
+	// Shed is how many calls of each API were refused because of [MaxInFlight], by the
+	// API's bus name. They are not in RPCs and in Refused.
+	Shed map[string]uint64
 	// WithoutIdentity is how many calls without an identity were admitted.
 	WithoutIdentity uint64
 	// Sessions is how many sessions of callers the service remembers now, one for each
@@ -23,6 +26,10 @@ type ServiceStats struct {
 	// Principals is how many callers have these sessions: TLS identities, hosts, or
 	// names that [WithPrincipal] set.
 	Principals int
+	// Connections is how many connections there are now. RefusedConnections is how many
+	// were closed at once, because of [MaxConnections].
+	Connections        int
+	RefusedConnections uint64
 	// Registered reports whether all APIs are registered. RegistrationError is the
 	// error of writing to the registry, nil if there is none.
 	Registered        bool
@@ -43,14 +50,17 @@ type RPCStats struct {
 func (s *Service) Stats() ServiceStats {
 	read := s.running.Stats()
 	stats := ServiceStats{
-		RPCs:              make(map[string]RPCStats, len(read.RPCs)),
-		Refused:           read.Admission.Refused,
-		WithoutIdentity:   read.Admission.WithoutIdentity,
-		Sessions:          read.Admission.Sessions,
-		IdleSessions:      read.Admission.Collapsed,
-		Principals:        read.Admission.Principals,
-		Registered:        read.Registration.Registered,
-		RegistrationError: read.Registration.Err,
+		RPCs:               make(map[string]RPCStats, len(read.RPCs)),
+		Refused:            read.Admission.Refused,
+		Shed:               read.Shed,
+		WithoutIdentity:    read.Admission.WithoutIdentity,
+		Sessions:           read.Admission.Sessions,
+		IdleSessions:       read.Admission.Collapsed,
+		Principals:         read.Admission.Principals,
+		Registered:         read.Registration.Registered,
+		Connections:        read.Connections,
+		RefusedConnections: read.RefusedConnections,
+		RegistrationError:  read.Registration.Err,
 	}
 	for name, rpc := range read.RPCs {
 		stats.RPCs[name] = RPCStats(rpc)

@@ -67,12 +67,9 @@ var _ client.Observer = (*asker)(nil)
 // counts as ended. A proxy may restart in that time.
 const refusedFor = 250 * time.Millisecond
 
-// askerBackoff replaces grpc-go's, which begins with a second: a call waits for the
+// askerBackoff replaces that of a bus, which begins with a second: a call waits for the
 // connection.
-var askerBackoff = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-	MinConnectTimeout: 20 * time.Second, // grpc-go's
-}
+var askerBackoff = backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
 
 // acquire returns the connection to an instance. The caller must call release. rpc is
 // for the error of a bus that is closed.
@@ -137,7 +134,7 @@ func (a *askers) dial(key askerKey, rpc string) (*asker, error) {
 	read.Balancing = map[string]json.RawMessage{pickfirst.Name: json.RawMessage("{}")} // it ignores health, which a draining instance does not have
 	options, err := dialOptions(read, made.calls, nil, grpc.WithResolvers(resolvers))
 	if err == nil {
-		made.ClientConn, err = grpc.NewClient(resolver.Target(key.api), append(options, grpc.WithConnectParams(askerBackoff))...)
+		made.ClientConn, err = grpc.NewClient(resolver.Target(key.api), append(options, grpc.WithConnectParams(grpc.ConnectParams{Backoff: askerBackoff, MinConnectTimeout: read.Limits.Handshake}))...)
 	}
 	if err != nil {
 		made.end()

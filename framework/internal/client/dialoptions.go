@@ -6,21 +6,13 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
-
-// callerKeepalive makes Linux end a connection if sent data is not acknowledged within
-// Timeout. Probes of the policy send data on each connection within 16 s. The pings of
-// HTTP/2 are for other systems. By default grpc-go's servers allow one ping every 5
-// minutes, and end the connection after more.
-var callerKeepalive = keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}
 
 // dialOptions returns the options of a connection: defaults, then the program's own
 // options, which may change the defaults, then the options that a program cannot change.
@@ -33,7 +25,8 @@ func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.L
 	}
 	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
 	// A proxy of the environment would replace the instances' addresses.
-	options = append(options, grpc.WithNoProxy(), grpc.WithKeepaliveParams(callerKeepalive))
+	options = append(options, grpc.WithNoProxy())
+	options = append(options, bus.Limits.options()...)
 	if !bus.credentials {
 		options = append(options, grpc.WithTransportCredentials(bus.plainText))
 	}

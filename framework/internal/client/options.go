@@ -30,6 +30,7 @@ type Options struct {
 	StrictSchema    bool
 	RequireIdentity bool
 	Retry           RetryPolicy
+	Limits          Limits
 	// SettleWithin is for how long after its deadline a call is settled.
 	SettleWithin time.Duration
 	// Tokens seals tokens, nil if there is no key.
@@ -67,7 +68,7 @@ type Options struct {
 
 // DefaultOptions returns the options of a bus without any.
 func DefaultOptions() Options {
-	return Options{Log: slog.Default(), Balancing: defaultBalancing, Retry: RetryIdempotent}
+	return Options{Log: slog.Default(), Balancing: defaultBalancing, Retry: RetryIdempotent, Limits: defaultLimits()}
 }
 
 // defaultBalancing draws ten instances at random and picks the one with the fewest

@@ -80,8 +80,8 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
 		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
 		{name: beforeAdmission, unary: chainUnary(o.Before.unary), stream: chainStream(o.Before.stream)}, // run by the guard
-		{name: admission}, // run by the guard, which also runs the places before it: see aroundMethod and aroundStream
-		{name: "limits"},
+		{name: admission},                       // run by the guard, which also runs the places before it: see aroundMethod and aroundStream
+		{name: "limits", stream: c.limitStream}, // serveUnary has that of unary calls, which needs no allocation
 		{name: "after admission", unary: chainUnary(o.After.unary), stream: ofAPIs(chainStream(o.After.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
 		{name: programsOwn}, // grpc-go runs those of option ServerOptions
@@ -155,12 +155,12 @@ func (c *chain) index(name string) int {
 	return slices.IndexFunc(c.places, func(p place) bool { return p.name == name })
 }
 
-// options returns the options of a server. The program's own replace the defaults before
+// options returns the options of a server. The program's own replace the limits before
 // them, but not the framework's interceptors after them.
-func (c *chain) options(own []grpc.ServerOption) []grpc.ServerOption {
+func (c *chain) options(o Options) []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
-	options = append(options, protection()...)
-	options = append(options, own...)
+	options = append(options, o.Limits.options()...)
+	options = append(options, o.Server...)
 	return append(options,
 		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
 		grpc.StreamInterceptor(c.served),
@@ -201,13 +201,17 @@ func (c *chain) aroundMethod(path string, method grpc.MethodHandler) grpc.Method
 	return method
 }
 
-// serveUnary runs around each unary call after its request is read. A shutdown waits
-// for the calls of APIs.
+// serveUnary runs around each unary call after its request is read. It refuses a call above
+// the limit of its API. A shutdown waits for the calls of APIs.
 func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	running := c.calls.unary[info.FullMethod]
 	if running == nil { // a method of gRPC's own services, such as health
 		return c.builtin(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
 	}
+	if !running.limit.begin() {
+		return nil, errShed
+	}
+	defer running.limit.end()
 	running.begin()
 	failed := true // also after a panic or runtime.Goexit
 	defer func() { running.end(failed) }()

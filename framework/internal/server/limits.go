@@ -1,43 +1,91 @@
 package server
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
-// The limits on a client, unless [ServerOptions] set others. grpc-go has no limit by
-// default for most of them.
-const (
-	// maxConcurrentStreams is how many calls one connection may have under way.
-	// Further calls wait at the client. The limit also applies to handlers that still
-	// run after their calls were reset. Without it a client can start any number of
+// minPingInterval is how often a client may ping the server, also while it has no call
+// under way. grpc-go's clients ping every 10 s at most. Pings that wait in the network
+// arrive closer together than they were sent.
+const minPingInterval = 5 * time.Second
+
+// Limits are the limits on the clients of a service. The options of package framework set
+// them, and document them.
+type Limits struct {
+	// Connections is how many connections the service has at the same time, and
+	// ConnectionsPerHost how many of them one host has.
+	Connections, ConnectionsPerHost int
+	// CallsPerConnection is how many calls one connection may have under way. Further
+	// calls wait at the client. The limit also applies to handlers that still run
+	// after their calls were reset. Without it a client can start any number of
 	// handlers (CVE-2023-44487, "rapid reset").
-	maxConcurrentStreams = 1000
-	// maxHeaderListSize is how many bytes the metadata of one call may have, as
-	// HTTP/2 counts them: each entry counts 32 bytes more.
-	maxHeaderListSize = 64 << 10
-	// connectionTimeout is how long a client may take from connecting to the end
-	// of the TLS handshake and HTTP/2's preface.
-	connectionTimeout = 20 * time.Second
-	// After pingAfter without a message from the client, the server pings it. If the
-	// answer takes longer than pingTimeout, the server closes the connection.
-	pingAfter   = time.Minute
-	pingTimeout = 20 * time.Second
-	// minPingInterval is how often a client may ping the server, also while it has
-	// no call under way. grpc-go's clients ping every 10 s at most. Pings that wait
-	// in the network arrive closer together than they were sent.
-	minPingInterval = 5 * time.Second
-)
+	CallsPerConnection uint32
+	// MetadataSize is how many bytes the metadata of one call may have, as HTTP/2
+	// counts them: each entry counts 32 bytes more.
+	MetadataSize uint32
+	// MessageSize is how many bytes one message of a client may have.
+	MessageSize int
+	// Handshake is how long a client may take from connecting to the end of the TLS
+	// handshake and HTTP/2's preface.
+	Handshake time.Duration
+	// After PingAfter without a message from the client, the server pings it. If the
+	// answer takes longer than PingTimeout, the server closes the connection.
+	PingAfter, PingTimeout time.Duration
+	// After ConnectionAge a connection takes no new calls, and after ConnectionGrace
+	// more it is closed. Zero is never.
+	ConnectionAge, ConnectionGrace time.Duration
+}
 
-// protection returns the options of a server that limit its clients.
-func protection() []grpc.ServerOption {
+// DefaultLimits returns the limits without options. grpc-go has no limit by default for
+// most of them.
+func DefaultLimits() Limits {
+	return Limits{
+		Connections:        10_000,
+		ConnectionsPerHost: 2_000,
+		CallsPerConnection: 1_000,
+		MetadataSize:       64 << 10,
+		MessageSize:        4 << 20,
+		Handshake:          20 * time.Second,
+		PingAfter:          time.Minute,
+		PingTimeout:        20 * time.Second,
+	}
+}
+
+// options returns the options of a server that limit its clients. The listener limits the
+// connections.
+func (l Limits) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.MaxConcurrentStreams(maxConcurrentStreams),
-		grpc.MaxHeaderListSize(maxHeaderListSize),
-		grpc.ConnectionTimeout(connectionTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.MaxConcurrentStreams(l.CallsPerConnection),
+		grpc.MaxHeaderListSize(l.MetadataSize),
+		grpc.MaxRecvMsgSize(l.MessageSize),
+		grpc.ConnectionTimeout(l.Handshake),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: l.PingAfter, Timeout: l.PingTimeout,
+			MaxConnectionAge: l.ConnectionAge, MaxConnectionAgeGrace: l.ConnectionGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	}
+}
+
+// checkGrace returns an error if connections are closed before calls that began on them
+// have had their declared time.
+func (l Limits) checkGrace(declared map[string]timeout.Method) error {
+	if l.ConnectionGrace == 0 {
+		return nil
+	}
+	for _, path := range slices.Sorted(maps.Keys(declared)) {
+		if method := declared[path]; method.Limit.Duration > l.ConnectionGrace {
+			return fmt.Errorf("option MaxConnectionAge: the grace of %v is less than the timeout of %s, which is %v: its calls would be cut off; give more, or 0 to wait for every call",
+				l.ConnectionGrace, method.RPC, method.Limit.Duration)
+		}
+	}
+	return nil
 }

@@ -24,12 +24,15 @@ type Options struct {
 	Listener        net.Listener
 	AdvertiseAs     string
 	ShutdownTimeout time.Duration
-	Log             *slog.Logger
-	Observers       []observe.Observer
-	Server          []grpc.ServerOption
-	Zone            string
-	StrictSchema    bool
-	ExposeErrors    bool
+	// LameDuck is for how long a shutdown goes on accepting calls, and TerminationGrace
+	// after how long the platform kills the process, 0 if that is not known.
+	LameDuck, TerminationGrace time.Duration
+	Log                        *slog.Logger
+	Observers                  []observe.Observer
+	Server                     []grpc.ServerOption
+	Zone                       string
+	StrictSchema               bool
+	ExposeErrors               bool
 	// Authenticated says that Before authenticates.
 	Authenticated bool
 
@@ -37,6 +40,11 @@ type Options struct {
 	RequireIdentity                      bool
 	MaxSessionsPerPrincipal, MaxSessions int
 	Ledger                               atmostonce.Ledger
+
+	// Limits are the limits on clients, and InFlight how many calls of an API may be
+	// under way, by its name; "" is for all others.
+	Limits   Limits
+	InFlight map[string]int
 
 	// Before and After are the program's interceptors before and after admission.
 	Before, After Interceptors

@@ -40,6 +40,7 @@ type Service struct {
 
 	// begin sets these.
 	address      string
+	connections  *connections
 	registration discovery.Registration
 	served       <-chan error // receives the error of accepting connections, once
 
@@ -96,7 +97,7 @@ func Start(ctx context.Context, registry discovery.Registry, register func(apis 
 		}
 	}()
 	register(s.apis)
-	err := s.apis.check()
+	err := errors.Join(s.apis.check(), options.checkShutdown())
 	if err == nil {
 		err = s.newServer()
 	}
@@ -129,12 +130,19 @@ func (s *Service) newServer() (err error) {
 		maps.Copy(rules, compiled)
 	}
 	s.underWay = newUnderWay(contracts)
-	chain, err := newChain(s.options, s.incarnation, s.underWay, limited(contracts), rules, outliving(contracts))
+	if err := s.underWay.limitCalls(contracts, s.options.InFlight); err != nil {
+		return err
+	}
+	declared := limited(contracts)
+	if err := s.options.Limits.checkGrace(declared); err != nil {
+		return err
+	}
+	chain, err := newChain(s.options, s.incarnation, s.underWay, declared, rules, outliving(contracts))
 	if err != nil {
 		return err
 	}
 	s.guard = chain.guard
-	s.server = grpc.NewServer(chain.options(s.options.Server)...)
+	s.server = grpc.NewServer(chain.options(s.options)...)
 	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		s.underWay.add(desc)
 		return chain.service(desc)
@@ -160,7 +168,8 @@ func (s *Service) begin() error {
 	if s.address, err = advertised(listener, s.options.AdvertiseAs); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	accepting := &acceptingListener{Listener: listener, accepting: make(chan struct{})}
+	s.connections = newConnections(listener, s.options.Limits, s.options.Log)
+	accepting := &acceptingListener{Listener: s.connections, accepting: make(chan struct{})}
 	s.served = s.accept(accepting)
 	select {
 	case <-accepting.accepting:

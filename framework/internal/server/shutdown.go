@@ -56,7 +56,7 @@ func (s *Service) shutDown(served <-chan error) error {
 	last := min(timeout/lastShare, maxLast)
 	down := shutdown{Service: s, begun: begun, endStreams: end.Add(-timeout / streamShare), cut: end.Add(-last), end: end}
 	log := s.options.Log.With("address", s.address)
-	log.Info("shutting down: leaving the registry", "shutdown_timeout", timeout)
+	log.Info("shutting down: leaving the registry", "shutdown_timeout", timeout, "lame_duck", s.options.LameDuck)
 	s.options.notify.Notify(context.Background(), observe.ShutdownBegan{Timeout: timeout})
 	err := down.leave()
 	log.Info("the registry was left; finishing the calls under way", "after", down.elapsed(), "calls", s.underWay.all().String())
@@ -88,8 +88,8 @@ func (d *shutdown) accepted(served <-chan error) error {
 func (d *shutdown) elapsed() time.Duration { return time.Since(d.begun).Round(time.Millisecond) }
 
 // leave removes the instance from the registry, so that callers send no new calls to
-// it. Then it refuses calls that still arrive: their callers retry them at another
-// instance.
+// it. After the lame duck it refuses calls that still arrive: their callers retry them at
+// another instance.
 func (d *shutdown) leave() error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.Background(), d.options.ShutdownTimeout/leaveShare)
@@ -104,6 +104,10 @@ func (d *shutdown) leave() error {
 	d.health.Shutdown()
 	if err := d.registration.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
+	}
+	if rest := d.options.LameDuck - time.Since(d.begun); rest > 0 {
+		d.options.Log.Info("accepting calls until the lame duck has passed", "after", d.elapsed())
+		pause(context.Background(), rest)
 	}
 	d.guard.Drain()
 	return errors.Join(errs...)

@@ -12,6 +12,11 @@ type Stats struct {
 	RPCs         map[string]RPCStats
 	Admission    server.Stats
 	Registration discovery.Status
+	// Connections are open, and RefusedConnections were closed at once.
+	Connections        int
+	RefusedConnections uint64
+	// Shed are the calls above the limit of their API, by its name.
+	Shed map[string]uint64
 }
 
 // RPCStats are the counters of an RPC: see framework.RPCStats.
@@ -22,7 +27,20 @@ type RPCStats struct {
 
 // Stats returns the counters.
 func (s *Service) Stats() Stats {
-	return Stats{RPCs: s.underWay.stats(), Admission: s.guard.Stats(), Registration: s.registration.Status()}
+	return Stats{
+		RPCs: s.underWay.stats(), Admission: s.guard.Stats(), Registration: s.registration.Status(),
+		Connections: s.connections.count(), RefusedConnections: s.connections.refused.Load(),
+		Shed: s.underWay.shed(),
+	}
+}
+
+// shed returns how many calls were refused because of the limits of their APIs.
+func (u *underWay) shed() map[string]uint64 {
+	all := make(map[string]uint64, len(u.limits))
+	for name, limit := range u.limits {
+		all[name] = limit.shed.Load()
+	}
+	return all
 }
 
 // stats returns the counters of all RPCs.

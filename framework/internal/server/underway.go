@@ -32,6 +32,8 @@ type underWay struct {
 	// These maps do not change while the server runs.
 	names            map[string]string
 	unary, streaming map[string]*rpcCalls
+	// limits are by the names of APIs, and limitOf those of RPCs, by gRPC's path.
+	limits, limitOf map[string]*inFlight
 
 	// mu guards the fields below. No other lock is taken while it is held.
 	mu      sync.Mutex
@@ -44,7 +46,8 @@ type underWay struct {
 // rpcCalls counts the calls of one RPC: a call when its request is received, a
 // stream when its handler starts.
 type rpcCalls struct {
-	name string
+	name  string
+	limit *inFlight // of its API, nil without one
 	// Every call is counted in begun, then in failed if it ends with an error, and
 	// then in ended.
 	begun, ended, failed atomic.Uint64
@@ -72,6 +75,7 @@ func (c *rpcCalls) running() int64 {
 func newUnderWay(apis []*contract.API) *underWay {
 	u := &underWay{
 		names: make(map[string]string), unary: make(map[string]*rpcCalls), streaming: make(map[string]*rpcCalls),
+		limits: make(map[string]*inFlight), limitOf: make(map[string]*inFlight),
 		streams: make(map[*endableStream]struct{}),
 	}
 	for _, api := range apis {
@@ -87,7 +91,7 @@ func newUnderWay(apis []*contract.API) *underWay {
 func (u *underWay) add(desc *grpc.ServiceDesc) {
 	counters := func(name string) (string, *rpcCalls) {
 		path := "/" + desc.ServiceName + "/" + name
-		return path, &rpcCalls{name: u.name(path)}
+		return path, &rpcCalls{name: u.name(path), limit: u.limitOf[path]}
 	}
 	for _, method := range desc.Methods {
 		path, calls := counters(method.MethodName)
