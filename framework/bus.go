@@ -20,7 +20,8 @@ type Bus struct{ calls *client.Bus }
 var _ grpc.ClientConnInterface = (*Bus)(nil)
 
 // NewBus returns a bus on a registry. The program closes the bus, then the registry.
-// NewBus does no I/O. Its errors name the wrong parameter or option.
+// NewBus reads the files of option [TLS] and does no other I/O. Its errors name the
+// wrong parameter or option.
 func NewBus(registry discovery.Registry, options ...BusOption) (*Bus, error) {
 	if registry == nil {
 		return nil, errors.New("onecall: bus: registry is nil: open one with etcd.Open or memory.New")

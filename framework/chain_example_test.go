@@ -28,6 +28,7 @@ func Example_chain() {
 	// before admission
 	// admission
 	// limits
+	// authorization
 	// after admission
 	// deadline
 	// the program's own

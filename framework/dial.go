@@ -20,8 +20,8 @@ type Conn struct {
 var _ grpc.ClientConnInterface = (*Conn)(nil)
 
 // Dial returns a connection to one API, by its bus name. The program closes the
-// connection, then the registry. Dial does no I/O. Its errors name the wrong parameter
-// or option.
+// connection, then the registry. Dial reads the files of option [TLS] and does no other
+// I/O. Its errors name the wrong parameter or option.
 func Dial(registry discovery.Registry, api string, options ...BusOption) (*Conn, error) {
 	if err := contract.CheckName(api); err != nil {
 		return nil, callerr.Invalid("onecall: Dial", "%v", err)

@@ -44,12 +44,12 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 		"TLS at the service only": {
 			[]framework.ServeOption{serverTLS(&tls.Config{Certificates: []tls.Certificate{own}})},
 			nil,
-			[]string{"ended the connection before it said anything", "TLS, which this bus does not", "grpc.WithTransportCredentials in DialOptions"},
+			[]string{"ended the connection before it said anything", "TLS, which this bus does not", "set option TLS"},
 		},
 		"TLS at the caller only": {
 			[]framework.ServeOption{},
 			[]framework.BusOption{busTLS(pool)},
-			[]string{"answers in plain text, and this bus speaks TLS", "grpc.Creds in framework.ServerOptions"},
+			[]string{"answers in plain text, and this bus speaks TLS", "serve it with option TLS"},
 		},
 		"a certificate of another name": {
 			[]framework.ServeOption{serverTLS(&tls.Config{Certificates: []tls.Certificate{other}})},
@@ -59,7 +59,7 @@ func TestWhyThereIsNoConnectionIsSaidByCallsAndReady(t *testing.T) {
 		"a certificate of a stranger": {
 			[]framework.ServeOption{serverTLS(&tls.Config{Certificates: []tls.Certificate{own}})},
 			[]framework.BusOption{busTLS(otherPool)},
-			[]string{"its certificate is not trusted", "RootCAs"},
+			[]string{"its certificate is not trusted", "the file CA of option TLS"},
 		},
 		"a client's certificate is demanded": {
 			[]framework.ServeOption{serverTLS(&tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})},

@@ -32,6 +32,12 @@ type (
 	CallServed = observe.CallServed
 	// CallRefused says that a service ended a call whose handler it had not started.
 	CallRefused = observe.CallRefused
+	// CertificateChanged says that the certificates of option TLS have changed.
+	CertificateChanged = observe.CertificateChanged
+	// CertificateExpiring says that a certificate of option TLS expires soon.
+	CertificateExpiring = observe.CertificateExpiring
+	// PolicyChanged says that the policy of option AuthorizeFile has changed.
+	PolicyChanged = observe.PolicyChanged
 	// RegistrationChanged says that the registration of a service has changed.
 	RegistrationChanged = observe.RegistrationChanged
 	// ShutdownBegan says that a service begins its graceful shutdown.

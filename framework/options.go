@@ -141,9 +141,9 @@ func ShutdownTimeout(limit time.Duration) ServeOption {
 func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit) }
 
 // ServerOptions adds options of grpc-go's server, such as
-// grpc.Creds for TLS or grpc.ChainUnaryInterceptor. Without credentials a
-// service speaks plain text, and logs a warning unless it listens on loopback.
-// grpc.Creds(insecure.NewCredentials()) selects plain text without the warning.
+// grpc.ChainUnaryInterceptor, or grpc.Creds for credentials of the program's own. Option
+// [TLS] has credentials from files. Without credentials a service speaks plain text: see
+// [Insecure].
 //
 // Chained interceptors run around each admitted call, before its rules are checked,
 // so they can also authenticate and authorize. If a request breaks rules or the
@@ -287,10 +287,9 @@ func ExposeErrors() ServeOption {
 }
 
 // DialOptions adds options of grpc-go's connections, such as
-// grpc.WithTransportCredentials for TLS. Without credentials a bus speaks plain
-// text, and logs one warning when it first connects to an instance that is not on
-// loopback. insecure.NewCredentials() selects plain text without the warning. With
-// TLS an instance's certificate must have the API's name, unless the credentials or
+// grpc.WithTransportCredentials for credentials of the program's own. Option [TLS] has
+// credentials from files. Without credentials a bus speaks plain text: see [Insecure].
+// With TLS an instance's certificate must have the API's name, unless the credentials or
 // grpc.WithAuthority set another.
 //
 // The framework sets resolver, service config, health checks and retries. Options for
@@ -383,6 +382,7 @@ func newServeOptions(options []ServeOption) (server.Options, error) {
 	if out.Listen == nil {
 		out.Listen = listenOn("127.0.0.1:0")
 	}
+	errs = append(errs, oneSecurity(out.TLS, out.Insecure))
 	return out, errors.Join(errs...)
 }
 
@@ -396,6 +396,9 @@ func newBusOptions(options []BusOption) (client.Options, error) {
 		if err := option.applyToBus(&out); err != nil {
 			return out, fmt.Errorf("onecall: bus: %w", err)
 		}
+	}
+	if err := oneSecurity(out.TLS, out.Insecure); err != nil {
+		return out, fmt.Errorf("onecall: bus: %w", err)
 	}
 	return out, nil
 }

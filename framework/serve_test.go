@@ -126,7 +126,7 @@ func TestServeTellsWhereItIsFound(t *testing.T) {
 		})
 	}
 	registry := memory.New()
-	serve(t, registry, &echo{}, framework.ListenOn(":0"))
+	serve(t, registry, &echo{}, framework.ListenOn(":0"), framework.Insecure())
 	snapshot := discoverytest.Watch(t, registry, "test.echo").Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
 	conn, err := net.Dial("tcp", snapshot.Instances[0].Address)
 	if err != nil {

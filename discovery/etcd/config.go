@@ -37,6 +37,9 @@ type Config struct {
 	TLS *tls.Config
 	// Username and Password authenticate to etcd, both or neither.
 	Username, Password string
+	// Insecure allows a password over http to endpoints that are not on loopback, where
+	// others on the network can read it. Otherwise that is an error.
+	Insecure bool
 	// Logger receives a line for each change of the state of a registration or of a
 	// watch; [slog.Default] if it is nil.
 	Logger *slog.Logger
@@ -74,5 +77,8 @@ func (c Config) withDefaults() (Config, error) {
 
 // client returns the part that says how to reach etcd.
 func (c Config) client() etcdclient.Config {
-	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Username: c.Username, Password: c.Password}
+	return etcdclient.Config{
+		Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Username: c.Username, Password: c.Password, Insecure: c.Insecure,
+	}
 }

@@ -1,6 +1,7 @@
 package etcd_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -23,24 +24,30 @@ func openWarned(t *testing.T, config etcd.Config) (*etcd.Registry, *testlog.Log)
 	return registry, log
 }
 
-func TestAPasswordInPlainTextIsWarnedOf(t *testing.T) {
+func TestAPasswordIsNotSentInPlainTextUnlessThatIsMeant(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		config etcd.Config
-		want   int
+		config  etcd.Config
+		refused bool
 	}{
-		"http, elsewhere":        {etcd.Config{Endpoints: []string{"http://192.0.2.1:2379"}, Username: "auth", Password: "hunter2"}, 1},
-		"http, by name":          {etcd.Config{Endpoints: []string{"http://etcd-0:2379"}, Username: "auth", Password: "hunter2"}, 1},
-		"http, one is elsewhere": {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379", "http://[2001:db8::1]:2379"}, Username: "auth", Password: "hunter2"}, 1},
-		"http, loopback":         {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379", "http://localhost:2379", "http://[::1]:2379"}, Username: "auth", Password: "hunter2"}, 0},
-		"https":                  {etcd.Config{Endpoints: []string{"https://192.0.2.1:2379"}, Username: "auth", Password: "hunter2"}, 0},
-		"no password":            {etcd.Config{Endpoints: []string{"http://192.0.2.1:2379"}}, 0},
+		"http, elsewhere":        {etcd.Config{Endpoints: []string{"http://192.0.2.1:2379"}, Username: "auth", Password: "hunter2"}, true},
+		"HTTP, elsewhere":        {etcd.Config{Endpoints: []string{"HTTP://192.0.2.1:2379"}, Username: "auth", Password: "hunter2"}, true},
+		"http, by name":          {etcd.Config{Endpoints: []string{"http://etcd-0:2379"}, Username: "auth", Password: "hunter2"}, true},
+		"http, one is elsewhere": {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379", "http://[2001:db8::1]:2379"}, Username: "auth", Password: "hunter2"}, true},
+		"http, and it is meant":  {etcd.Config{Endpoints: []string{"http://192.0.2.1:2379"}, Username: "auth", Password: "hunter2", Insecure: true}, false},
+		"http, loopback":         {etcd.Config{Endpoints: []string{"http://127.0.0.1:2379", "http://localhost:2379", "http://[::1]:2379"}, Username: "auth", Password: "hunter2"}, false},
+		"https":                  {etcd.Config{Endpoints: []string{"https://192.0.2.1:2379"}, Username: "auth", Password: "hunter2"}, false},
+		"no password":            {etcd.Config{Endpoints: []string{"http://192.0.2.1:2379"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, log := openWarned(t, test.config)
-			if got := strings.Count(log.String(), "level=WARN"); got != test.want || strings.Contains(log.String(), "hunter2") {
-				t.Errorf("the log has %d warnings, want %d, and no password:\n%s", got, test.want, log)
+			registry, err := etcd.Open(test.config)
+			if err == nil {
+				_ = registry.Close()
+			}
+			var wrong *etcd.ConfigError
+			if errors.As(err, &wrong) != test.refused || test.refused && (wrong.Field != "Password" || strings.Contains(err.Error(), "hunter2")) {
+				t.Errorf("Open = %v, want an error: %v", err, test.refused)
 			}
 		})
 	}

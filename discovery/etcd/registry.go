@@ -32,7 +32,6 @@ func Open(config Config) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.client().WarnOfPassword(config.Logger)
 	life, end := context.WithCancel(context.Background())
 	r := &Registry{
 		config: config,

@@ -29,8 +29,9 @@ type Observer interface {
 
 // Event is an event of which an [Observer] is notified. A bus has the events
 // [CallEnded], [AttemptEnded], [Retrying], [CallSettled], [OutageBegan] and
-// [OutageEnded]. A service has [CallServed], [CallRefused], [RegistrationChanged], [ShutdownBegan] and
-// [ShutdownEnded]. Later versions may add events: an observer must ignore events that
+// [OutageEnded]. A service has [CallServed], [CallRefused], [RegistrationChanged],
+// [PolicyChanged], [ShutdownBegan] and [ShutdownEnded]. Both have [CertificateChanged] and
+// [CertificateExpiring]. Later versions may add events: an observer must ignore events that
 // it does not know.
 type Event interface{ event() }
 

@@ -30,6 +30,7 @@ type Config struct {
 	CAFile             string
 	CertFile, KeyFile  string
 	Username, Password string
+	Insecure           bool
 }
 
 // FieldError says which field is wrong and how. Packages return it as an error of their
@@ -65,6 +66,8 @@ func (c Config) WithDefaults() (Config, *FieldError) {
 		return Config{}, &FieldError{"Username", "is empty though Password is set: give both or neither"}
 	case c.Username != "" && c.Password == "":
 		return Config{}, &FieldError{"Password", "is empty though Username is set: give both or neither"}
+	case c.exposed() != "" && c.Password != "" && !c.Insecure:
+		return Config{}, &FieldError{"Password", fmt.Sprintf("would go to %s in plain text, where others on the network can read it: use https endpoints, or set Insecure if that is meant", c.exposed())}
 	}
 	c.Endpoints = slices.Clone(c.Endpoints)
 	for i, endpoint := range c.Endpoints { // etcd's client knows only lower-case schemes

@@ -1,7 +1,6 @@
 package etcdclient
 
 import (
-	"log/slog"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -27,10 +26,11 @@ func (c Config) Remote() string {
 	return ""
 }
 
-// WarnOfPassword logs a warning if a password is sent over a network in plain text. The
-// configuration must have been checked.
-func (c Config) WarnOfPassword(log *slog.Logger) {
-	if remote := c.Remote(); c.Password != "" && strings.HasPrefix(remote, "http:") {
-		log.Warn("the password for etcd goes over the network in plain text, where others can read it; use https endpoints", "endpoint", remote, "username", c.Username)
+// exposed returns the first endpoint that is not on loopback and http, "" if there is none.
+func (c Config) exposed() string {
+	remote := c.Remote()
+	if scheme, _, _ := strings.Cut(remote, ":"); strings.EqualFold(scheme, "http") {
+		return remote
 	}
+	return ""
 }

@@ -6,10 +6,11 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
-	"sync"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/onecall-dev/onecall/internal/certfiles"
+	"github.com/onecall-dev/onecall/internal/lastgood"
 )
 
 // securityField returns the name of the first field for TLS that is set, "" if none is.
@@ -32,7 +33,16 @@ func (c Config) securityField() string {
 func (c Config) hasFiles() bool { return c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" }
 
 // files returns the files of the configuration.
-func (c Config) files() *files { return &files{ca: c.CAFile, cert: c.CertFile, key: c.KeyFile} }
+func (c Config) files() *files {
+	f := new(files)
+	if c.CAFile != "" {
+		f.pool = certfiles.NewPool(c.CAFile)
+	}
+	if c.CertFile != "" {
+		f.pair = certfiles.NewPair(c.CertFile, c.KeyFile)
+	}
+	return f
+}
 
 // checkFiles returns an error if a file cannot be used.
 func (c Config) checkFiles() *FieldError {
@@ -55,52 +65,37 @@ func (c Config) checkFiles() *FieldError {
 	return nil
 }
 
-// files are the client's certificate, its key, and the roots that it trusts. While a file
-// cannot be read, such as when it is being replaced, the last good content stays in use.
+// files are the client's certificate, its key, and the roots that it trusts. What is not
+// configured is nil.
 type files struct {
-	ca, cert, key string
-
-	mu       sync.Mutex // guards the fields below
-	lastPair []tls.Certificate
-	lastPool *x509.CertPool
+	pair *lastgood.Value[*certfiles.Pair]
+	pool *lastgood.Value[*certfiles.Pool]
 }
 
-// certificates returns the client's certificate, none if there is no file.
+// certificates returns the client's certificate, none if there is no file. The error is
+// that of a file that was never good.
 func (f *files) certificates() ([]tls.Certificate, error) {
-	if f.cert == "" {
+	if f.pair == nil {
 		return nil, nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-	switch {
-	case err == nil:
-		f.lastPair = []tls.Certificate{pair}
-	case f.lastPair == nil:
+	pair, err := f.pair.Read()
+	if pair == nil {
 		return nil, err
 	}
-	return f.lastPair, nil
+	return []tls.Certificate{pair.Certificate}, nil
 }
 
 // roots returns the roots that the client trusts; nil, the system's, if there is no file.
+// The error is that of a file that was never good.
 func (f *files) roots() (*x509.CertPool, error) {
-	if f.ca == "" {
+	if f.pool == nil {
 		return nil, nil //nolint:nilnil // crypto/tls takes nil for the system's roots
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	pem, err := os.ReadFile(f.ca)
-	pool := x509.NewCertPool()
-	if err == nil && !pool.AppendCertsFromPEM(pem) {
-		err = fmt.Errorf("%s has no certificate", f.ca)
-	}
-	switch {
-	case err == nil:
-		f.lastPool = pool
-	case f.lastPool == nil:
+	pool, err := f.pool.Read()
+	if pool == nil {
 		return nil, err
 	}
-	return f.lastPool, nil
+	return pool.Roots, nil
 }
 
 // fileCredentials are TLS credentials that read the files at each handshake.

@@ -18,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
+	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/protoargs/encode"
@@ -34,6 +35,8 @@ type Bus struct {
 	askers    askers
 	throttle  throttle
 	closed    atomic.Bool
+	// unwatch ends the watch of the files of option TLS.
+	unwatch func()
 
 	// routes are by gRPC's path. Calls read them without a lock. The map is never
 	// changed: it is replaced, under mu.
@@ -57,14 +60,18 @@ type Bus struct {
 	apis map[string]*api // by bus name
 }
 
-// NewBus returns a bus on a registry. It does no I/O.
+// NewBus returns a bus on a registry. It reads the files of option TLS and does no other
+// I/O.
 func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	if options.Unpack == nil {
 		options.Unpack = schema.Unpack
 	}
-	options.plainText = plaintext.New(options.Log)
+	options.plainText = plaintext.New(options.Insecure)
 	options.notify = notifier.New(options.Log, options.Observers)
 	caller := client.NewCaller()
+	if err := secure(&options); err != nil {
+		return nil, err
+	}
 	if err := checkDialOptions(&options, caller); err != nil {
 		return nil, err
 	}
@@ -86,48 +93,52 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	bus.routes.Store(&map[string]*Route{})
 	bus.closeLog = sync.OnceFunc(options.callLog.Close)
 	bus.uncollect = meter.Collect(options.Metrics, bus, registry)
+	bus.unwatch = options.identity.Watch()
 	return bus, nil
 }
 
+// secure sets the credentials of the bus.
+func secure(read *Options) (err error) {
+	read.credentials = hasCredentials(read.Dial)
+	switch {
+	case read.TLS == nil:
+		return nil
+	case read.credentials:
+		return errors.New("onecall: bus: option TLS: option DialOptions has credentials too, such as grpc.WithTransportCredentials: leave one out")
+	}
+	if read.identity, err = tlsfiles.New(*read.TLS, read.Log, read.notify); err != nil {
+		return fmt.Errorf("onecall: bus: option TLS: %w", err)
+	}
+	return nil
+}
+
 // checkDialOptions returns an error if every connection would fail with the dial
-// options. It sets whether they have credentials that exclude the default ones, such
-// as grpc.WithCredentialsBundle, and the largest messages that a call may send and receive.
+// options. It sets the largest messages that a call may send and receive.
 func checkDialOptions(read *Options, caller *client.Caller) error {
 	warnOfServiceConfig(read.Log, read.Dial)
-	try := func() error {
-		options, err := dialOptions(*read, caller.NewChannel(), nil)
-		if err != nil {
-			return err
-		}
-		// grpc-go calls this interceptor first, so none of the program's runs.
-		options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			read.sendLimit = client.SendLimit(opts, encode.DefaultLimit)
-			read.replyLimit = replyLimit(opts)
-			return nil
-		}))
-		conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
-		if err != nil {
-			return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
-		}
-		return errors.Join(conn.Invoke(context.Background(), "/check", nil, nil), conn.Close())
-	}
-	err := try()
-	if err == nil {
-		return nil
-	}
-	read.credentials = true
-	_, none := grpc.NewClient("passthrough:///check") // the error of a connection without credentials
-	own := try()
-	if errors.Is(own, none) {
+	options, err := dialOptions(*read, caller.NewChannel(), nil)
+	if err != nil {
 		return err
 	}
-	return own
+	// grpc-go calls this interceptor first, so none of the program's runs.
+	options = append(options, grpc.WithUnaryInterceptor(func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		read.sendLimit = client.SendLimit(opts, encode.DefaultLimit)
+		read.replyLimit = replyLimit(opts)
+		return nil
+	}))
+	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	if err != nil {
+		return fmt.Errorf("onecall: bus: option DialOptions: %w", err)
+	}
+	return errors.Join(conn.Invoke(context.Background(), "/check", nil, nil), conn.Close())
 }
 
 // Close ends the bus and all its connections. Calls under way fail with CANCELED. A second
 // Close does nothing.
 func (b *Bus) Close() error {
-	b.closed.Store(true)
+	if !b.closed.Swap(true) {
+		b.unwatch()
+	}
 	b.uncollect() // while the APIs are known
 	b.fetcher.Close()
 	b.askers.close()

@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -27,7 +28,10 @@ func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.L
 	// A proxy of the environment would replace the instances' addresses.
 	options = append(options, grpc.WithNoProxy())
 	options = append(options, bus.Limits.options()...)
-	if !bus.credentials {
+	switch {
+	case bus.identity != nil:
+		options = append(options, grpc.WithTransportCredentials(bus.identity.Credentials()))
+	case !bus.credentials:
 		options = append(options, grpc.WithTransportCredentials(bus.plainText))
 	}
 	options = append(options, bus.Dial...)
@@ -39,6 +43,17 @@ func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.L
 		grpc.WithDisableRetry(),
 		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(0)),
 	), nil
+}
+
+// hasCredentials reports whether the program's options have credentials.
+func hasCredentials(own []grpc.DialOption) bool {
+	const target = "passthrough:///check"
+	_, none := grpc.NewClient(target) // the error of a connection without credentials
+	conn, err := grpc.NewClient(target, own...)
+	if err == nil {
+		_ = conn.Close() // which does no I/O
+	}
+	return !errors.Is(err, none)
 }
 
 // warnOfServiceConfig logs a warning if the program's options set a service config, which

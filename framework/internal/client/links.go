@@ -20,6 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
+	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 )
 
 // links are the connections of a channel with their last known states. Its methods
@@ -87,10 +88,12 @@ func (l *links) explain(err error) string {
 		deadline interface{ Timeout() bool }
 	)
 	switch {
+	case errors.Is(err, plaintext.ErrExposed):
+		return plaintext.ErrExposed.Error()
 	case errors.As(err, &plain):
-		return "it answers in plain text, and this bus speaks TLS: serve it with grpc.Creds in framework.ServerOptions, or leave the credentials out of DialOptions"
+		return "it answers in plain text, and this bus speaks TLS: serve it with option TLS, or leave that and the credentials out of the bus"
 	case errors.As(err, &refused) && refused.Op == "remote error":
-		return fmt.Sprintf("it ended the TLS handshake: %v: if it demands a certificate of its clients, give one in the tls.Config of the bus", refused.Err)
+		return fmt.Sprintf("it refused the certificate of this bus, or that there is none: %v: set Cert and Key in option TLS, to a certificate that is valid and that its authority has signed", refused.Err)
 	case errors.As(err, &unknown):
 		return fmt.Sprintf("its host is not known here: %v: have the instance register an address that callers can resolve (AdvertiseAs)", unknown)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -102,7 +105,7 @@ func (l *links) explain(err error) string {
 			return fmt.Sprintf("it ended the connection before it said anything: does it speak TLS, demand a certificate of its clients, or speak no gRPC at all? (%v)", err)
 		}
 		return fmt.Sprintf("it ended the connection before it said anything, as services do that speak TLS, which this bus does not: "+
-			"set grpc.WithTransportCredentials in DialOptions (%v)", err)
+			"set option TLS (%v)", err)
 	default:
 		return err.Error()
 	}
@@ -120,7 +123,7 @@ func explainCertificate(err error, api string) string {
 	case errors.As(err, &name):
 		return fmt.Sprintf("its certificate has another name: %v: issue one for the API's name, %s, or say with grpc.WithAuthority in DialOptions which name it has", name, api)
 	case errors.As(err, &authority):
-		return fmt.Sprintf("its certificate is not trusted: %v: put the authority that signed it into RootCAs of the bus's tls.Config", authority)
+		return fmt.Sprintf("its certificate is not trusted: %v: put the authority that signed it into the file CA of option TLS", authority)
 	case errors.As(err, &invalid):
 		return fmt.Sprintf("its certificate is not valid: %v: renew it, and compare the clocks of both machines", invalid)
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
+	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/internal/schema"
 	"github.com/onecall-dev/onecall/telemetry"
@@ -25,9 +26,13 @@ type Options struct {
 	Observers []observe.Observer
 	Dial      []grpc.DialOption
 	// Balancing has one element: a policy and its configuration.
-	Balancing       map[string]json.RawMessage
-	Zone            string
-	StrictSchema    bool
+	Balancing    map[string]json.RawMessage
+	Zone         string
+	StrictSchema bool
+	// TLS are the files of the bus's certificates, nil if there are none.
+	TLS *tlsfiles.Files
+	// Insecure allows plain text with every instance.
+	Insecure        bool
 	RequireIdentity bool
 	Retry           RetryPolicy
 	Limits          Limits
@@ -61,9 +66,10 @@ type Options struct {
 	sendLimit int
 	// replyLimit is the largest reply that they let a call receive, in bytes.
 	replyLimit int
-	// credentials reports whether Dial has credentials, which exclude the default ones.
+	// credentials reports whether Dial has credentials, which exclude the others.
 	credentials bool
-	plainText   plaintext.Credentials // the default credentials
+	identity    *tlsfiles.Identity    // of TLS
+	plainText   plaintext.Credentials // if there are neither
 }
 
 // DefaultOptions returns the options of a bus without any.

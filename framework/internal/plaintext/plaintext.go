@@ -1,13 +1,13 @@
-// Package plaintext warns of services and buses that speak plain text where others can
-// read it.
+// Package plaintext keeps services and buses from speaking plain text where others can read
+// it.
 package plaintext
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"fmt"
 	"net"
 	"reflect"
-	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -22,52 +22,65 @@ func exposed(address net.Addr) bool {
 	return ok && !tcp.IP.IsLoopback()
 }
 
-// WarnOf logs a warning if a server without credentials listens on an address
-// that other machines can reach.
-func WarnOf(log *slog.Logger, server *grpc.Server, listener net.Addr) {
-	if exposed(listener) && withoutCredentials(server) {
-		log.Warn("the service speaks plain text on an address that is not loopback: others on the network can read and change its calls; "+
-			"set grpc.Creds in option ServerOptions, grpc.Creds(insecure.NewCredentials()) if plain text is meant", "address", listener.String())
+// Check returns an error if a server without credentials listens on an address that other
+// machines can reach.
+func Check(server *grpc.Server, listener net.Addr) error {
+	creds := serverCredentials(server)
+	if !exposed(listener) || creds.IsValid() && !creds.IsNil() {
+		return nil
 	}
+	return fmt.Errorf("the service listens on %s, which is not loopback, and speaks plain text, which others on the network can read and change: "+
+		"set option TLS, or Insecure if plain text is meant", listener)
 }
 
-// withoutCredentials reports whether the options of a server have no grpc.Creds. grpc-go
-// has no method for it, so the field is read by reflection. If there is no such field,
-// it returns false.
-func withoutCredentials(server *grpc.Server) bool {
+// Replaced reports whether a server has other credentials than given, a pointer. If that
+// cannot be found out, it returns false.
+func Replaced(server *grpc.Server, given credentials.TransportCredentials) bool {
+	creds := serverCredentials(server)
+	return creds.IsValid() && (creds.Elem().Kind() != reflect.Pointer || creds.Elem().UnsafePointer() != reflect.ValueOf(given).UnsafePointer())
+}
+
+// serverCredentials returns the credentials in the options of a server. grpc-go has no
+// method for it, so the field is read by reflection. If there is no such field, the value
+// is not valid.
+func serverCredentials(server *grpc.Server) reflect.Value {
 	options := reflect.ValueOf(server).Elem().FieldByName("opts")
 	if options.Kind() != reflect.Struct {
-		return false
+		return reflect.Value{}
 	}
-	creds := options.FieldByName("creds")
-	return creds.Kind() == reflect.Interface && creds.IsNil()
+	if creds := options.FieldByName("creds"); creds.Kind() == reflect.Interface {
+		return creds
+	}
+	return reflect.Value{}
 }
 
-// Credentials are the credentials of a bus whose DialOptions have none: grpc-go's insecure
-// credentials, with one warning at the first instance that is not on loopback.
+// ErrExposed is the error of a connection in plain text to an instance that is not on
+// loopback.
+var ErrExposed = errors.New("its address is not loopback, and the bus speaks plain text, which others on the network can read and change: " +
+	"set option TLS, or Insecure if plain text is meant")
+
+// Credentials are the credentials of a bus that has none: grpc-go's insecure credentials,
+// which connect only to instances on loopback, unless plain text is meant.
 type Credentials struct {
 	credentials.TransportCredentials
 
-	warn *sync.Once
 	// Spoken reports whether a connection was made with these credentials.
 	Spoken *atomic.Bool
-	log    *slog.Logger
+	meant  bool
 }
 
-// New returns the credentials of one bus.
-func New(log *slog.Logger) Credentials {
-	return Credentials{TransportCredentials: insecure.NewCredentials(), warn: new(sync.Once), Spoken: new(atomic.Bool), log: log}
+// New returns the credentials of one bus. meant says that it may speak plain text with all
+// instances.
+func New(meant bool) Credentials {
+	return Credentials{TransportCredentials: insecure.NewCredentials(), Spoken: new(atomic.Bool), meant: meant}
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
 func (p Credentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	p.Spoken.Store(true)
-	if exposed(conn.RemoteAddr()) {
-		p.warn.Do(func() {
-			p.log.Warn("the bus speaks plain text with instances that are not on loopback: others on the network can read and change its calls; "+
-				"set grpc.WithTransportCredentials in option DialOptions, to insecure.NewCredentials() if plain text is meant", "address", conn.RemoteAddr().String())
-		})
+	if !p.meant && exposed(conn.RemoteAddr()) {
+		return nil, nil, ErrExposed
 	}
+	p.Spoken.Store(true)
 	return p.TransportCredentials.ClientHandshake(ctx, authority, conn)
 }
 

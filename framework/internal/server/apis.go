@@ -158,6 +158,24 @@ func (a *apis) has(name string) bool {
 	return false
 }
 
+// callable returns what a policy can name.
+func (a *apis) callable() callable {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := callable{groups: make(map[string][]string), rpcs: make(map[string]string)}
+	for _, service := range a.services {
+		if service.api == nil {
+			c.addBuiltin(service.desc)
+			continue
+		}
+		for _, rpc := range service.api.RPCs {
+			c.groups[service.api.Name] = append(c.groups[service.api.Name], rpc.Method)
+			c.rpcs[rpc.Name] = rpc.Method
+		}
+	}
+	return c
+}
+
 // serveOn registers all services at a server, and replaces the description of each
 // API by the result of wrap. Afterwards no service can be registered.
 func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.ServiceDesc) {

@@ -55,6 +55,8 @@ type chain struct {
 	tracer observe.Tracer     // nil without traces
 	watch  ended.Watchers
 	places []place
+	// authorization is nil without a policy.
+	authorization *authorization
 
 	// around runs around a stream outside of its admission.
 	around grpc.StreamServerInterceptor
@@ -82,6 +84,7 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 		{name: beforeAdmission, unary: chainUnary(o.Before.unary), stream: chainStream(o.Before.stream)}, // run by the guard
 		{name: admission},                       // run by the guard, which also runs the places before it: see aroundMethod and aroundStream
 		{name: "limits", stream: c.limitStream}, // serveUnary has that of unary calls, which needs no allocation
+		{name: "authorization", unary: c.authorization.unary(), stream: c.authorization.stream(c)}, // see serveUnary for gRPC's own services
 		{name: "after admission", unary: chainUnary(o.After.unary), stream: ofAPIs(chainStream(o.After.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
 		{name: programsOwn}, // grpc-go runs those of option ServerOptions
@@ -91,11 +94,15 @@ func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[str
 }
 
 // newChain returns the chain of a service. The caller must close its guard.
-func newChain(o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method, rules map[string]validate.Method, outliving map[string]bool) (*chain, error) {
+func newChain(
+	o Options, incarnation discovery.Incarnation, calls *underWay, limits map[string]timeout.Method,
+	rules map[string]validate.Method, outliving map[string]bool, authorization *authorization,
+) (*chain, error) {
 	c := &chain{log: o.Log, expose: o.ExposeErrors, calls: calls, notify: o.notify, meters: o.meters, tracer: o.Tracer, watch: o.Watchers}
 	if c.notify != nil { // the context of an observer has the values that authentication set, and no identity
 		o.Before = Interceptors{}.With(noteContext, noteStreamContext).and(o.Before).With(noteContext, noteStreamContext)
 	}
+	c.authorization = authorization
 	c.places = c.order(o, limits, rules)
 	before := c.places[c.index(beforeAdmission)]
 	config := server.Config{
@@ -204,8 +211,11 @@ func (c *chain) aroundMethod(path string, method grpc.MethodHandler) grpc.Method
 // serveUnary runs around each unary call after its request is read. It refuses a call above
 // the limit of its API. A shutdown waits for the calls of APIs.
 func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
-	running := c.calls.unary[info.FullMethod]
+	running := c.calls.unary[server.MethodOf(ctx)]
 	if running == nil { // a method of gRPC's own services, such as health
+		if err := c.authorization.check(ctx, info.FullMethod); err != nil {
+			return nil, err
+		}
 		return c.builtin(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
 	}
 	if !running.limit.begin() {

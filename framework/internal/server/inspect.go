@@ -23,9 +23,16 @@ func Places() []string {
 // ends the chain.
 func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx context.Context, decode func(any) error) error, end func(), err error) {
 	options = options.prepared()
+	registered := &apis{log: options.Log}
+	registered.RegisterService(desc, impl)
+	authorization, err := newAuthorization(options, registered.callable())
+	if err != nil {
+		options.callLog.Close()
+		return nil, nil, err
+	}
 	calls := newUnderWay(nil)
 	calls.add(desc)
-	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil, nil)
+	c, err := newChain(options, discovery.NewIncarnation(), calls, nil, nil, nil, authorization)
 	if err != nil {
 		options.callLog.Close()
 		return nil, nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
+	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/telemetry"
@@ -33,6 +34,10 @@ type Options struct {
 	Zone                       string
 	StrictSchema               bool
 	ExposeErrors               bool
+	// TLS are the files of the service's certificates, nil if there are none.
+	TLS *tlsfiles.Files
+	// Insecure allows plain text on every address.
+	Insecure bool
 	// Authenticated says that Before authenticates.
 	Authenticated bool
 
@@ -48,6 +53,11 @@ type Options struct {
 
 	// Before and After are the program's interceptors before and after admission.
 	Before, After Interceptors
+
+	// Policy says who may call what, by bus name, and PolicyFile is a file that does. One
+	// of them is set if calls are authorized.
+	Policy     map[string][]string
+	PolicyFile string
 
 	// Tracer makes spans, nil if none are made.
 	Tracer observe.Tracer

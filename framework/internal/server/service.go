@@ -16,6 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
+	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 )
@@ -30,6 +31,9 @@ type Service struct {
 	server      *grpc.Server
 	health      *health.Server
 	underWay    *underWay
+	identity    *tlsfiles.Identity // nil without option TLS
+	// authorization is nil without a policy.
+	authorization *authorization
 
 	life context.Context //nolint:containedctx // that of the service: it shuts down when it ends
 	stop context.CancelFunc
@@ -137,12 +141,17 @@ func (s *Service) newServer() (err error) {
 	if err := s.options.Limits.checkGrace(declared); err != nil {
 		return err
 	}
-	chain, err := newChain(s.options, s.incarnation, s.underWay, declared, rules, outliving(contracts))
+	if s.authorization, err = newAuthorization(s.options, s.apis.callable()); err != nil {
+		return err
+	}
+	chain, err := newChain(s.options, s.incarnation, s.underWay, declared, rules, outliving(contracts), s.authorization)
 	if err != nil {
 		return err
 	}
 	s.guard = chain.guard
-	s.server = grpc.NewServer(chain.options(s.options)...)
+	if err := s.listenSecurely(chain); err != nil {
+		return err
+	}
 	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		s.underWay.add(desc)
 		return chain.service(desc)
@@ -159,6 +168,25 @@ func (s *Service) newServer() (err error) {
 	return nil
 }
 
+// listenSecurely makes grpc-go's server with its credentials.
+func (s *Service) listenSecurely(chain *chain) (err error) {
+	o := s.options
+	if o.TLS == nil {
+		s.server = grpc.NewServer(chain.options(o)...)
+		return nil
+	}
+	if s.identity, err = tlsfiles.New(*o.TLS, o.Log, o.notify); err != nil {
+		return fmt.Errorf("option TLS: %w", err)
+	}
+	files := s.identity.Credentials()
+	o.Server = append([]grpc.ServerOption{grpc.Creds(files)}, o.Server...)
+	s.server = grpc.NewServer(chain.options(o)...)
+	if plaintext.Replaced(s.server, files) {
+		return errors.New("option TLS: option ServerOptions has grpc.Creds too: leave one out")
+	}
+	return nil
+}
+
 // begin listens, accepts connections and registers.
 func (s *Service) begin() error {
 	listener, err := s.options.Listen(s.life)
@@ -167,6 +195,11 @@ func (s *Service) begin() error {
 	}
 	if s.address, err = advertised(listener, s.options.AdvertiseAs); err != nil {
 		return errors.Join(err, listener.Close())
+	}
+	if s.options.TLS == nil && !s.options.Insecure {
+		if err := plaintext.Check(s.server, listener.Addr()); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 	}
 	s.connections = newConnections(listener, s.options.Limits, s.options.Log)
 	accepting := &acceptingListener{Listener: s.connections, accepting: make(chan struct{})}
@@ -181,7 +214,6 @@ func (s *Service) begin() error {
 		return errors.Join(fmt.Errorf("registering: %w", err), <-s.served)
 	}
 	s.options.Log.Info("serving", "address", s.address, "apis", names(s.apis.contracts()))
-	plaintext.WarnOf(s.options.Log, s.server, listener.Addr())
 	return nil
 }
 
@@ -208,6 +240,8 @@ func (s *Service) Run() {
 	defer s.options.callLog.Close()
 	defer s.guard.Close()
 	defer s.uncollect()
+	defer s.identity.Watch()()
+	defer s.authorization.watch()()
 	defer s.follow()()
 	select {
 	case <-s.life.Done():

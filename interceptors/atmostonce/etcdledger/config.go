@@ -57,6 +57,9 @@ type Config struct {
 	TLS *tls.Config
 	// Username and Password authenticate to etcd. Both or neither.
 	Username, Password string
+	// Insecure allows a password over http to endpoints that are not on loopback, where
+	// others on the network can read it. Otherwise that is an error.
+	Insecure bool
 	// Logger gets a line when etcd begins to fail and when it works again;
 	// [slog.Default] when nil. It gets no keys.
 	Logger *slog.Logger
@@ -100,5 +103,8 @@ func (c Config) withDefaults() (Config, error) {
 
 // client is the part that says how to reach etcd.
 func (c Config) client() etcdclient.Config {
-	return etcdclient.Config{Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Username: c.Username, Password: c.Password}
+	return etcdclient.Config{
+		Endpoints: c.Endpoints, Namespace: c.Namespace, TLS: c.TLS, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Username: c.Username, Password: c.Password, Insecure: c.Insecure,
+	}
 }

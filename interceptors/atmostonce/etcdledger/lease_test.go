@@ -48,7 +48,7 @@ func TestAConfigurationReachesTheClientWhole(t *testing.T) {
 	t.Parallel()
 	config := Config{
 		Endpoints: []string{"https://a:1"}, Namespace: "n", TLS: &tls.Config{MinVersion: tls.VersionTLS13},
-		CAFile: "ca", CertFile: "cert", KeyFile: "key", Username: "u", Password: "p",
+		CAFile: "ca", CertFile: "cert", KeyFile: "key", Username: "u", Password: "p", Insecure: true,
 	}
 	client := reflect.ValueOf(config.client())
 	for i := range client.NumField() {

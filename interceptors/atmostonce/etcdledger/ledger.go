@@ -50,7 +50,6 @@ func Open(config Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.client().WarnOfPassword(config.Logger)
 	ctx, end := context.WithCancel(context.Background())
 	return &Ledger{
 		config: config,

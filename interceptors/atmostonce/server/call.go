@@ -118,6 +118,17 @@ func callOf(ctx context.Context) *serverCall {
 	return call
 }
 
+// MethodOf returns gRPC's path of the method whose handler a call will run, from the
+// context of an interceptor. For a unary call of an instrumented service this is the path
+// that was registered, whatever the method passes to its interceptor. MethodOf returns
+// "" for any other context, and for calls of exempt services.
+func MethodOf(ctx context.Context) string {
+	if call := callOf(ctx); call != nil {
+		return call.marked.method
+	}
+	return ""
+}
+
 // DrainOf returns the channel that [Server.Drain] closes, from the context of a
 // handler of that server. It returns nil, on which a receive waits forever, for any
 // other context and for that of a service that is not instrumented.

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"net"
 	"net/netip"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -45,6 +46,41 @@ func WithPrincipal(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, principalKey{}, name)
 }
 
+// PrincipalOf returns the name of the program that made a call, from the context of its
+// handler or of an interceptor: the name that [WithPrincipal] set, else the one in the
+// certificate of the peer if that was verified. That is its first URI, such as a SPIFFE
+// ID, or its first DNS name if it has no URI. The common name never counts. PrincipalOf
+// returns "" if the caller has proven no name.
+func PrincipalOf(ctx context.Context) string {
+	if name, ok := ctx.Value(principalKey{}).(string); ok {
+		return name
+	}
+	leaf := certificateOf(ctx)
+	switch {
+	case leaf == nil:
+		return ""
+	case len(leaf.URIs) > 0:
+		return leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0 && !strings.ContainsAny(leaf.DNSNames[0], ":/"): // it must not look like a URI
+		return leaf.DNSNames[0]
+	default:
+		return ""
+	}
+}
+
+// certificateOf returns the verified certificate of a call's peer, nil if there is none.
+func certificateOf(ctx context.Context) *x509.Certificate {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := from.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+		return nil
+	}
+	return info.State.VerifiedChains[0][0]
+}
+
 // principalOf returns a call's principal: the name that authentication set, else
 // the name that the peer's certificate proves, else the peer's host. It does not
 // allocate for TLS and TCP.
@@ -56,12 +92,12 @@ func principalOf(ctx context.Context, seed maphash.Seed) principal {
 		_, _ = h.WriteString(name)
 		return principal(h.Sum64()) | proven
 	}
+	if leaf := certificateOf(ctx); leaf != nil {
+		return ofCertificate(seed, leaf) | proven
+	}
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return 0
-	}
-	if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 && len(info.State.VerifiedChains[0]) > 0 {
-		return ofCertificate(seed, info.State.VerifiedChains[0][0]) | proven
 	}
 	return ofAddress(seed, from.Addr) &^ proven
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"hash/maphash"
 	"net"
 	"net/url"
@@ -78,5 +79,35 @@ func TestAPrincipalIsWhatACertificateProvesElseAHost(t *testing.T) {
 	}
 	if got := principalOf(context.Background(), seed); got != 0 {
 		t.Errorf("without a peer: %d", got)
+	}
+}
+
+func TestTheNameOfAPrincipalIsProven(t *testing.T) {
+	t.Parallel()
+	id := &url.URL{Scheme: "spiffe", Host: "example.org", Path: "/shop"}
+	verified := func(leaf *x509.Certificate) context.Context {
+		return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}}})
+	}
+	both := &x509.Certificate{URIs: []*url.URL{id}, DNSNames: []string{"mail"}}
+	for title, test := range map[string]struct {
+		ctx  context.Context
+		want string
+	}{
+		"what authentication set":            {WithPrincipal(verified(both), "token"), "token"},
+		"an empty name":                      {WithPrincipal(verified(both), ""), "spiffe://example.org/shop"},
+		"a URI before a DNS name":            {verified(both), "spiffe://example.org/shop"},
+		"a DNS name":                         {verified(&x509.Certificate{DNSNames: []string{"mail", "shop"}}), "mail"},
+		"a DNS name that looks like a URI":   {verified(&x509.Certificate{DNSNames: []string{"spiffe://example.org/shop"}}), ""},
+		"a common name":                      {verified(&x509.Certificate{Subject: pkix.Name{CommonName: "shop"}}), ""},
+		"a certificate that is not verified": {peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{both}}}}), ""},
+		"an address":                         {peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}}), ""},
+		"no peer":                            {t.Context(), ""},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			if got := PrincipalOf(test.ctx); got != test.want {
+				t.Errorf("the name is %q, want %q", got, test.want)
+			}
+		})
 	}
 }
