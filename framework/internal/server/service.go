@@ -37,6 +37,8 @@ type Service struct {
 
 	life context.Context //nolint:containedctx // that of the service: it shuts down when it ends
 	stop context.CancelFunc
+	// killed ends if the service is to end without a shutdown: see [WithKill].
+	killed context.Context //nolint:containedctx // part of its life
 
 	// uncollect ends the collection of metrics. Start sets it.
 	uncollect func()
@@ -59,6 +61,7 @@ func newService(ctx context.Context, registry discovery.Registry, options Option
 		options:     options,
 		incarnation: discovery.NewIncarnation(),
 		health:      health.NewServer(),
+		killed:      killOf(ctx),
 		done:        make(chan struct{}),
 	}
 	s.life, s.stop = context.WithCancel(ctx)
@@ -248,6 +251,8 @@ func (s *Service) Run() {
 		s.err = s.shutDown(s.served)
 	case err := <-s.served:
 		s.err = errors.Join(fmt.Errorf("onecall: service: %w", err), s.shutDown(nil))
+	case <-s.killed.Done():
+		s.die()
 	}
 }
 

@@ -92,7 +92,7 @@ func (d *shutdown) elapsed() time.Duration { return time.Since(d.begun).Round(ti
 // another instance.
 func (d *shutdown) leave() error {
 	var errs []error
-	ctx, cancel := context.WithTimeout(context.Background(), d.options.ShutdownTimeout/leaveShare)
+	ctx, cancel := context.WithTimeout(d.killed, d.options.ShutdownTimeout/leaveShare)
 	defer cancel()
 	if err := d.registration.Drain(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("onecall: service: leaving the registry: %w", err))
@@ -126,6 +126,8 @@ func (d *shutdown) finish() error {
 		case <-graceful:
 			graceful = nil // all connections have ended; handlers may go on without theirs
 		case <-look.C:
+		case <-d.killed.Done():
+			return d.cutOff(d.underWay.all())
 		}
 		now := time.Now()
 		running := d.underWay.all()
