@@ -169,6 +169,13 @@ var Rules = []Rule{
 		InTests:   kit,
 	},
 	{
+		Name:      "the test kit is imported by tests alone",
+		Reason:    "it is for tests, and a program must not have it in its build",
+		Importers: []string{"./..."},
+		Forbidden: []string{"./framework/frameworktest/...", "./framework/schematest/..."},
+		InTests:   []string{"./framework/frameworktest", "./framework/schematest"},
+	},
+	{
 		Name:      "internal/faulty/cluster is imported by tests alone",
 		Reason:    "it is members of etcd, and faults between them and who calls them",
 		Importers: []string{"./..."},

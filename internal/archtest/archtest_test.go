@@ -202,6 +202,16 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "discovery/etcd/embed"},
 		},
 		{
+			"the test kit is imported by tests alone", "framework/planted.go",
+			[]string{module + "framework/frameworktest"},
+			[]string{module + "framework/observe"},
+		},
+		{
+			"the test kit is imported by tests alone", "examples/auth/planted_test.go",
+			nil,
+			[]string{module + "framework/frameworktest"},
+		},
+		{
 			"internal/faulty/cluster is imported by tests alone", "cmd/onecall/planted.go",
 			[]string{module + "internal/faulty/cluster"},
 			[]string{module + "discovery/etcd/embed"},

@@ -57,6 +57,8 @@ var heavy = []string{
 	"go.etcd.io/raft",
 	"go.etcd.io/bbolt",
 	archtest.Module + "/discovery/etcd/embed",
+	archtest.Module + "/framework/frameworktest",
+	archtest.Module + "/framework/schematest",
 }
 
 // A user pays for what is imported, not for what the module can do: etcd's
