@@ -11,6 +11,10 @@ type BusStats struct {
 	// RetryTokens is how many tokens the retry throttle has: from 0 to 1,000. A retry
 	// of a call that may have run takes 10, and a reply to such an RPC adds 1.
 	RetryTokens int
+	// Settled is how many calls whose outcome was not known were settled: an instance
+	// said that they ran, or that they never will. Unsettled is how many times an
+	// instance was asked, or could not be asked, and the outcome stayed unknown.
+	Settled, Unsettled uint64
 }
 
 // APIStats has the counters of one API in a bus.
@@ -36,6 +40,8 @@ func (b *Bus) Stats() BusStats {
 		APIs:                make(map[string]APIStats, len(read.APIs)),
 		IncompatibleSchemas: read.IncompatibleSchemas,
 		RetryTokens:         read.RetryTokens,
+		Settled:             read.Settled,
+		Unsettled:           read.Unsettled,
 	}
 	for name, api := range read.APIs {
 		stats.APIs[name] = APIStats(api)

@@ -27,13 +27,19 @@ import (
 // serveBehind serves e behind a proxy that can cut its connections.
 func serveBehind(t *testing.T, registry *memory.Registry, e *echo, options ...framework.ServeOption) *wire.Proxy {
 	t.Helper()
+	return serveBehindAs(t, registry, e, new(service), options...)
+}
+
+// serveBehindAs is serveBehind for a service that the test can stop.
+func serveBehindAs(t *testing.T, registry *memory.Registry, e *echo, running *service, options ...framework.ServeOption) *wire.Proxy {
+	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	proxy := wire.Start(t)
 	proxy.Forward(listener.Addr().String())
-	serve(t, registry, e, append([]framework.ServeOption{framework.Listener(listener), framework.AdvertiseAs(proxy.Address())}, options...)...)
+	*running = serve(t, registry, e, append([]framework.ServeOption{framework.Listener(listener), framework.AdvertiseAs(proxy.Address())}, options...)...)
 	return proxy
 }
 
@@ -41,12 +47,20 @@ func serveBehind(t *testing.T, registry *memory.Registry, e *echo, options ...fr
 // calls handle, and counts its runs.
 func eachCut(t *testing.T, handle func(ctx context.Context, c *cutting) (string, error), test func(*cutting)) {
 	t.Helper()
+	eachCutBehind(t, serveBehind, handle, test)
+}
+
+// eachCutBehind is eachCut for a service that serve serves.
+func eachCutBehind(t *testing.T, serve func(*testing.T, *memory.Registry, *echo, ...framework.ServeOption) *wire.Proxy,
+	handle func(ctx context.Context, c *cutting) (string, error), test func(*cutting),
+) {
+	t.Helper()
 	for shape, call := range unaryShapes {
 		t.Run(shape, func(t *testing.T) {
 			t.Parallel()
 			registry := memory.New()
 			c := &cutting{T: t, began: make(chan context.Context, 10), goOn: make(chan struct{}), events: new(recorder)}
-			c.proxy = serveBehind(t, registry, &echo{soon: func(ctx context.Context, _ string) (string, error) {
+			c.proxy = serve(t, registry, &echo{soon: func(ctx context.Context, _ string) (string, error) {
 				c.runs.Add(1)
 				c.began <- ctx
 				return handle(ctx, c)

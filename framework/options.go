@@ -184,8 +184,23 @@ type AdmissionConfig struct {
 	// Ledger is used before each call with an identity, and the call waits for it.
 	// The instances of a service share it, so that a proxy in front of them can pick
 	// the instance of each call. Package etcdledger has a ledger in etcd. Without a
-	// ledger an instance refuses calls that are bound to another instance.
+	// ledger an instance refuses calls that are bound to another instance. If the
+	// ledger is an [atmostonce.SettlingLedger], as that in etcd is, each instance
+	// answers what became of a call that any of them served.
 	Ledger atmostonce.Ledger
+	// MaxKept is how many bytes of memory a service uses at most to keep the replies
+	// and errors of calls for callers that did not receive them. When it is full, the
+	// oldest go, first those whose caller most likely received them. 0 means 64 MiB.
+	MaxKept int
+	// MaxKeptPerSession is how many bytes the replies and errors of one session may
+	// take whose caller most likely received them. They are kept for 10 s. Of those
+	// that are larger, each session keeps the newest, up to a sixteenth of MaxKept.
+	// 0 means 64 KiB.
+	MaxKeptPerSession int
+	// KeepLost is how long the reply or error of a call is kept whose caller had gone
+	// when the call ended, or asks for it. It is rounded down to seconds, and is at
+	// least one. 0 means 10 minutes.
+	KeepLost time.Duration
 }
 
 // Admission sets which calls a service admits.
@@ -194,6 +209,7 @@ func Admission(config AdmissionConfig) ServeOption {
 		o.RequireIdentity = config.RequireIdentity
 		o.MaxSessionsPerPrincipal, o.MaxSessions = config.MaxSessionsPerPrincipal, config.MaxSessions
 		o.Ledger = config.Ledger
+		o.MaxKept, o.MaxKeptPerSession, o.KeepLost = config.MaxKept, config.MaxKeptPerSession, config.KeepLost
 		return nil
 	})
 }

@@ -30,10 +30,27 @@ type ServiceStats struct {
 	// were closed at once, because of [MaxConnections].
 	Connections        int
 	RefusedConnections uint64
+	// Settled counts the answers to callers that asked what became of a call.
+	Settled SettleStats
+	// Kept is how many bytes the replies and errors take that are kept for callers that
+	// did not receive them.
+	Kept int64
+	// Unrecorded is how many ends of calls could not be written to the ledger, so that
+	// other instances do not know them.
+	Unrecorded uint64
 	// Registered reports whether all APIs are registered. RegistrationError is the
 	// error of writing to the registry, nil if there is none.
 	Registered        bool
 	RegistrationError error
+}
+
+// SettleStats counts what a service answered to callers that asked what became of a
+// call.
+type SettleStats struct {
+	// Refused: the call did not run and never will. Running: it has not ended.
+	// Executed: it ended. Unknown: the service does not know, or the caller was not the
+	// one that made the call.
+	Refused, Running, Executed, Unknown uint64
 }
 
 // RPCStats has the counters of one RPC in a service.
@@ -57,6 +74,9 @@ func (s *Service) Stats() ServiceStats {
 		Sessions:           read.Admission.Sessions,
 		IdleSessions:       read.Admission.Collapsed,
 		Principals:         read.Admission.Principals,
+		Settled:            SettleStats(read.Admission.Settled),
+		Kept:               read.Admission.Kept,
+		Unrecorded:         read.Admission.Unrecorded,
 		Registered:         read.Registration.Registered,
 		Connections:        read.Connections,
 		RefusedConnections: read.RefusedConnections,

@@ -28,7 +28,14 @@ const (
 	// IncarnationKey is the trailer of an error reply that names the instance which
 	// sent it, and the header of the health service's replies.
 	IncarnationKey = "onecall-incarnation"
+	// SettlesKey is the header of the health service's replies with which an instance
+	// says for whose calls it answers what became of them: [SettlesAny], or by default
+	// for its own.
+	SettlesKey = "onecall-settles"
 
+	// SettlesAny says that the instance answers for the calls of all instances that
+	// share its ledger.
+	SettlesAny = "any"
 	// OutcomeRefused says that the call was marked, and that its handler did not run
 	// and never will.
 	OutcomeRefused = "refused"

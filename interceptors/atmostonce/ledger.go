@@ -5,7 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // Ledger remembers which calls began, for several instances together. It is needed
@@ -42,6 +46,60 @@ type Ledger interface {
 	// key is a result of [LedgerKey]. Begin returns an error for a key for which
 	// [CheckLedgerKey] does.
 	Begin(ctx context.Context, key string) (fresh bool, err error)
+}
+
+// SettlingLedger is a [Ledger] that also remembers what became of calls. With it, each
+// instance can answer for the calls that another one served, also after that one has
+// ended.
+//
+// An instance calls Take instead of Begin, and Done when the call has ended.
+type SettlingLedger interface {
+	Ledger
+
+	// Take does what Begin does, by the same rules, and stores an entry with the key
+	// if it is fresh. It returns an error for an entry for which
+	// [LedgerEntry.Check] does.
+	Take(ctx context.Context, key string, entry LedgerEntry) (fresh bool, err error)
+
+	// Done replaces the entry of a key. Only the process for which Take was fresh
+	// calls it, once at most, before the retention has passed. If the ledger does not
+	// have the key any more, Done does nothing. After an error it is not known whether
+	// the entry was replaced.
+	Done(ctx context.Context, key string, entry LedgerEntry) error
+
+	// Find returns the entry of a key, as it is after every Take and Done that
+	// returned before. known is false if the ledger does not have the key. The entry
+	// of a key of Begin is zero.
+	Find(ctx context.Context, key string) (entry LedgerEntry, known bool, err error)
+
+	// Retention is how long a key is remembered at least. It never changes.
+	Retention() time.Duration
+}
+
+// LedgerEntry is what a [SettlingLedger] remembers of a call besides its key.
+type LedgerEntry struct {
+	// Owner is a hash of who makes the call, and of its method: no key that is
+	// malformed, or "".
+	Owner string
+	// Outcome is [Unknown] while the call has not ended, and [Refused] or [Executed]
+	// afterwards.
+	Outcome Outcome
+	// Code is the code with which an executed call ended. Otherwise it is OK.
+	Code codes.Code
+}
+
+// Check returns an error if a ledger must not store the entry. It is for
+// implementations of [SettlingLedger].
+func (e LedgerEntry) Check() error {
+	switch {
+	case e.Owner != "" && CheckLedgerKey(e.Owner) != nil:
+		return errors.New("the owner of a ledger's entry is malformed: give a hash, or none")
+	case e.Outcome != Unknown && e.Outcome != Refused && e.Outcome != Executed:
+		return fmt.Errorf("the outcome of a ledger's entry is %q: only Unknown, Refused and Executed are allowed", e.Outcome)
+	case e.Outcome != Executed && e.Code != codes.OK:
+		return fmt.Errorf("a ledger's entry has the code %v: only that of a call that ran may have one", e.Code)
+	}
+	return nil
 }
 
 // MaxLedgerKey is the length of the longest key of a [Ledger], in bytes.

@@ -156,6 +156,9 @@ func (a *asker) close() {
 func (a *asker) Observe(_ any, state balancer.SubConnState) {
 	switch state.ConnectivityState {
 	case connectivity.TransientFailure:
+		if _, answers := errors.AsType[*client.UnhealthyError](state.ConnectionError); answers {
+			return // as an instance does that drains
+		}
 		refused := a.refused(errors.Is(state.ConnectionError, syscall.ECONNREFUSED), time.Now())
 		if refused >= refusedFor || !a.listed() {
 			a.end()

@@ -106,7 +106,7 @@ func (r *retry) settlement(attempt *client.Attempt, outcome atmostonce.Outcome) 
 	s := &settlement{
 		bus: r.bus, path: r.route.path, rpc: r.route.rpc, rules: r.route.rules, identity: identity,
 		at:      askerKey{api: r.route.client.api.name, address: r.unknown.Address(), incarnation: identity.Incarnation},
-		several: unknown > 1, stream: r.stream, opts: settleOptions(r.opts, r.bus.options.replyLimit),
+		several: unknown > 1, shared: r.unknown.Shared(), sent: r.unknown.Made(), stream: r.stream, opts: settleOptions(r.opts, r.bus.options.replyLimit),
 	}
 	if message, ok := r.reply.(proto.Message); ok {
 		s.reply, s.newReply = message.ProtoReflect().Descriptor().FullName(), message.ProtoReflect().Type().New

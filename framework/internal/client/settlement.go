@@ -19,6 +19,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/contract"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
 )
 
@@ -33,7 +34,11 @@ type settlement struct {
 	identity atmostonce.Identity
 	// several says that other attempts of the call may have run too.
 	several bool
-	stream  bool
+	// shared says that other instances can answer too, from a ledger.
+	shared bool
+	// sent is when the attempt was made, by both clocks if in this process.
+	sent   time.Time
+	stream bool
 	// reply is the full proto name of the reply, "" if it is not a protobuf message.
 	// newReply makes one; nil if its type must be found.
 	reply    protoreflect.FullName
@@ -65,6 +70,8 @@ type answer struct {
 	// cannot be asked. final says that asking again would not help.
 	why   string
 	final bool
+	// gone says that the instance cannot be asked any more.
+	gone bool
 }
 
 const (
@@ -82,6 +89,9 @@ const (
 // instanceEnded is why nothing can be learned from an instance that cannot be connected
 // to any more. One that drains accepts no connections, although its handlers still run.
 const instanceEnded = "the instance has ended, or accepts no connections any more"
+
+// goneFor returns the answer of an instance that cannot be asked any more.
+func goneFor(why string) answer { return answer{why: why, final: true, gone: true} }
 
 var askBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 500 * time.Millisecond}
 
@@ -115,6 +125,9 @@ func (a answer) outcome() atmostonce.Outcome {
 // learned are the names in metrics of what a bus can learn when it asks an instance.
 var learned = [...]string{"executed", "refused", "unknown", "forgotten"}
 
+// stillUnknown is the index of the first of them after which the outcome is unknown.
+const stillUnknown = 2
+
 // learned returns the index in learned of what an answer says.
 func (a answer) learned() int {
 	switch a.outcome() {
@@ -126,7 +139,7 @@ func (a answer) learned() int {
 		if a.final {
 			return len(learned) - 1
 		}
-		return len(learned) - 2
+		return stillUnknown
 	}
 }
 
@@ -151,19 +164,37 @@ func (s *settlement) askUntil(ctx context.Context) answer {
 		return answer{why: "the instance was not asked: " + err.Error()}
 	}
 	defer s.bus.askers.release(conn)
+	answered := s.askOn(ctx, conn.ClientConn, conn.calls, conn.gone)
+	if !answered.gone || !s.shared {
+		return answered
+	}
+	service, _, _ := contract.SplitMethod(s.path)
+	others, err := s.bus.connect(s.at.api, service, s.rpc)
+	if err != nil {
+		return answered
+	}
+	ch := others.withTimeouts
+	if fromOther := s.askOn(ctx, ch.ClientConn, ch.calls, s.bus.fetcher.Life()); !fromOther.gone {
+		return fromOther
+	}
+	return answered
+}
+
+// askOn asks over a connection. gone ends when asking on it is of no use any more.
+func (s *settlement) askOn(ctx context.Context, conn *grpc.ClientConn, calls *client.Channel, gone context.Context) answer { //nolint:revive // gone is no context of the call
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(conn.gone, cancel)()
+	defer context.AfterFunc(gone, cancel)()
 	last := answer{why: "the instance did not answer what became of the call"}
 	for failures, odd := 1, 0; ; failures++ {
-		response, attempt, err := s.askOnce(ctx, conn)
+		response, attempt, err := s.askOnce(ctx, conn, calls)
 		if err == nil {
 			last, failures = newAnswer(response), 0
 			if last.state != onecallv1.SettleResponse_STATE_RUNNING {
 				return last
 			}
 		} else {
-			given, again := conn.noAnswer(attempt, err)
+			given, again := noAnswer(attempt, err, gone.Err() != nil)
 			if again == askSeldom {
 				odd++
 			}
@@ -172,8 +203,8 @@ func (s *settlement) askUntil(ctx context.Context) answer {
 			}
 		}
 		if ctx.Err() != nil || s.bus.closed.Load() || askBackoff.Wait(ctx, max(failures, 1)) != nil {
-			if conn.gone.Err() != nil {
-				return answer{why: instanceEnded, final: true}
+			if gone.Err() != nil {
+				return goneFor(instanceEnded)
 			}
 			return last
 		}
@@ -193,14 +224,14 @@ const (
 
 // noAnswer returns what to answer for a question that failed, and how often it may be
 // asked again before that.
-func (a *asker) noAnswer(attempt *client.Attempt, err error) (answer, askAgain) {
+func noAnswer(attempt *client.Attempt, err error, gone bool) (answer, askAgain) {
 	misplaced, replaced := attempt.Misplaced()
 	answered, code := attempt.Answered(err), status.Code(err)
 	switch {
-	case a.gone.Err() != nil:
-		return answer{why: instanceEnded, final: true}, askNever
+	case gone:
+		return goneFor(instanceEnded), askNever
 	case replaced, answered && atmostonce.ReasonOf(err) == atmostonce.WrongInstance:
-		return answer{why: "another instance is at its address now", final: true}, askNever
+		return goneFor("another instance is at its address now"), askNever
 	case misplaced:
 		return answer{}, askSeldom
 	case code == codes.Unavailable:
@@ -214,9 +245,9 @@ func (a *asker) noAnswer(attempt *client.Attempt, err error) (answer, askAgain) 
 	}
 }
 
-// askOnce asks the instance once.
-func (s *settlement) askOnce(ctx context.Context, conn *asker) (*onecallv1.SettleResponse, *client.Attempt, error) {
-	request := &onecallv1.SettleRequest{Call: s.identity.Value(), Method: s.path}
+// askOnce asks once.
+func (s *settlement) askOnce(ctx context.Context, conn *grpc.ClientConn, calls *client.Channel) (*onecallv1.SettleResponse, *client.Attempt, error) {
+	request := &onecallv1.SettleRequest{Call: s.identity.Value(), Method: s.path, Age: durationpb.New(s.age())}
 	wait := longestWait
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
@@ -225,12 +256,19 @@ func (s *settlement) askOnce(ctx context.Context, conn *asker) (*onecallv1.Settl
 	if wait > 0 {
 		request.Wait = durationpb.New(wait)
 	}
-	attempt := conn.calls.Ask(ctx, onecallv1.Calls_Settle_FullMethodName, s.identity)
+	attempt := calls.Ask(ctx, onecallv1.Calls_Settle_FullMethodName, s.identity)
 	defer attempt.End() // also if an interceptor panics
 	response := new(onecallv1.SettleResponse)
 	opts := append([]grpc.CallOption{grpc.WaitForReady(true)}, s.opts...)
 	err := conn.Invoke(attempt, onecallv1.Calls_Settle_FullMethodName, request, response, opts...)
 	return response, attempt, err
+}
+
+// age returns how long ago the call was sent. The monotonic clock does not advance while
+// the machine sleeps, and the wall clock jumps when it is set, so the longer time counts.
+func (s *settlement) age() time.Duration {
+	now := time.Now()
+	return max(now.Sub(s.sent), now.Round(0).Sub(s.sent.Round(0)), 0)
 }
 
 // newAnswer returns the answer of an instance.

@@ -5,6 +5,7 @@ type Stats struct {
 	APIs                map[string]APIStats
 	IncompatibleSchemas uint64
 	RetryTokens         int
+	Settled, Unsettled  uint64
 }
 
 // APIStats are the counters of an API: see framework.APIStats.
@@ -15,7 +16,16 @@ type APIStats struct {
 
 // Stats returns the counters of the bus. After Close, APIs is empty.
 func (b *Bus) Stats() Stats {
-	stats := Stats{APIs: make(map[string]APIStats), IncompatibleSchemas: b.incompatible.Load(), RetryTokens: int(b.throttle.tokens.Load())}
+	stats := Stats{
+		APIs: make(map[string]APIStats), IncompatibleSchemas: b.incompatible.Load(), RetryTokens: int(b.throttle.tokens.Load()),
+	}
+	for i := range b.settled {
+		if i < stillUnknown {
+			stats.Settled += b.settled[i].Load()
+		} else {
+			stats.Unsettled += b.settled[i].Load()
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name, of := range b.apis {

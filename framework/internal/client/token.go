@@ -45,7 +45,7 @@ func NewTokens(key []byte) (cipher.AEAD, error) {
 
 // token is what a token has inside.
 type token struct {
-	Made    int64      `json:"made"` // Unix seconds
+	Sent    int64      `json:"sent"` // when the call was sent, in Unix seconds
 	Call    string     `json:"call"` // the identity
 	API     string     `json:"api"`
 	Address string     `json:"address"`
@@ -54,6 +54,7 @@ type token struct {
 	Reply   string     `json:"reply,omitempty"` // the full proto name
 	Stream  bool       `json:"stream,omitempty"`
 	Several bool       `json:"several,omitempty"`
+	Shared  bool       `json:"shared,omitempty"`
 	Code    codes.Code `json:"code"` // of the call's error
 }
 
@@ -69,8 +70,8 @@ func CallToken(err error) (string, error) {
 		return "", noTokenKey(name)
 	}
 	plain, wrong := json.Marshal(token{
-		Made: time.Now().Unix(), Call: asked.identity.Value(), API: asked.at.api, Address: asked.at.address,
-		Method: asked.path, RPC: asked.rpc, Reply: string(asked.reply), Stream: asked.stream, Several: asked.several, Code: status.Code(err),
+		Sent: asked.sent.Unix(), Call: asked.identity.Value(), API: asked.at.api, Address: asked.at.address,
+		Method: asked.path, RPC: asked.rpc, Reply: string(asked.reply), Stream: asked.stream, Several: asked.several, Shared: asked.shared, Code: status.Code(err),
 	})
 	if wrong != nil {
 		return "", callerr.Faulty(name, wrong)
@@ -124,8 +125,8 @@ func openToken(keyed cipher.AEAD, text string) (token, error) {
 	if err := json.Unmarshal(plain, &opened); err != nil {
 		return token{}, errors.New("the token cannot be read: it is of another version of the framework")
 	}
-	if age := time.Since(time.Unix(opened.Made, 0)); age > tokenKept {
-		return token{}, fmt.Errorf("the token is %v old: no instance remembers a call for more than %v", age.Round(time.Second), tokenKept)
+	if age := time.Since(time.Unix(opened.Sent, 0)); age > tokenKept {
+		return token{}, fmt.Errorf("the call of the token is %v old: no instance remembers a call for more than %v", age.Round(time.Second), tokenKept)
 	}
 	return opened, nil
 }
@@ -142,7 +143,7 @@ func (b *Bus) settlementOfToken(ctx context.Context, opened token) (settlement, 
 	asked := settlement{
 		bus: b, path: opened.Method, rpc: opened.RPC, identity: identity,
 		at:      askerKey{api: opened.API, address: opened.Address, incarnation: identity.Incarnation},
-		several: opened.Several, stream: opened.Stream, reply: protoreflect.FullName(opened.Reply),
+		several: opened.Several, shared: opened.Shared, sent: time.Unix(opened.Sent, 0), stream: opened.Stream, reply: protoreflect.FullName(opened.Reply),
 		opts: settleOptions(nil, b.options.replyLimit),
 	}
 	if b.contracts.Method(asked.path) != nil { // linked in: it waits for nothing

@@ -111,6 +111,9 @@ func newChain(
 		MaxSessionsPerPrincipal: o.MaxSessionsPerPrincipal,
 		MaxSessions:             o.MaxSessions,
 		Ledger:                  o.Ledger,
+		MaxKept:                 o.MaxKept,
+		MaxKeptPerSession:       o.MaxKeptPerSession,
+		KeepLost:                o.KeepLost,
 		Exempt:                  contract.IsBuiltin,
 		KeepsReply:              func(path string) bool { return contract.KeepsReply(protoregistry.GlobalFiles, path) },
 		BeforeUnary:             before.unary,
@@ -162,15 +165,16 @@ func (c *chain) index(name string) int {
 	return slices.IndexFunc(c.places, func(p place) bool { return p.name == name })
 }
 
-// options returns the options of a server. The program's own replace the limits before
-// them, but not the framework's interceptors after them.
-func (c *chain) options(o Options) []grpc.ServerOption {
+// options returns the options of a server, with the code that runs around its streams. The
+// program's own replace the limits before them, but not the framework's interceptors
+// after them.
+func (c *chain) options(o Options, served grpc.StreamServerInterceptor) []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
 	options = append(options, o.Limits.options()...)
 	options = append(options, o.Server...)
 	return append(options,
 		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
-		grpc.StreamInterceptor(c.served),
+		grpc.StreamInterceptor(served),
 		grpc.ChainUnaryInterceptor(c.checked),
 		grpc.ChainStreamInterceptor(c.checkedStream))
 }

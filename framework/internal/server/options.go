@@ -45,6 +45,8 @@ type Options struct {
 	RequireIdentity                      bool
 	MaxSessionsPerPrincipal, MaxSessions int
 	Ledger                               atmostonce.Ledger
+	MaxKept, MaxKeptPerSession           int
+	KeepLost                             time.Duration
 
 	// Limits are the limits on clients, and InFlight how many calls of an API may be
 	// under way, by its name; "" is for all others.

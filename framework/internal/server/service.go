@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -27,6 +26,7 @@ type Service struct {
 	registry    discovery.Registry
 	options     Options
 	incarnation discovery.Incarnation
+	chain       *chain
 	guard       *server.Server
 	server      *grpc.Server
 	health      *health.Server
@@ -45,6 +45,7 @@ type Service struct {
 	drain     drain
 
 	// begin sets these.
+	listener     *handover
 	address      string
 	connections  *connections
 	registration discovery.Registration
@@ -151,7 +152,7 @@ func (s *Service) newServer() (err error) {
 	if err != nil {
 		return err
 	}
-	s.guard = chain.guard
+	s.chain, s.guard = chain, chain.guard
 	if err := s.listenSecurely(chain); err != nil {
 		return err
 	}
@@ -173,9 +174,9 @@ func (s *Service) newServer() (err error) {
 
 // listenSecurely makes grpc-go's server with its credentials.
 func (s *Service) listenSecurely(chain *chain) (err error) {
-	o := s.options
+	o := &s.options
 	if o.TLS == nil {
-		s.server = grpc.NewServer(chain.options(o)...)
+		s.server = grpc.NewServer(chain.options(*o, chain.served)...)
 		return nil
 	}
 	if s.identity, err = tlsfiles.New(*o.TLS, o.Log, o.notify); err != nil {
@@ -183,7 +184,7 @@ func (s *Service) listenSecurely(chain *chain) (err error) {
 	}
 	files := s.identity.Credentials()
 	o.Server = append([]grpc.ServerOption{grpc.Creds(files)}, o.Server...)
-	s.server = grpc.NewServer(chain.options(o)...)
+	s.server = grpc.NewServer(chain.options(*o, chain.served)...)
 	if plaintext.Replaced(s.server, files) {
 		return errors.New("option TLS: option ServerOptions has grpc.Creds too: leave one out")
 	}
@@ -205,10 +206,10 @@ func (s *Service) begin() error {
 		}
 	}
 	s.connections = newConnections(listener, s.options.Limits, s.options.Log)
-	accepting := &acceptingListener{Listener: s.connections, accepting: make(chan struct{})}
-	s.served = s.accept(accepting)
+	s.listener = newHandover(s.connections, listener)
+	s.served = s.accept(s.listener)
 	select {
-	case <-accepting.accepting:
+	case <-s.listener.accepting:
 	case err := <-s.served:
 		return err
 	}
@@ -233,7 +234,10 @@ func (s *Service) abandon() {
 		s.guard.Close()
 	}
 	s.options.callLog.Close()
-	_ = s.options.CloseListener() // it may be closed already
+	_ = s.options.CloseListener() // it may be closed already, as the other one
+	if s.listener != nil {
+		_ = s.listener.Listener.Close()
+	}
 }
 
 // Run serves until the context of the service ends, and then shuts down.
@@ -245,6 +249,7 @@ func (s *Service) Run() {
 	defer s.uncollect()
 	defer s.identity.Watch()()
 	defer s.authorization.watch()()
+	defer func() { _ = s.listener.Listener.Close() }() // it may be closed already
 	defer s.follow()()
 	select {
 	case <-s.life.Done():
@@ -271,18 +276,4 @@ func (s *Service) accept(listener net.Listener) <-chan error {
 		err = s.server.Serve(listener)
 	}()
 	return served
-}
-
-// acceptingListener closes accepting at the first call of Accept.
-type acceptingListener struct {
-	net.Listener
-
-	once      sync.Once
-	accepting chan struct{}
-}
-
-// Accept implements [net.Listener].
-func (l *acceptingListener) Accept() (net.Conn, error) {
-	l.once.Do(func() { close(l.accepting) })
-	return l.Listener.Accept()
 }

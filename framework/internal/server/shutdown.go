@@ -116,8 +116,14 @@ func (d *shutdown) leave() error {
 // finish waits for the calls under way. At d.endStreams it ends the contexts of
 // streams, and at d.cut it closes the connections that are left.
 func (d *shutdown) finish() error {
+	endLast := d.answerLast()
 	graceful := background(d.server.GracefulStop)
 	d.underWay.endInfrastructure()
+	defer func() {
+		ctx, cancel := context.WithDeadline(context.Background(), d.end)
+		defer cancel()
+		endLast(ctx)
+	}()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	idleSince, streamsEnded := time.Now(), false

@@ -115,6 +115,9 @@ func (u *underWay) beginStream(stream grpc.ServerStream, path string) *endableSt
 	service, _, _ := contract.SplitMethod(path)
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	running := &endableStream{ServerStream: stream, ctx: ctx, cancel: cancel, path: path, infrastructure: contract.IsBuiltin(service)}
+	if _, last := stream.(lastStream); last {
+		return running
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.streams[running] = struct{}{}

@@ -36,6 +36,9 @@ type Attempt struct {
 	// [atmostonce.SessionExpired]; replied whether a message of a stream arrived;
 	// unsent whether the request could not be encoded.
 	expired, replied, unsent bool
+	// shared is whether the bound instance shares a ledger with others, which can answer
+	// what became of the attempt.
+	shared bool
 	// These are set by learn. clean is whether grpc-go reported the end without an
 	// error; errorFollows whether the peer sent an error nevertheless, which grpc-go
 	// returns later; trusted whether the bound instance sent the trailer.
@@ -246,9 +249,11 @@ func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, c
 	if err := a.bindable(); err != nil {
 		return nil, err
 	}
-	if err := a.place(incarnation); err != nil {
+	settles := bound != nil && bound.settles.Load() // it is nil in tests
+	if err := a.place(incarnation, settles); err != nil {
 		return nil, err
 	}
+	a.shared = settles
 	a.picked, a.childDone = true, childDone
 	a.bound = bound
 	if a.asks {
@@ -341,6 +346,17 @@ func (a *Attempt) conclude(err error) {
 	if a.expired && a.age() < forgottenAfter {
 		a.outcome = atmostonce.Refused
 	}
+}
+
+// Made returns when the attempt was made.
+func (a *Attempt) Made() time.Time { return a.made }
+
+// Shared reports whether other instances can answer what became of the attempt, from a
+// ledger that they share with the bound one.
+func (a *Attempt) Shared() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.shared
 }
 
 // Incarnation returns that of the instance that was picked last; zero if none was, or

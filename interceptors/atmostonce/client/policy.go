@@ -44,7 +44,8 @@ func init() { //nolint:gochecknoinits // see balancer.Register
 type Observer interface {
 	// Observe is called with each state of a connection, which id distinguishes.
 	// READY means that the instance can be called. TRANSIENT_FAILURE, with the
-	// error, means that it could not be connected to or says that it does not serve.
+	// error, means that it could not be connected to, or that its health service says
+	// that it does not serve or fails: then the error is an [UnhealthyError].
 	Observe(id any, state balancer.SubConnState)
 	// Silent is called when nothing is answered on the connection any more, so that
 	// it should be replaced.

@@ -11,10 +11,10 @@ import (
 )
 
 // Ask returns an attempt that asks an instance what became of a call. It is sent only
-// to the incarnation of the call's identity, and carries that identity, which has the
-// session that the instance answers. method is gRPC's path of the question. The
-// channel's child policy should be pick_first, so that an instance is also asked
-// while it drains.
+// to the incarnation of the call's identity, and to instances which say that they answer
+// for others. It carries that identity, which has the session that the instance answers.
+// method is gRPC's path of the question. If the channel is for one instance, its child
+// policy should be pick_first, so that the instance is also asked while it drains.
 func (c *Channel) Ask(ctx context.Context, method string, of atmostonce.Identity) *Attempt {
 	attempt := c.NewAttempt(ctx, method)
 	attempt.asks, attempt.identity = true, of
@@ -30,11 +30,11 @@ var (
 	errUnnamed = status.Error(codes.Unavailable, "the instance at the address does not say which one it is")
 )
 
-// place returns an error if the attempt must not be sent to an incarnation. a.mu is
-// held.
-func (a *Attempt) place(incarnation discovery.Incarnation) error {
+// place returns an error if the attempt must not be sent to an incarnation. settles is
+// whether that one answers for others. a.mu is held.
+func (a *Attempt) place(incarnation discovery.Incarnation, settles bool) error {
 	switch {
-	case !a.asks || a.identity.Incarnation == incarnation:
+	case !a.asks || settles || a.identity.Incarnation == incarnation:
 		return nil
 	case incarnation.IsZero():
 		a.misplaced = true

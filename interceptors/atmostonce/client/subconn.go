@@ -30,6 +30,9 @@ type boundSubConn struct {
 	// incarnation is that of the instance to which calls are bound; nil while it is
 	// not known, and zero if the instance knows nothing of identities.
 	incarnation atomic.Pointer[discovery.Incarnation]
+	// settles is whether the instance answers what became of calls that are bound to
+	// other instances.
+	settles atomic.Bool
 	// lacking has the methods that the instance lacks, by gRPC's path, and until when
 	// each counts as lacking. The map is replaced, never changed.
 	lacking atomic.Pointer[map[string]time.Time]
@@ -70,6 +73,7 @@ func (c *boundSubConn) changed(state balancer.SubConnState) {
 		return
 	}
 	c.incarnation.Store(nil) // another process may answer next
+	c.settles.Store(false)
 	c.lacking.Store(nil)
 	c.penalty.release()
 	c.observe(state)

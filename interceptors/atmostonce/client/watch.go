@@ -237,6 +237,9 @@ func (w *watch) report(header metadata.MD, health balancer.SubConnState) {
 	if from := header[atmostonce.IncarnationKey]; len(from) == 1 {
 		incarnation, _ = discovery.ParseIncarnation(from[0]) // zero if it is malformed
 	}
+	if settles := header[atmostonce.SettlesKey]; len(settles) == 1 {
+		w.bound.settles.Store(settles[0] == atmostonce.SettlesAny)
+	}
 	w.bound.report(w, incarnation, health)
 }
 
@@ -250,7 +253,7 @@ func healthOf(reply *grpc_health_v1.HealthCheckResponse) balancer.SubConnState {
 	}
 	return balancer.SubConnState{
 		ConnectivityState: connectivity.TransientFailure,
-		ConnectionError:   fmt.Errorf("the instance says that it does not serve now: its health service answers %s", reply.GetStatus()),
+		ConnectionError:   &UnhealthyError{fmt.Sprintf("the instance says that it does not serve now: its health service answers %s", reply.GetStatus())},
 	}
 }
 
@@ -258,7 +261,13 @@ func healthOf(reply *grpc_health_v1.HealthCheckResponse) balancer.SubConnState {
 func unhealthy(err error) balancer.SubConnState {
 	return balancer.SubConnState{
 		ConnectivityState: connectivity.TransientFailure,
-		ConnectionError: fmt.Errorf("the health service of the instance answers %s, %q: an interceptor or proxy must let %s pass",
-			status.Code(err), status.Convert(err).Message(), watchPath),
+		ConnectionError: &UnhealthyError{fmt.Sprintf("the health service of the instance answers %s, %q: an interceptor or proxy must let %s pass",
+			status.Code(err), status.Convert(err).Message(), watchPath)},
 	}
 }
+
+// UnhealthyError says why an instance is not called that could be connected to.
+type UnhealthyError struct{ problem string }
+
+// Error implements error.
+func (e *UnhealthyError) Error() string { return e.problem }

@@ -39,7 +39,7 @@ type Config struct {
 	// 2 s to 365 days; [DefaultRetention] when zero. It must exceed the time
 	// after which anything between caller and instances may still deliver a
 	// copy of a call. etcd holds every call of that time, at some 160 bytes
-	// each, and 100 more from its end until etcd compacts, which must be
+	// each, and 250 more from its end until etcd compacts, which must be
 	// turned on: 1,000 calls a second make 0.6 GB in an hour, where etcd takes
 	// 2 GB by default. When etcd is full every call is refused.
 	Retention time.Duration

@@ -10,14 +10,17 @@
 package etcdledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/internal/etcdclient"
@@ -30,7 +33,7 @@ const keyPart = "/ledger/"
 // another program has revoked one.
 const leaseAttempts = 3
 
-// Ledger is an [atmostonce.Ledger] on etcd. Its methods are safe for all
+// Ledger is an [atmostonce.SettlingLedger] on etcd. Its methods are safe for all
 // goroutines.
 type Ledger struct {
 	config Config
@@ -41,7 +44,7 @@ type Ledger struct {
 	failing atomic.Bool
 }
 
-var _ atmostonce.Ledger = (*Ledger)(nil)
+var _ atmostonce.SettlingLedger = (*Ledger)(nil)
 
 // Open returns a ledger, or a *[ConfigError]. It only reads certificate files; etcd
 // need not run yet.
@@ -70,37 +73,74 @@ func (l *Ledger) Close() error {
 
 // Begin implements [atmostonce.Ledger]. It takes Config.Timeout at most.
 func (l *Ledger) Begin(ctx context.Context, key string) (fresh bool, err error) {
-	if err := atmostonce.CheckLedgerKey(key); err != nil {
-		return false, fmt.Errorf("etcdledger: %w", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return false, fmt.Errorf("etcdledger: %w", err)
+	return l.Take(ctx, key, atmostonce.LedgerEntry{})
+}
+
+// Take implements [atmostonce.SettlingLedger]. It takes Config.Timeout at most.
+func (l *Ledger) Take(ctx context.Context, key string, entry atmostonce.LedgerEntry) (fresh bool, err error) {
+	err = l.do(ctx, key, entry, "find out whether the call began before", func(ctx context.Context, client *clientv3.Client, key string) error {
+		fresh, err = l.begin(ctx, client, key, entry)
+		return err
+	})
+	return fresh, err
+}
+
+// Done implements [atmostonce.SettlingLedger]. It takes Config.Timeout at most.
+func (l *Ledger) Done(ctx context.Context, key string, entry atmostonce.LedgerEntry) error {
+	return l.do(ctx, key, entry, "record what became of the call", func(ctx context.Context, client *clientv3.Client, key string) error {
+		_, err := client.Put(ctx, key, value(entry), clientv3.WithIgnoreLease())
+		if errors.Is(err, rpctypes.ErrKeyNotFound) { // its lease has ended
+			return nil
+		}
+		return err
+	})
+}
+
+// Find implements [atmostonce.SettlingLedger]. It takes Config.Timeout at most.
+func (l *Ledger) Find(ctx context.Context, key string) (entry atmostonce.LedgerEntry, known bool, err error) {
+	err = l.do(ctx, key, atmostonce.LedgerEntry{}, "find out what became of the call", func(ctx context.Context, client *clientv3.Client, key string) error {
+		reply, err := client.Get(ctx, key)
+		if err == nil && len(reply.Kvs) == 1 {
+			entry, known = entryOf(string(reply.Kvs[0].GetValue())), true
+		}
+		return err
+	})
+	return entry, known, err
+}
+
+// Retention implements [atmostonce.SettlingLedger].
+func (l *Ledger) Retention() time.Duration { return l.config.Retention }
+
+// do checks what a method was given and calls f with the client of etcd and the key in
+// etcd. cannot is for the error, what f cannot do.
+func (l *Ledger) do(ctx context.Context, key string, entry atmostonce.LedgerEntry, cannot string, f func(ctx context.Context, client *clientv3.Client, key string) error) error {
+	if err := cmp.Or(atmostonce.CheckLedgerKey(key), entry.Check(), ctx.Err()); err != nil {
+		return fmt.Errorf("etcdledger: %w", err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, l.config.Timeout)
 	defer cancel()
-	fresh, err = l.begin(bounded, l.config.Namespace+keyPart+key)
+	client, err := l.conn.Ready(bounded)
+	if err == nil {
+		err = f(bounded, client, l.config.Namespace+keyPart+key)
+	}
 	if err != nil {
-		err = fmt.Errorf("etcdledger: cannot find out whether the call began before: %s: %w", l.config.client().Describe(), err)
+		err = fmt.Errorf("etcdledger: cannot %s: %s: %w", cannot, l.config.client().Describe(), err)
 	}
 	if ctx.Err() == nil { // otherwise the error says nothing about etcd
 		l.report(err)
 	}
-	return fresh, err
+	return err
 }
 
 // begin takes a key. It uses another lease if etcd does not know the current one: only
 // then it is certain that the key was not put.
-func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) {
-	client, err := l.conn.Ready(ctx)
-	if err != nil {
-		return false, err
-	}
+func (l *Ledger) begin(ctx context.Context, client *clientv3.Client, key string, entry atmostonce.LedgerEntry) (fresh bool, err error) {
 	for range leaseAttempts {
 		lease, err := l.leases.get(ctx, client)
 		if err != nil {
 			return false, err
 		}
-		fresh, err = take(ctx, client, key, lease.id)
+		fresh, err = take(ctx, client, key, entry, lease.id)
 		switch {
 		case err == nil && fresh:
 			err = l.leases.check(lease)
@@ -118,8 +158,8 @@ func (l *Ledger) begin(ctx context.Context, key string) (fresh bool, err error) 
 // take puts a key unless it exists, and reports whether it did. After certain errors
 // etcd's client retries a transaction that may have been applied. The value, which is
 // new for each take, shows whether the key that exists is its own or that of a copy.
-func take(ctx context.Context, client *clientv3.Client, key string, lease clientv3.LeaseID) (taken bool, err error) {
-	mine := rand.Text()
+func take(ctx context.Context, client *clientv3.Client, key string, entry atmostonce.LedgerEntry, lease clientv3.LeaseID) (taken bool, err error) {
+	mine := value(entry)
 	reply, err := client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 		Then(clientv3.OpPut(key, mine, clientv3.WithLease(lease))).
@@ -133,6 +173,35 @@ func take(ctx context.Context, client *clientv3.Client, key string, lease client
 	}
 	found := reply.Responses[0].GetResponseRange().GetKvs()
 	return len(found) == 1 && string(found[0].GetValue()) == mine, nil
+}
+
+// The words for outcomes in a value.
+var outcomeWords = map[atmostonce.Outcome]string{atmostonce.Unknown: "began", atmostonce.Refused: "refused", atmostonce.Executed: "executed"}
+
+// value returns a new value for an entry: a random text, and, if it has an owner, the
+// owner, the outcome and the code.
+func value(entry atmostonce.LedgerEntry) string {
+	random := rand.Text()
+	if entry.Owner == "" {
+		return random
+	}
+	return fmt.Sprintf("%s %s %s %d", random, entry.Owner, outcomeWords[entry.Outcome], entry.Code)
+}
+
+// entryOf returns the entry of a value. It is zero for a value without an owner, and
+// for one of a later version.
+func entryOf(value string) atmostonce.LedgerEntry {
+	var random, owner, word string
+	var code codes.Code
+	if n, err := fmt.Sscanf(value, "%s %s %s %d", &random, &owner, &word, &code); err != nil || n != 4 {
+		return atmostonce.LedgerEntry{}
+	}
+	for outcome, known := range outcomeWords {
+		if word == known {
+			return atmostonce.LedgerEntry{Owner: owner, Outcome: outcome, Code: code}
+		}
+	}
+	return atmostonce.LedgerEntry{}
 }
 
 // report logs when etcd begins to fail and when it works again.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
@@ -20,7 +22,8 @@ import (
 const patience = 2 * time.Minute
 
 // Run runs the suite. Each test calls open for two ledgers that share one store, as
-// two processes would. open closes them when the test ends.
+// two processes would. open closes them when the test ends. If they implement
+// [atmostonce.SettlingLedger], its part of the suite runs too.
 func Run(t *testing.T, open func(t *testing.T) (here, elsewhere atmostonce.Ledger)) {
 	t.Helper()
 	tests := map[string]func(t *testing.T, here, elsewhere atmostonce.Ledger){
@@ -35,6 +38,24 @@ func Run(t *testing.T, open func(t *testing.T) (here, elsewhere atmostonce.Ledge
 		t.Run(name, func(t *testing.T) {
 			here, elsewhere := open(t)
 			test(t, here, elsewhere)
+		})
+	}
+	settling := map[string]func(t *testing.T, here, elsewhere atmostonce.SettlingLedger){
+		"what became of a call is known everywhere": entriesAreFoundEverywhere,
+		"a copy changes nothing":                    copiesChangeNothing,
+		"what was not taken cannot end":             endsNeedATake,
+		"at one moment one of many entries counts":  oneEntryAtOneMoment,
+		"malformed entries are refused":             badEntriesAreRefused,
+	}
+	for name, test := range settling {
+		t.Run(name, func(t *testing.T) {
+			here, elsewhere := open(t)
+			first, ok := here.(atmostonce.SettlingLedger)
+			second, too := elsewhere.(atmostonce.SettlingLedger)
+			if !ok || !too {
+				t.Skip("the ledger does not remember what became of calls")
+			}
+			test(t, first, second)
 		})
 	}
 }
@@ -158,6 +179,154 @@ func badKeysAreRefused(t *testing.T, here, elsewhere atmostonce.Ledger) {
 			}
 		}
 	}
+}
+
+// WantEntry fails unless a ledger has an entry for a key.
+func WantEntry(t *testing.T, ledger atmostonce.SettlingLedger, key string, want atmostonce.LedgerEntry) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if found, known, err := ledger.Find(ctx, key); found != want || !known || err != nil {
+		t.Errorf("Find = %v, %t, %v; want %v", found, known, err, want)
+	}
+}
+
+// take takes a fresh key with an entry.
+func take(t *testing.T, ledger atmostonce.SettlingLedger, key string, entry atmostonce.LedgerEntry) {
+	t.Helper()
+	if fresh, err := ledger.Take(t.Context(), key, entry); !fresh || err != nil {
+		t.Errorf("Take = %t, %v; want fresh", fresh, err)
+	}
+}
+
+// done records the end of a call.
+func done(t *testing.T, ledger atmostonce.SettlingLedger, key string, entry atmostonce.LedgerEntry) {
+	t.Helper()
+	if err := ledger.Done(t.Context(), key, entry); err != nil {
+		t.Errorf("Done: %v", err)
+	}
+}
+
+func entriesAreFoundEverywhere(t *testing.T, here, elsewhere atmostonce.SettlingLedger) {
+	t.Helper()
+	if here.Retention() <= 0 {
+		t.Errorf("the retention is %v", here.Retention())
+	}
+	ends := []atmostonce.LedgerEntry{
+		{Owner: "one", Outcome: atmostonce.Refused},
+		{Owner: "one", Outcome: atmostonce.Executed},
+		{Owner: "one", Outcome: atmostonce.Executed, Code: codes.NotFound},
+		{Owner: "one", Outcome: atmostonce.Executed, Code: 4_000_000_000},
+	}
+	for _, end := range ends {
+		key := Key()
+		if found, known, err := elsewhere.Find(t.Context(), key); known || err != nil {
+			t.Errorf("before Take: Find = %v, %t, %v; want that the key is not known", found, known, err)
+		}
+		began := atmostonce.LedgerEntry{Owner: "one"}
+		take(t, here, key, began)
+		WantEntry(t, here, key, began)
+		WantEntry(t, elsewhere, key, began)
+		done(t, here, key, end)
+		WantEntry(t, here, key, end)
+		WantEntry(t, elsewhere, key, end)
+		Want(t, elsewhere, key, false)
+	}
+	fenced, begun := Key(), Key()
+	take(t, here, fenced, ends[0])
+	WantEntry(t, elsewhere, fenced, ends[0])
+	Want(t, here, begun, true)
+	WantEntry(t, elsewhere, begun, atmostonce.LedgerEntry{})
+}
+
+func copiesChangeNothing(t *testing.T, here, elsewhere atmostonce.SettlingLedger) {
+	t.Helper()
+	key, entry := Key(), atmostonce.LedgerEntry{Owner: "one", Outcome: atmostonce.Refused}
+	take(t, here, key, entry)
+	for _, ledger := range []atmostonce.SettlingLedger{here, elsewhere} {
+		if fresh, err := ledger.Take(t.Context(), key, atmostonce.LedgerEntry{Owner: "two"}); fresh || err != nil {
+			t.Errorf("a copy: Take = %t, %v; want not fresh", fresh, err)
+		}
+		Want(t, ledger, key, false)
+		WantEntry(t, ledger, key, entry)
+	}
+}
+
+func endsNeedATake(t *testing.T, here, elsewhere atmostonce.SettlingLedger) {
+	t.Helper()
+	key := Key()
+	done(t, here, key, atmostonce.LedgerEntry{Owner: "one", Outcome: atmostonce.Executed})
+	if found, known, err := elsewhere.Find(t.Context(), key); known || err != nil {
+		t.Errorf("Find = %v, %t, %v; want that the key is not known", found, known, err)
+	}
+	Want(t, elsewhere, key, true)
+}
+
+func oneEntryAtOneMoment(t *testing.T, here, elsewhere atmostonce.SettlingLedger) {
+	t.Helper()
+	const calls, copies = 20, 8
+	for range calls {
+		key := Key()
+		entries := []atmostonce.LedgerEntry{{Owner: "a"}, {Owner: "b", Outcome: atmostonce.Refused}}
+		var taken [copies]bool
+		together(copies, func(i int) {
+			ledger := []atmostonce.SettlingLedger{here, elsewhere}[i%2]
+			var err error
+			if taken[i], err = ledger.Take(t.Context(), key, entries[i/2%2]); err != nil {
+				t.Errorf("Take: %v", err)
+			}
+		})
+		fresh := 0
+		for i, was := range taken {
+			if was {
+				fresh++
+				WantEntry(t, here, key, entries[i/2%2])
+				WantEntry(t, elsewhere, key, entries[i/2%2])
+			}
+		}
+		if fresh != 1 {
+			t.Fatalf("of %d copies %d were fresh, want 1", copies, fresh)
+		}
+	}
+}
+
+func badEntriesAreRefused(t *testing.T, here, _ atmostonce.SettlingLedger) {
+	t.Helper()
+	key, good := Key(), atmostonce.LedgerEntry{Owner: "one", Outcome: atmostonce.Executed}
+	bad := []atmostonce.LedgerEntry{
+		{Owner: "a b"},
+		{Owner: strings.Repeat("a", atmostonce.MaxLedgerKey+1)},
+		{Owner: "one", Outcome: atmostonce.NotSent},
+		{Owner: "one", Outcome: 17},
+		{Owner: "one", Code: codes.NotFound},
+		{Owner: "one", Outcome: atmostonce.Refused, Code: codes.NotFound},
+	}
+	for _, entry := range bad {
+		if fresh, err := here.Take(t.Context(), key, entry); fresh || err == nil {
+			t.Errorf("%v: Take = %t, %v; want an error", entry, fresh, err)
+		}
+	}
+	take(t, here, key, good)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, entry := range bad {
+		if err := here.Done(t.Context(), key, entry); err == nil {
+			t.Errorf("%v: Done without an error", entry)
+		}
+	}
+	if err := here.Done(ended, key, atmostonce.LedgerEntry{Owner: "one", Outcome: atmostonce.Refused}); err == nil {
+		t.Error("Done without an error after its context has ended")
+	}
+	if _, _, err := here.Find(ended, key); err == nil {
+		t.Error("Find without an error after its context has ended")
+	}
+	if _, _, err := here.Find(t.Context(), "a/b"); err == nil {
+		t.Error("Find of a malformed key without an error")
+	}
+	if err := here.Done(t.Context(), "a/b", good); err == nil {
+		t.Error("Done of a malformed key without an error")
+	}
+	WantEntry(t, here, key, good)
 }
 
 // together runs a function n times at one moment.

@@ -182,7 +182,13 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 		return false, s.refuse(ctx, atmostonce.MalformedIdentity, "", fmt.Sprintf("the call's identity in the metadata key %q is malformed: %v", atmostonce.CallKey, err))
 	}
 	if identity.Incarnation != s.config.Incarnation && s.config.Ledger != nil {
-		return true, s.begin(ctx, identity)
+		if err := s.begin(ctx, call, identity); err != nil {
+			return true, err
+		}
+		if !call.accept(foreign) {
+			return false, errEnded
+		}
+		return true, nil
 	}
 	if identity.Incarnation != s.config.Incarnation {
 		return false, s.refuse(ctx, atmostonce.WrongInstance, "", fmt.Sprintf("the call is bound to the instance %s, and reached the instance %s: "+
@@ -191,11 +197,15 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 	if result := s.sessions.admit(principalOf(ctx, s.sessions.seed), identity.Session, identity.Seq, &call.marked); result != admitted {
 		return false, s.refuseResult(ctx, identity, result)
 	}
-	if !call.accept(s.config.Ledger == nil) {
+	phase := sole
+	if s.config.Ledger != nil {
+		phase = accepted
+	}
+	if !call.accept(phase) {
 		return false, errEnded
 	}
 	if s.config.Ledger != nil {
-		if err := s.begin(ctx, identity); err != nil {
+		if err := s.begin(ctx, call, identity); err != nil {
 			return true, err
 		}
 		call.phase.CompareAndSwap(accepted, sole)
@@ -210,8 +220,8 @@ func (s *Server) admit(ctx context.Context, call *serverCall) (identified bool, 
 
 // begin calls the ledger. It returns the error that refuses the
 // call when the call began before, or when the ledger cannot say.
-func (s *Server) begin(ctx context.Context, identity atmostonce.Identity) error {
-	fresh, err := s.config.Ledger.Begin(ctx, atmostonce.LedgerKey(identity))
+func (s *Server) begin(ctx context.Context, call *serverCall, identity atmostonce.Identity) error {
+	fresh, err := s.take(ctx, call, atmostonce.LedgerKey(identity))
 	switch {
 	case err != nil:
 		// The error is not for the caller: it may say how the ledger is built.

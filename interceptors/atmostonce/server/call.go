@@ -32,6 +32,8 @@ const (
 	accepted
 	// sole: its number was marked, and no copy runs anywhere.
 	sole
+	// foreign: it is bound to another instance, and the ledger has its key.
+	foreign
 	// finished: it has ended, and is not marked from then on.
 	finished
 )
@@ -54,6 +56,7 @@ type serverCall struct {
 
 	server *Server
 	marked marked
+	taken  taken
 
 	// outlives is whether the context goes on when the connection is lost, as
 	// outliving.
@@ -199,15 +202,13 @@ func (c *serverCall) end() outcomeTrailer {
 
 // accept notes that the call was marked. It reports false, and ends what was marked, if
 // the call has already ended: an interceptor did not wait for its admission.
-func (c *serverCall) accept(alone bool) bool {
-	phase := accepted
-	if alone {
-		phase = sole
-	}
+func (c *serverCall) accept(phase int32) bool {
 	if c.phase.CompareAndSwap(arrived, phase) {
 		return true
 	}
-	c.server.sessions.end(&c.marked, fateUnknown, nil)
+	if phase != foreign {
+		c.server.sessions.end(&c.marked, fateUnknown, nil)
+	}
 	return false
 }
 

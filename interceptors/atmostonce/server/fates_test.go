@@ -30,6 +30,12 @@ func (w *world) start(p principal, session atmostonce.Session, seq uint64) *mark
 	return call
 }
 
+// ask settles a call, and marks its number if it is not marked.
+func ask(s *sessions, p principal, id atmostonce.Session, seq uint64) settled {
+	answer, _ := s.settle(question{principal: p, call: atmostonce.Identity{Session: id, Seq: seq}, method: "m"}, true)
+	return answer
+}
+
 // finish ends a call, and keeps data if there is room.
 func (w *world) finish(call *marked, became fate, lost bool, data []byte) {
 	w.tb.Helper()
@@ -43,7 +49,7 @@ func (w *world) finish(call *marked, became fate, lost bool, data []byte) {
 // wantFate fails unless a call is settled with a fate and data.
 func (w *world) wantFate(want fate, p principal, session atmostonce.Session, seq uint64, data string) {
 	w.tb.Helper()
-	got := w.sessions.settle(p, session, seq, "m", nil)
+	got := ask(w.sessions, p, session, seq)
 	if got.fate != want || string(got.data) != data {
 		w.tb.Fatalf("settle(%v, %d) = %v %.20q, want %v %.20q", session, seq, got.fate, got.data, want, data)
 	}
@@ -165,7 +171,7 @@ func TestOfARunningCallAndALostReplyTheSessionIsKept(t *testing.T) {
 	w.pass(72 * time.Hour)
 	w.wantCount(1, 1)
 	w.wantFate(fateRunning, someone, session, 1, "")
-	answer := w.sessions.settle(someone, session, 1, "m", nil)
+	answer := ask(w.sessions, someone, session, 1)
 	select {
 	case <-answer.ended:
 		t.Error("the call has ended")
@@ -199,7 +205,7 @@ func TestTheOldestEndsGoFirst(t *testing.T) {
 	}
 	keptOf := func(session atmostonce.Session, upTo uint64) (found []uint64) {
 		for seq := range upTo {
-			got := w.sessions.settle(someone, session, seq+1, "m", nil)
+			got := ask(w.sessions, someone, session, seq+1)
 			if got.fate != fateOK {
 				t.Errorf("call %d is settled as %v", seq+1, got.fate)
 			}
@@ -544,7 +550,7 @@ func (m *model) settle() {
 	key := modelKey{of, p.scope()}
 	call := m.calls[key]
 	marked := m.marked()
-	got := m.sessions.settle(p, of.session, of.seq, "m", nil)
+	got := ask(m.sessions, p, of.session, of.seq)
 	m.asked[got.fate]++
 	if m.marked() != marked {
 		m.marks++
@@ -622,10 +628,10 @@ func TestSettlesAndCopiesAtTheSameMoment(t *testing.T) {
 		}
 		for i := range answers {
 			group.Go(func() {
-				got := w.sessions.settle(someone, session, seq+1, "m", nil)
+				got := ask(w.sessions, someone, session, seq+1)
 				if got.ended != nil {
 					<-got.ended
-					got = w.sessions.settle(someone, session, seq+1, "m", nil)
+					got = ask(w.sessions, someone, session, seq+1)
 				}
 				answers[i] = got.fate
 			})

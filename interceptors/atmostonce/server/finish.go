@@ -1,6 +1,7 @@
 package server
 
 import (
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -12,7 +13,7 @@ import (
 // runtime.Goexit.
 func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, returned bool) {
 	phase := call.phase.Swap(finished)
-	if phase != accepted && phase != sole {
+	if phase == arrived || phase == finished {
 		return
 	}
 	became := fateFailed
@@ -25,6 +26,12 @@ func (s *Server) finish(call *serverCall, keeps bool, reply any, err error, retu
 		became = fateUnknown
 	case outcome == atmostonce.OutcomeRefused:
 		became = fateRefused
+	}
+	if phase != accepted { // the ledger, if there is one, has its key
+		s.record(call, became, err)
+	}
+	if phase == foreign {
+		return
 	}
 	end := s.endOf(call, became, keeps, reply, err)
 	if end != nil && !s.sessions.reserve(end) {
@@ -80,12 +87,24 @@ func statusOf(err error, whole bool) proto.Message {
 	if err == nil {
 		return nil
 	}
+	if !whole {
+		return status.New(sentCode(err), "").Proto()
+	}
 	sent, ok := status.FromError(err)
 	if !ok {
 		sent = status.FromContextError(err)
 	}
-	if whole {
-		return sent.Proto()
+	return sent.Proto()
+}
+
+// sentCode returns the code that gRPC sends for an error of a handler. If a handler ended
+// its goroutine, there is no error, and gRPC sends nothing.
+func sentCode(err error) codes.Code {
+	if err == nil {
+		return codes.Unknown
 	}
-	return status.New(sent.Code(), "").Proto()
+	if sent, ok := status.FromError(err); ok {
+		return sent.Code()
+	}
+	return status.FromContextError(err).Code()
 }

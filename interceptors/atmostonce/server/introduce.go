@@ -17,14 +17,18 @@ import (
 // healthPrefix begins the paths of gRPC's health service.
 const healthPrefix = "/grpc.health.v1.Health/"
 
-// introduce sets the header that names the instance, on a call of the health
-// service. A caller opens such a call on each connection before it uses the
+// introduce sets the header that names the instance and says for whose calls it answers,
+// on a call of the health service. A caller opens such a call on each connection before it uses the
 // connection. So it binds its calls to the instance at the other end, whatever the
 // registry has for the address.
 func (s *Server) introduce(ctx context.Context, path string) {
 	if strings.HasPrefix(path, healthPrefix) {
 		// It fails only when the stream has ended, and then there is no reply.
-		_ = grpc.SetHeader(ctx, metadata.Pairs(atmostonce.IncarnationKey, s.incarnation))
+		header := metadata.Pairs(atmostonce.IncarnationKey, s.incarnation)
+		if s.ledger != nil {
+			header.Set(atmostonce.SettlesKey, atmostonce.SettlesAny)
+		}
+		_ = grpc.SetHeader(ctx, header)
 	}
 }
 

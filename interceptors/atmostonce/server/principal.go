@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
+	"fmt"
 	"hash/maphash"
 	"net"
 	"net/netip"
@@ -81,78 +84,99 @@ func certificateOf(ctx context.Context) *x509.Certificate {
 	return info.State.VerifiedChains[0][0]
 }
 
-// principalOf returns a call's principal: the name that authentication set, else
-// the name that the peer's certificate proves, else the peer's host. It does not
-// allocate for TLS and TCP.
+// principalOf returns a call's principal. It does not allocate for TLS and TCP, unless
+// a name is long.
 func principalOf(ctx context.Context, seed maphash.Seed) principal {
+	var room [128]byte
+	name, isProven := appendName(ctx, room[:0])
+	switch {
+	case isProven:
+		return principal(maphash.Bytes(seed, name)) | proven
+	case len(name) == 0:
+		return 0
+	default:
+		return principal(maphash.Bytes(seed, name)) &^ proven
+	}
+}
+
+// ownerOf returns for a ledger a hash of who makes a call, and of its method. All
+// callers without a proven name are the same: see [principal.scope]. It is no key to
+// whom the call is of, because key is known only with the call's session.
+func ownerOf(ctx context.Context, key, method string) string {
+	name, isProven := appendName(ctx, nil)
+	if !isProven {
+		name = nil
+	}
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%s %s ", key, method) // neither has a space; a hash never fails
+	_, _ = h.Write(name)
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// appendName appends who makes a call: the name that authentication set, else the name
+// that the peer's certificate proves, else the peer's host, which is not proven. No
+// two of them are equal. It appends nothing if the caller is not known.
+func appendName(ctx context.Context, to []byte) (name []byte, isProven bool) {
 	if name, ok := ctx.Value(principalKey{}).(string); ok {
-		var h maphash.Hash
-		h.SetSeed(seed)
-		_ = h.WriteByte('p') // never fails
-		_, _ = h.WriteString(name)
-		return principal(h.Sum64()) | proven
+		return append(append(to, 'p'), name...), true
 	}
 	if leaf := certificateOf(ctx); leaf != nil {
-		return ofCertificate(seed, leaf) | proven
+		return appendCertificate(to, leaf), true
 	}
 	from, ok := peer.FromContext(ctx)
 	if !ok {
-		return 0
+		return to, false
 	}
-	return ofAddress(seed, from.Addr) &^ proven
+	return appendAddress(to, from.Addr), false
 }
 
-// ofCertificate returns the principal that a certificate names, which stays when
-// the certificate is renewed: its first URI, such as a SPIFFE ID, else its DNS
-// names, else its subject.
-func ofCertificate(seed maphash.Seed, leaf *x509.Certificate) principal {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	write := func(kind byte, parts ...string) {
-		_ = h.WriteByte(kind) // never fails
+// appendCertificate appends the name that a certificate proves, which stays when the
+// certificate is renewed: its first URI, such as a SPIFFE ID, else its DNS names, else
+// its subject.
+func appendCertificate(to []byte, leaf *x509.Certificate) []byte {
+	parts := func(kind byte, parts ...string) []byte {
+		to = append(to, kind)
 		for _, part := range parts {
-			_, _ = h.WriteString(part) // never fails
-			_ = h.WriteByte(0)         // separates the parts: no name has it
+			to = append(append(to, part...), 0) // no name has a zero byte
 		}
+		return to
 	}
 	switch {
 	case len(leaf.URIs) > 0:
 		uri := leaf.URIs[0]
-		write('u', uri.Scheme, uri.Opaque, uri.Host, uri.Path, uri.RawQuery, uri.Fragment)
+		return parts('u', uri.Scheme, uri.Opaque, uri.Host, uri.Path, uri.RawQuery, uri.Fragment)
 	case len(leaf.DNSNames) > 0:
-		write('d', leaf.DNSNames...)
+		return parts('d', leaf.DNSNames...)
 	default:
-		_ = h.WriteByte('s')
-		_, _ = h.Write(leaf.RawSubject)
+		return append(append(to, 's'), leaf.RawSubject...)
 	}
-	return principal(h.Sum64())
 }
 
-// ofAddress returns the principal of a peer without a certificate.
-func ofAddress(seed maphash.Seed, address net.Addr) principal {
+// appendAddress appends the host of a peer without a certificate.
+func appendAddress(to []byte, address net.Addr) []byte {
 	switch at := address.(type) {
 	case nil:
-		return 0
+		return to
 	case *net.TCPAddr:
-		return ofIP(seed, at.AddrPort().Addr())
+		return appendIP(to, at.AddrPort().Addr())
 	}
 	text := address.String()
 	if at, err := netip.ParseAddrPort(text); err == nil {
-		return ofIP(seed, at.Addr())
+		return appendIP(to, at.Addr())
 	}
 	if host, _, err := net.SplitHostPort(text); err == nil {
 		text = host
 	}
-	return principal(maphash.String(seed, text))
+	return append(append(to, 'h'), text...)
 }
 
-// ofIP returns the principal of an IP address. All of an IPv4 address counts, also
-// when it is written as IPv6. Of an IPv6 address the first 64 bits count, because
-// one host may use all addresses of its network.
-func ofIP(seed maphash.Seed, address netip.Addr) principal {
+// appendIP appends an IP address. All of an IPv4 address counts, also when it is
+// written as IPv6. Of an IPv6 address the first 64 bits count, because one host may use
+// all addresses of its network.
+func appendIP(to []byte, address netip.Addr) []byte {
 	ip := address.As16()
 	if !address.Unmap().Is4() {
 		clear(ip[8:])
 	}
-	return principal(maphash.Bytes(seed, ip[:]))
+	return append(append(to, 'i'), ip[:]...)
 }

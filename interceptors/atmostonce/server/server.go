@@ -60,7 +60,9 @@ type Config struct {
 	KeepLost time.Duration
 	// Ledger is called before each identified call, besides the instance's own
 	// memory. With it, calls that are bound to another incarnation are served, for
-	// which a proxy picked this instance. When nil they are refused.
+	// which a proxy picked this instance. When nil they are refused. If it is an
+	// [atmostonce.SettlingLedger], the server also answers what became of the calls
+	// that other instances with the ledger served.
 	Ledger atmostonce.Ledger
 	// Around, when not nil, wraps each unary method of an instrumented service, such as
 	// to recover its panics. It runs outside of BeforeUnary and the admission. What it
@@ -100,10 +102,15 @@ type Server struct {
 	config      Config
 	incarnation string
 	sessions    *sessions
+	// ledger is that of the config, if it remembers what became of calls, and recorder
+	// writes that. Otherwise they are nil.
+	ledger   atmostonce.SettlingLedger
+	recorder *recorder
 
 	draining  atomic.Bool
 	drained   chan struct{} // closed when draining is set
 	anonymous atomic.Uint64
+	settled   [fateRunning + 1]atomic.Uint64       // answers to questions, by fate
 	refused   map[atmostonce.Reason]*atomic.Uint64 // never changed
 
 	instrumenting sync.Mutex // held while instrumented is replaced
@@ -119,7 +126,7 @@ type Server struct {
 	stopped chan struct{}
 }
 
-// New returns a server, which runs a goroutine until [Server.Close]. An invalid
+// New returns a server, which runs goroutines until [Server.Close]. An invalid
 // config is an error that names the field.
 func New(config Config) (*Server, error) {
 	s, err := newServer(config, time.Now)
@@ -128,6 +135,9 @@ func New(config Config) (*Server, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.stopped = stop, make(chan struct{})
+	if s.ledger != nil {
+		s.recorder = newRecorder(s.ledger)
+	}
 	go s.run(ctx)
 	return s, nil
 }
@@ -174,6 +184,7 @@ func newServer(config Config, now func() time.Time) (*Server, error) {
 		refused:     make(map[atmostonce.Reason]*atomic.Uint64),
 	}
 	s.sessions.keeping = newKeeping(config)
+	s.ledger, _ = config.Ledger.(atmostonce.SettlingLedger)
 	for _, reason := range atmostonce.Reasons() {
 		s.refused[reason] = new(atomic.Uint64)
 	}
@@ -200,13 +211,15 @@ func (s *Server) run(ctx context.Context) {
 	}
 }
 
-// Close ends the server's goroutine and waits for it. Afterwards calls are admitted
+// Close ends the server's goroutines and waits for them. With a ledger that remembers what
+// became of calls, it first writes that, for 2 s at most. Afterwards calls are admitted
 // and refused as before, but no session is forgotten: close it after the gRPC
 // server has stopped. It may be called again.
 func (s *Server) Close() {
 	s.endCalls()
 	s.stop()
 	<-s.stopped
+	s.recorder.close()
 }
 
 // Drain refuses identified calls from now on, with [atmostonce.Draining]. Each is
@@ -229,11 +242,19 @@ type Stats struct {
 	Admitted uint64
 	// Kept is how many bytes the replies and errors take that are kept.
 	Kept int64
+	// Settled counts the answers to questions about calls.
+	Settled SettleStats
+	// Unrecorded is how many ends of calls could not be written to the ledger.
+	Unrecorded uint64
 	// WithoutIdentity is how many calls without an identity were served.
 	WithoutIdentity uint64
 	// Refused is how many calls were refused, for every reason.
 	Refused map[atmostonce.Reason]uint64
 }
+
+// SettleStats counts what was answered to callers that asked what became of a call: that
+// it was refused, that it runs, that it was executed, and nothing.
+type SettleStats struct{ Refused, Running, Executed, Unknown uint64 }
 
 // Stats returns the counters. It locks and counts all sessions: call it to export
 // the counters, not with each call.
@@ -241,6 +262,13 @@ func (s *Server) Stats() Stats {
 	stats := Stats{WithoutIdentity: s.anonymous.Load(), Refused: make(map[atmostonce.Reason]uint64, len(s.refused))}
 	stats.Sessions, stats.Collapsed, stats.Admitted = s.sessions.count()
 	stats.Kept = s.sessions.kept.Load()
+	stats.Settled = SettleStats{
+		Refused: s.settled[fateRefused].Load(), Running: s.settled[fateRunning].Load(),
+		Executed: s.settled[fateOK].Load() + s.settled[fateFailed].Load(), Unknown: s.settled[fateUnknown].Load(),
+	}
+	if s.recorder != nil {
+		stats.Unrecorded = s.recorder.dropped.Load()
+	}
 	stats.Principals = s.sessions.quota.principals()
 	for reason, count := range s.refused {
 		stats.Refused[reason] = count.Load()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,7 +33,12 @@ func (s *Server) serveSettle(_ any, ctx context.Context, decode func(any) error,
 		if err := decode(request); err != nil {
 			return nil, err
 		}
-		return responseOf(s.settle(ctx, call, request)), nil
+		answer, err := s.settle(ctx, call, request)
+		if err != nil {
+			return nil, err
+		}
+		s.settled[answer.fate].Add(1)
+		return responseOf(answer), nil
 	}
 	if s.config.BeforeUnary == nil {
 		return settle(call, nil)
@@ -42,59 +48,85 @@ func (s *Server) serveSettle(_ any, ctx context.Context, decode func(any) error,
 
 // settle returns what became of the call that a request names, to the session and the
 // principal of that call. call is the request's own.
-func (s *Server) settle(ctx context.Context, call *serverCall, request *onecallv1.SettleRequest) settled {
-	asker, err := soleIdentity(incomingValues(call.Context, atmostonce.CallKey))
-	if err != nil || asker.Incarnation != s.config.Incarnation {
-		return settled{}
+func (s *Server) settle(ctx context.Context, call *serverCall, request *onecallv1.SettleRequest) (settled, error) {
+	q, ok := s.questionOf(ctx, call, request)
+	if !ok {
+		return settled{}, nil
 	}
-	asked, err := atmostonce.ParseIdentity(request.GetCall())
-	if err != nil || asked.Incarnation != asker.Incarnation || asked.Session != asker.Session {
-		return settled{}
+	begun, limit := time.Now(), request.GetWait().AsDuration()
+	for pause := shortestLook; ; pause = min(2*pause, longestLook) {
+		answer, err := s.settleOnce(ctx, q)
+		left, elsewhere := limit-time.Since(begun), answer.ended == nil
+		if err != nil || answer.fate != fateRunning || left <= 0 || ctx.Err() != nil || elsewhere && s.draining.Load() {
+			return answer, err
+		}
+		if elsewhere {
+			left = min(left, pause)
+		}
+		await(ctx, answer.ended, left)
 	}
-	if s.exempt(request.GetMethod()) { // its calls are not marked, and may run
-		return settled{}
+}
+
+// questionOf returns what a request asks, and whether it may be answered.
+func (s *Server) questionOf(ctx context.Context, call *serverCall, request *onecallv1.SettleRequest) (q question, ok bool) {
+	asker, err1 := soleIdentity(incomingValues(call.Context, atmostonce.CallKey))
+	asked, err2 := atmostonce.ParseIdentity(request.GetCall())
+	switch {
+	case err1 != nil, err2 != nil:
+		return q, false
+	case asked.Incarnation != asker.Incarnation || asked.Session != asker.Session:
+		return q, false
+	case asked.Incarnation != s.config.Incarnation && s.ledger == nil:
+		return q, false
+	case s.exempt(request.GetMethod()): // its calls are not marked, and may run
+		return q, false
 	}
-	p, method := principalOf(ctx, s.sessions.seed), request.GetMethod()
-	answer := s.settleOnce(ctx, p, asked, method)
-	if answer.fate != fateRunning || !await(ctx, answer.ended, request.GetWait().AsDuration()) {
-		return answer
+	return question{principal: principalOf(ctx, s.sessions.seed), call: asked, method: request.GetMethod(), age: ageOf(request)}, true
+}
+
+// While a call runs at another instance, the ledger is asked again after a time between
+// these.
+const shortestLook, longestLook = 10 * time.Millisecond, time.Second
+
+// question is what a caller asks of a call.
+type question struct {
+	principal principal
+	call      atmostonce.Identity
+	method    string
+	// age is how old the call is at most.
+	age time.Duration
+}
+
+// ageOf returns the age of the call that a request says, or the longest if it says none.
+func ageOf(request *onecallv1.SettleRequest) time.Duration {
+	if age := request.GetAge(); age.IsValid() && age.AsDuration() >= 0 {
+		return age.AsDuration()
 	}
-	return s.settleOnce(ctx, p, asked, method)
+	return math.MaxInt64
 }
 
 // settleOnce returns what became of a call now.
-func (s *Server) settleOnce(ctx context.Context, p principal, asked atmostonce.Identity, method string) settled {
-	if s.config.Ledger == nil {
-		return s.sessions.settle(p, asked.Session, asked.Seq, method, nil)
+func (s *Server) settleOnce(ctx context.Context, q question) (settled, error) {
+	if q.call.Incarnation != s.config.Incarnation {
+		return s.askLedger(ctx, q)
 	}
-	// A copy of the call could run at another instance, unless the ledger has its key.
-	taking := &marked{method: method}
-	answer := s.sessions.settle(p, asked.Session, asked.Seq, method, taking)
-	if taking.session == nil {
-		return answer
+	// With a ledger, the ledger alone says whether a copy could run, here or elsewhere.
+	answer, shared := s.sessions.settle(q, s.config.Ledger == nil)
+	if answer.fate == fateUnknown && !shared && s.ledger != nil {
+		return s.askLedger(ctx, q)
 	}
-	became := fateUnknown
-	defer func() { s.sessions.end(taking, became, nil) }() // also after a panic
-	if fresh, err := s.config.Ledger.Begin(ctx, atmostonce.LedgerKey(asked)); err == nil && fresh {
-		became = fateRefused
-	}
-	return settled{fate: became}
+	return answer, nil
 }
 
-// await waits until a call has ended, for a time at most, and reports whether it has.
-func await(ctx context.Context, ended <-chan struct{}, wait time.Duration) bool {
-	if wait <= 0 {
-		return false
-	}
+// await waits until a call has ended, for a time at most. ended may be nil.
+func await(ctx context.Context, ended <-chan struct{}, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-ended:
-		return true
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return false
 }
 
 // responseOf returns an answer as it is sent.
@@ -118,40 +150,37 @@ type settled struct {
 	fate fate
 	// data is that of [kept].
 	data []byte
-	// ended is closed when a call with fateRunning has ended.
+	// ended is closed when a call with fateRunning has ended. It is nil if the call runs
+	// at another instance.
 	ended <-chan struct{}
 }
 
-// settle returns what became of a call. If its number is not marked, settle marks it, so
-// that no copy of the call runs: as refused if taking is nil. Otherwise taking becomes a
-// call that runs, and the caller must call [sessions.end] for it.
+// settle returns what became of a call. If its number is not marked and marks is true,
+// settle marks it, so that no copy of the call runs.
 //
-// It marks no number of a session that the server also knows in another scope, because
-// the call could be of that one.
-func (s *sessions) settle(p principal, id atmostonce.Session, seq uint64, method string, taking *marked) settled {
-	key := sessionKey{id, p.scope()}
+// shared is whether the server also knows the session in another scope. The call could be
+// of that one, so its number is not marked.
+func (s *sessions) settle(q question, marks bool) (answer settled, shared bool) {
+	id, seq := q.call.Session, q.call.Seq
+	key := sessionKey{id, q.principal.scope()}
 	shard := s.shardOf(id)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if known := shard.sessions[key]; known != nil && known.recent != nil {
-		if found := s.find(known, seq, method); found.fate != fateUnknown {
-			return found
+		if found := s.find(known, seq, q.method); found.fate != fateUnknown {
+			return found, false
 		}
 	}
-	if shard.isShared(key) {
-		return settled{}
+	if shared = shard.isShared(key); shared || !marks {
+		return settled{}, shared
 	}
-	known, result := s.mark(shard, key, p, seq)
+	known, result := s.mark(shard, key, q.principal, seq)
 	if result != admitted {
-		return settled{}
+		return settled{}, false
 	}
 	shard.noteSettled(id, seq)
-	if taking != nil {
-		known.recent.begin(taking, shard, known, seq)
-		return settled{}
-	}
 	known.recent.set(known.highest, seq, fateRefused)
-	return settled{fate: fateRefused}
+	return settled{fate: fateRefused}, false
 }
 
 // find returns what a session knows of a number, if it is of a method or the method is

@@ -44,7 +44,8 @@ type question struct {
 	call   string
 	method string
 	wait   time.Duration
-	md     metadata.MD // further metadata
+	age    time.Duration // less than zero: it says none
+	md     metadata.MD   // further metadata
 }
 
 // about asks for a unary call, on behalf of its caller.
@@ -54,7 +55,11 @@ func about(identity atmostonce.Identity) question {
 
 func (f *fixture) ask(q question) (*onecallv1.SettleResponse, error) {
 	ctx := metadata.NewOutgoingContext(f.t.Context(), metadata.Join(metadata.MD{atmostonce.CallKey: q.by}, q.md))
-	return onecallv1.NewCallsClient(f.conn).Settle(ctx, &onecallv1.SettleRequest{Call: q.call, Method: q.method, Wait: durationpb.New(q.wait)})
+	request := &onecallv1.SettleRequest{Call: q.call, Method: q.method, Wait: durationpb.New(q.wait), Age: durationpb.New(q.age)}
+	if q.age < 0 {
+		request.Age = nil
+	}
+	return onecallv1.NewCallsClient(f.conn).Settle(ctx, request)
 }
 
 // settle asks, and fails unless the answer has a state.
@@ -348,7 +353,13 @@ func TestWhatIsForgottenIsUnknown(t *testing.T) {
 			call.Seq = seq
 			f.settle(t, about(call), unknown)
 		}
-		f.wantRuns(t, 2002)
+		time.Sleep(11 * time.Second) // no reply is kept any more
+		do(12_000)
+		for _, seq := range []uint64{1, 2000, 2003, 2004, 3000, 3808} { // some were not marked
+			call.Seq = seq
+			f.settle(t, about(call), unknown)
+		}
+		f.wantRuns(t, 2003)
 	})
 }
 
@@ -582,12 +593,16 @@ func TestWithALedgerAnUnmarkedCallIsTakenFromAllInstances(t *testing.T) {
 	if _, err := two.unary(call.Value()); err != nil {
 		t.Fatal(err)
 	}
-	one.settle(t, about(call), unknown)
-	one.settle(t, about(call), unknown)
+	for _, f := range []*fixture{one, two, one} {
+		asked := about(call)
+		asked.wait = time.Minute
+		if answer := f.settle(t, asked, executed); answer.Status == nil || len(answer.GetStatus()) != 0 || answer.Reply != nil {
+			t.Errorf("the answer is %v, want OK and no reply", answer)
+		}
+	}
 	if _, err := one.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.DuplicateCall {
 		t.Errorf("a copy: %v", err)
 	}
-	two.settle(t, about(call), unknown) // which it is not bound to
 
 	call.Seq = 3
 	if _, err := one.unary(call.Value()); err != nil {
@@ -603,23 +618,171 @@ func (brokenLedger) Begin(context.Context, string) (bool, error) {
 	return false, errors.New("unavailable")
 }
 
+// brokenSettling is one that would remember what became of calls.
+type brokenSettling struct{ ledgertest.Memory }
+
+func (*brokenSettling) Begin(context.Context, string) (bool, error) {
+	return false, errors.New("unavailable")
+}
+
+func (*brokenSettling) Take(context.Context, string, atmostonce.LedgerEntry) (bool, error) {
+	return false, errors.New("unavailable")
+}
+
+func (*brokenSettling) Find(context.Context, string) (atmostonce.LedgerEntry, bool, error) {
+	return atmostonce.LedgerEntry{}, false, errors.New("etcd is at 10.0.0.9")
+}
+
 // TestWithoutItsLedgerNothingIsRefused is of calls whose copies may run elsewhere.
 func TestWithoutItsLedgerNothingIsRefused(t *testing.T) {
 	t.Parallel()
-	f := serve(t, server.Config{KeepsReply: always, Ledger: brokenLedger{}}, &echo{}, inner{})
-	call := f.identity(1)
-	f.settle(t, about(call), unknown)
-	call.Seq = 2
-	if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable {
+	for title, ledger := range map[string]atmostonce.Ledger{"of keys": brokenLedger{}, "of ends too": new(brokenSettling)} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			f := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{}, inner{})
+			wantNothing := func(call atmostonce.Identity) {
+				t.Helper()
+				answer, err := f.ask(about(call))
+				again := status.Code(err) == codes.Unavailable && !strings.Contains(err.Error(), "10.0.0.9")
+				if title == "of keys" && answer.GetState() != unknown || title == "of ends too" && !again {
+					t.Errorf("the answer is %v, %v", answer, err)
+				}
+			}
+			call := f.identity(1)
+			wantNothing(call)
+			call.Seq = 2
+			if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable {
+				t.Fatal(err)
+			}
+			wantNothing(call)
+			f.server.Drain()
+			call.Seq = 3
+			if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable {
+				t.Fatal(err)
+			}
+			wantNothing(call)
+		})
+	}
+}
+
+// keysOnly is a ledger that does not remember what became of calls.
+type keysOnly struct{ atmostonce.Ledger }
+
+// TestALedgerOfKeysSettlesNothing is of one that may have forgotten a key at any time.
+func TestALedgerOfKeysSettlesNothing(t *testing.T) {
+	t.Parallel()
+	ledger := keysOnly{new(ledgertest.Memory)}
+	one := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{}, inner{})
+	two := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{}, inner{})
+	call := one.identity(1)
+	one.settle(t, about(call), unknown) // it did not arrive
+	if _, err := one.unary(call.Value()); err != nil {
 		t.Fatal(err)
 	}
-	f.settle(t, about(call), unknown)
-	f.server.Drain()
-	call.Seq = 3
-	if _, err := f.unary(call.Value()); atmostonce.ReasonOf(err) != atmostonce.LedgerUnavailable {
-		t.Fatal(err)
+	wantEnd(t, one.settle(t, about(call), executed), codes.OK, "")
+	two.settle(t, about(call), unknown)
+}
+
+// TestAnyInstanceAnswersForACallOfTheLedger asks another instance than that which ran the
+// calls, also after that one has ended.
+func TestAnyInstanceAnswersForACallOfTheLedger(t *testing.T) {
+	t.Parallel()
+	eachShape(t, func(t *testing.T, call func(f *fixture, values ...string) (metadata.MD, error)) {
+		t.Helper()
+		ledger := new(ledgertest.Memory)
+		named := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			return handler(server.WithPrincipal(ctx, strings.Join(metadata.ValueFromIncomingContext(ctx, "name"), "")), req)
+		}
+		started, letGo := make(chan struct{}, 1), make(chan struct{})
+		one := serve(t, server.Config{KeepsReply: always, Ledger: ledger}, &echo{do: func(context.Context) error {
+			started <- struct{}{}
+			<-letGo
+			return status.Error(codes.NotFound, "no such user")
+		}}, inner{})
+		two := serve(t, server.Config{KeepsReply: always, Ledger: ledger, BeforeUnary: named}, &echo{}, inner{})
+		identity := one.identity(1)
+		asked := about(identity)
+		if strings.HasSuffix(t.Name(), "stream") {
+			asked.method = testv1.EchoService_Chat_FullMethodName
+		}
+		ended := make(chan error, 1)
+		go func() { _, err := call(one, identity.Value()); ended <- err }()
+		<-started
+		other, strange := asked, asked
+		other.method, strange.md = testv1.EchoService_EchoSoon_FullMethodName, metadata.Pairs("name", "other")
+		two.settle(t, asked, running)
+		two.settle(t, other, unknown)
+		two.settle(t, strange, unknown)
+		close(letGo)
+		if err := <-ended; status.Code(err) != codes.NotFound {
+			t.Fatal(err)
+		}
+		one.server.Close() // which writes what waits
+		wantCode := func(answer *onecallv1.SettleResponse, want codes.Code) {
+			t.Helper()
+			got := new(spb.Status)
+			if err := proto.Unmarshal(answer.GetStatus(), got); err != nil || !proto.Equal(got, &spb.Status{Code: int32(want)}) || answer.Reply != nil {
+				t.Errorf("the answer is %v with %v (%v), want %v alone", answer, got, err, want)
+			}
+		}
+		wantCode(two.settle(t, asked, executed), codes.NotFound)
+		two.settle(t, other, unknown)
+		two.settle(t, strange, unknown)
+		if _, err := call(two, identity.Value()); atmostonce.ReasonOf(err) != atmostonce.DuplicateCall {
+			t.Errorf("a copy: %v", err)
+		}
+		two.wantRuns(t, 0)
+		if stats := two.server.Stats(); stats.Settled != (server.SettleStats{Running: 1, Executed: 1, Unknown: 4}) || stats.Unrecorded != 0 {
+			t.Errorf("Stats = %+v", stats)
+		}
+	})
+}
+
+// forgetful is a ledger that remembers keys for an hour.
+type forgetful struct{ ledgertest.Memory }
+
+func (*forgetful) Retention() time.Duration { return time.Hour }
+
+// TestWhatALedgerMayHaveForgottenIsUnknown is of calls that the ledger does not have.
+func TestWhatALedgerMayHaveForgottenIsUnknown(t *testing.T) {
+	t.Parallel()
+	f := serve(t, server.Config{KeepsReply: always, Ledger: new(forgetful)}, &echo{}, inner{})
+	for title, age := range map[string]time.Duration{"it is too old": 31 * time.Minute, "its age is not known": -1} {
+		call := f.identity(1)
+		asked := about(call)
+		asked.age = age
+		f.settle(t, asked, unknown)
+		if _, err := f.unary(call.Value()); err != nil {
+			t.Errorf("%s: a call of which nothing was learned is refused: %v", title, err)
+		}
+		wantEnd(t, f.settle(t, asked, executed), codes.OK, "")
+		call = f.identity(2)
+		asked = about(call)
+		asked.age = 29 * time.Minute
+		f.settle(t, asked, refused)
 	}
-	f.settle(t, about(call), unknown)
+}
+
+// TestTheEndOfACallOlderThanTheLedgerIsNotRecorded has a handler run for longer than the
+// ledger remembers its call.
+func TestTheEndOfACallOlderThanTheLedgerIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, started, letGo := held(t, server.Config{Ledger: new(forgetful)}, "")
+		call := f.identity(1)
+		done := make(chan error, 1)
+		go func() { _, err := f.unary(call.Value()); done <- err }()
+		<-started
+		time.Sleep(time.Hour)
+		close(letGo)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		f.server.Close()
+		if got := f.server.Stats().Unrecorded; got != 1 {
+			t.Errorf("%d ends were not recorded, want 1", got)
+		}
+	})
 }
 
 // TestADrainingInstanceWithALedgerRefusesForAll has a copy reach another instance after

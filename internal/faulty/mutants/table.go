@@ -202,7 +202,7 @@ func settling() []mutant {
 		{
 			name:   "another instance is asked",
 			breaks: "only the instance that a call was bound to is asked what became of it",
-			edits:  []edit{{pkg: client, in: "Attempt.place", old: "!a.asks || a.identity.Incarnation == incarnation", new: "true"}},
+			edits:  []edit{{pkg: client, in: "Attempt.place", old: "!a.asks || settles || a.identity.Incarnation == incarnation", new: "true"}},
 			suites: of(client, "TestAQuestionIsSentToItsInstanceAlone"),
 		},
 		{
@@ -502,10 +502,10 @@ func settles() []mutant {
 			breaks: "a number is looked up and marked in one step",
 			edits: []edit{
 				{
-					pkg: admission, in: "sessions.settle", imports: []string{"runtime"}, old: "if shard.isShared(key) {",
-					new: "shard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n\tif shard.isShared(key) {",
+					pkg: admission, in: "sessions.settle", imports: []string{"runtime"}, old: "if shared = shard.isShared(key); shared || !marks {",
+					new: "shard.mu.Unlock()\n\truntime.Gosched()\n\tshard.mu.Lock()\n\tif shared = shard.isShared(key); shared || !marks {",
 				},
-				{pkg: admission, in: "sessions.settle", old: "if result != admitted {\n\t\treturn settled{}", new: "if result != admitted {\n\t\treturn settled{fate: fateRefused}"},
+				{pkg: admission, in: "sessions.settle", old: "if result != admitted {\n\t\treturn settled{}, false", new: "if result != admitted {\n\t\treturn settled{fate: fateRefused}, false"},
 			},
 			suites: of(admission, "TestSettlesAndCopiesAtTheSameMoment", "TestASettleIsNeverFalse"),
 		},
@@ -514,26 +514,26 @@ func settles() []mutant {
 			breaks: "a call that was settled as refused never runs",
 			edits: []edit{{
 				pkg: admission, in: "sessions.settle", old: "known, result := s.mark(",
-				new: "if known := shard.sessions[key]; known != nil && seq > known.highest {\n\t\treturn settled{fate: fateRefused}\n\t}\n\tknown, result := s.mark(",
+				new: "if known := shard.sessions[key]; known != nil && seq > known.highest {\n\t\treturn settled{fate: fateRefused}, false\n\t}\n\tknown, result := s.mark(",
 			}},
 			suites: of(admission, "TestASettleIsNeverFalse", "TestSettlesAndCopiesAtTheSameMoment"),
 		},
 		{
 			name:   "another session is answered",
 			breaks: "only the session of a call learns what became of it",
-			edits:  []edit{{pkg: admission, in: "Server.settle", old: " || asked.Session != asker.Session", new: ""}},
+			edits:  []edit{{pkg: admission, in: "Server.questionOf", old: " || asked.Session != asker.Session", new: ""}},
 			suites: of(admission, "TestStrangersLearnAndMarkNothing"),
 		},
 		{
 			name:   "another principal is answered",
 			breaks: "only the principal of a call learns what became of it",
-			edits:  []edit{{pkg: admission, in: "Server.settle", old: "principalOf(ctx, s.sessions.seed)", new: "principalOf(call.Context, s.sessions.seed)"}},
+			edits:  []edit{{pkg: admission, in: "Server.questionOf", old: "principalOf(ctx, s.sessions.seed)", new: "principalOf(call.Context, s.sessions.seed)"}},
 			suites: of(admission, "TestStrangersLearnAndMarkNothing", "TestALostReplyOfANamedPrincipalIsReturned"),
 		},
 		{
 			name:   "a number of a shared session is marked",
 			breaks: "a call that may be of another principal is not settled as refused",
-			edits:  []edit{{pkg: admission, in: "sessions.settle", old: "if shard.isShared(key) {", new: "if false {"}},
+			edits:  []edit{{pkg: admission, in: "sessions.settle", old: "shared || !marks", new: "!marks"}},
 			suites: of(admission, "TestAnotherScopeOfASessionIsLeftAlone", "TestStrangersLearnAndMarkNothing"),
 		},
 		{
@@ -563,7 +563,7 @@ func settlesWithLedger() []mutant {
 		{
 			name:   "settled as refused, and a copy runs at another instance",
 			breaks: "with a ledger, a call is settled as refused only once its key is taken",
-			edits:  []edit{{pkg: admission, in: "Server.settleOnce", old: "if s.config.Ledger == nil {", new: "if true {"}},
+			edits:  []edit{{pkg: admission, in: "Server.settleOnce", old: "s.config.Ledger == nil)", new: "true)"}},
 			suites: of(admission, "TestWithALedgerAnUnmarkedCallIsTakenFromAllInstances", "TestWithoutItsLedgerNothingIsRefused"),
 		},
 		{
@@ -571,6 +571,24 @@ func settlesWithLedger() []mutant {
 			breaks: "a call whose key may be free in the ledger is not settled as refused",
 			edits:  []edit{{pkg: admission, in: "Server.finish", old: "case outcome == atmostonce.OutcomeRefused && phase == accepted:", new: "case false:"}},
 			suites: of(admission, "TestWithALedgerAnUnmarkedCallIsTakenFromAllInstances", "TestWithoutItsLedgerNothingIsRefused"),
+		},
+		{
+			name:   "what the ledger has forgotten is settled as refused",
+			breaks: "a call that the ledger may have forgotten is not settled as refused",
+			edits:  []edit{{pkg: admission, in: "Server.askLedger", old: "if q.age > s.ledger.Retention()/agePart {", new: "if false {"}},
+			suites: of(admission, "TestWhatALedgerMayHaveForgottenIsUnknown"),
+		},
+		{
+			name:   "the ledger answers for another principal",
+			breaks: "only the principal of a call learns what became of it, at every instance",
+			edits:  []edit{{pkg: admission, in: "Server.askLedger", old: "!known || entry.Owner != owner", new: "!known"}},
+			suites: of(admission, "TestAnyInstanceAnswersForACallOfTheLedger"),
+		},
+		{
+			name:   "the end of a call is written to the key of a copy",
+			breaks: "the end of a call is not recorded once its key may be that of a copy",
+			edits:  []edit{{pkg: admission, in: "recorder.run", old: "time.Since(end.of.at) >= r.ledger.Retention() ||", new: ""}},
+			suites: of(admission, "TestTheEndOfACallOlderThanTheLedgerIsNotRecorded"),
 		},
 	}
 }

@@ -34,7 +34,8 @@ const (
 	SettleResponse_STATE_UNSPECIFIED SettleResponse_State = 0
 	// The handler did not start and never will.
 	SettleResponse_STATE_REFUSED SettleResponse_State = 1
-	// The call was marked and has not ended. Its handler runs, or may still start.
+	// The call was marked and has not ended. Its handler runs, or may still start. If
+	// the call is bound to another instance, that one may also have ended first.
 	SettleResponse_STATE_RUNNING SettleResponse_State = 2
 	// The handler started, and the call has ended.
 	SettleResponse_STATE_EXECUTED SettleResponse_State = 3
@@ -97,7 +98,11 @@ type SettleRequest struct {
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// How long the instance waits for the end of the call before it answers RUNNING.
 	// Without it, or if it is not more than zero, the instance answers at once.
-	Wait          *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How long ago the call was sent, or longer. Instances that share a ledger need it:
+	// they refuse a call that the ledger does not have only if the ledger cannot have
+	// forgotten it.
+	Age           *durationpb.Duration `protobuf:"bytes,4,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +154,13 @@ func (x *SettleRequest) GetMethod() string {
 func (x *SettleRequest) GetWait() *durationpb.Duration {
 	if x != nil {
 		return x.Wait
+	}
+	return nil
+}
+
+func (x *SettleRequest) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
 	}
 	return nil
 }
@@ -227,11 +239,12 @@ var File_onecall_v1_calls_proto protoreflect.FileDescriptor
 const file_onecall_v1_calls_proto_rawDesc = "" +
 	"\n" +
 	"\x16onecall/v1/calls.proto\x12\n" +
-	"onecall.v1\x1a\x1egoogle/protobuf/duration.proto\"j\n" +
+	"onecall.v1\x1a\x1egoogle/protobuf/duration.proto\"\x97\x01\n" +
 	"\rSettleRequest\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12-\n" +
-	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x82\x02\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12+\n" +
+	"\x03age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\x82\x02\n" +
 	"\x0eSettleResponse\x126\n" +
 	"\x05state\x18\x01 \x01(\x0e2 .onecall.v1.SettleResponse.StateR\x05state\x12\x1b\n" +
 	"\x06status\x18\x02 \x01(\fH\x00R\x06status\x88\x01\x01\x12\x19\n" +
@@ -269,14 +282,15 @@ var file_onecall_v1_calls_proto_goTypes = []any{
 }
 var file_onecall_v1_calls_proto_depIdxs = []int32{
 	3, // 0: onecall.v1.SettleRequest.wait:type_name -> google.protobuf.Duration
-	0, // 1: onecall.v1.SettleResponse.state:type_name -> onecall.v1.SettleResponse.State
-	1, // 2: onecall.v1.Calls.Settle:input_type -> onecall.v1.SettleRequest
-	2, // 3: onecall.v1.Calls.Settle:output_type -> onecall.v1.SettleResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: onecall.v1.SettleRequest.age:type_name -> google.protobuf.Duration
+	0, // 2: onecall.v1.SettleResponse.state:type_name -> onecall.v1.SettleResponse.State
+	1, // 3: onecall.v1.Calls.Settle:input_type -> onecall.v1.SettleRequest
+	2, // 4: onecall.v1.Calls.Settle:output_type -> onecall.v1.SettleResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_onecall_v1_calls_proto_init() }
