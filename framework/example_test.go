@@ -445,7 +445,7 @@ func ExampleLogger() {
 	fmt.Println(err)
 	// Output:
 	// level=INFO msg=serving address=auth.internal:8443 apis=[auth]
-	// level=INFO msg="shutting down: leaving the registry" address=auth.internal:8443 shutdown_timeout=25s
+	// level=INFO msg="shutting down: leaving the registry" address=auth.internal:8443 shutdown_timeout=25s lame_duck=0s
 	// level=INFO msg="the registry was left; finishing the calls under way" address=auth.internal:8443 calls=none
 	// level=INFO msg=stopped address=auth.internal:8443
 	// <nil>
