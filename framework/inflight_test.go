@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,6 +188,50 @@ func TestAShedCallRunsAtAnotherInstance(t *testing.T) {
 	if stats := service.Stats(); stats.Shed["test.echo"] == 0 || shed > calls/10 {
 		t.Errorf("%d of %d calls failed, and the full instance shed %d, want few failures and some that were shed", shed, calls, stats.Shed["test.echo"])
 	}
+}
+
+// TestFewCallsThatWereShedAreRetried has an instance that sheds all calls of one API.
+func TestFewCallsThatWereShedAreRetried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var shed atomic.Int64
+		full := false
+		bus, _, _ := inMemory(t, &echo{}, framework.AfterAdmission(
+			func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				if full && info.FullMethod == testv1.EchoService_EchoSoon_FullMethodName {
+					shed.Add(1)
+					return nil, status.Error(codes.ResourceExhausted, "full")
+				}
+				return handler(ctx, req)
+			}, func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+				return handler(srv, stream)
+			}))
+		client := testv1.NewEchoServiceClient(bus)
+		call := func(calls int) {
+			for range calls {
+				_, _ = client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
+			}
+		}
+		for _, step := range []struct {
+			replies         int
+			calls, attempts int64
+		}{
+			{calls: 100, attempts: 110}, // a bus begins with the tokens of ten retries
+			{replies: 19, calls: 100, attempts: 101},
+			{replies: 1, calls: 100, attempts: 101},
+			{replies: 2000, calls: 100, attempts: 200}, // there are never more than the tokens of a hundred
+			{replies: 0, calls: 100, attempts: 100},
+		} {
+			full = false
+			call(step.replies)
+			full = true
+			shed.Store(0)
+			call(int(step.calls))
+			if got := shed.Load(); got != step.attempts {
+				t.Errorf("after %d replies %d calls made %d attempts, want %d", step.replies, step.calls, got, step.attempts)
+			}
+		}
+	})
 }
 
 func TestMaxInFlightNamesAPIsOfTheService(t *testing.T) {

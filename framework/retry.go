@@ -15,7 +15,8 @@ const (
 	RetryNone RetryPolicy = iota
 	// RetryNotRun retries a call that certainly did not run and never will, because
 	// it was not sent or was refused, if another instance may accept it. It makes at
-	// most 3 retries of a call.
+	// most 3 retries of a call. Of calls that were refused with RESOURCE_EXHAUSTED it
+	// retries at most 10 % of the recent calls of their API.
 	RetryNotRun
 	// RetryIdempotent is the default. It also retries a call that may have run because
 	// its connection broke, if its RPC declares NO_SIDE_EFFECTS or IDEMPOTENT. It

@@ -34,6 +34,9 @@ type api struct {
 	lines resolver.Lines
 	// anonymous says that the bus has logged that calls carry no identity.
 	anonymous atomic.Bool
+	// shed limits how many calls that were shed are retried. If all instances shed, the
+	// retries would be most of what they do.
+	shed throttle
 	// calls, failed and retries are counters: see [APIStats].
 	calls, failed, retries atomic.Uint64
 
@@ -46,7 +49,7 @@ type api struct {
 }
 
 func newAPI(bus *Bus, name string) *api {
-	return &api{
+	made := &api{
 		bus: bus, name: name, watch: newWatch(bus.registry, name),
 		clients: make(map[string]*serviceClient),
 		checker: schemas.NewChecker(schemas.CheckerConfig{
@@ -54,6 +57,8 @@ func newAPI(bus *Bus, name string) *api {
 			Strict: bus.options.StrictSchema, Incompatible: &bus.incompatible,
 		}),
 	}
+	made.shed.start()
+	return made
 }
 
 // acquire returns the API of a name. The caller must call release. If the bus is

@@ -73,6 +73,7 @@ func newRetry(ctx context.Context, r *Route) (retry, context.Context) {
 
 // succeeded records that the call had a reply.
 func (r *retry) succeeded() {
+	r.route.client.api.shed.succeeded()
 	if r.route.idempotent {
 		r.bus.throttle.succeeded()
 	}
@@ -125,7 +126,7 @@ func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	case atmostonce.NotSent:
 		return notRun && code == codes.Unavailable && failed.unavailable == nil
 	case atmostonce.Refused:
-		return notRun && mayDifferElsewhere(failed.err, code)
+		return notRun && mayDifferElsewhere(failed.err, code) && (code != codes.ResourceExhausted || r.route.client.api.shed.take())
 	case atmostonce.Unknown:
 		return code == codes.Unavailable && r.mayRepeat()
 	case atmostonce.Executed:

@@ -4,9 +4,9 @@ import (
 	"sync/atomic"
 )
 
-// throttle limits how many calls that may have run are retried, as the retry throttle
-// of gRFC A6 does: each reply adds a token, and each retry takes ten. Its methods are
-// safe for all goroutines.
+// throttle limits how many calls are retried, as the retry throttle of gRFC A6 does: each
+// reply adds a token, and each retry takes ten. A bus has one for calls that may have run,
+// and one of each API for calls that were shed. Its methods are safe for all goroutines.
 type throttle struct{ tokens atomic.Int64 }
 
 const (
@@ -15,12 +15,12 @@ const (
 	retryTokens = 10
 	// maxTokens is how many tokens the throttle has at most.
 	maxTokens = 1000
-	// firstTokens is how many tokens a bus has at first, so that the first calls of a
+	// firstTokens is how many tokens a throttle has at first, so that the first calls of a
 	// program can be retried.
 	firstTokens = 100
 )
 
-// start sets the tokens that a bus has at first.
+// start sets the tokens that a throttle has at first.
 func (t *throttle) start() { t.tokens.Store(firstTokens) }
 
 // succeeded adds the token of a reply.

@@ -22,6 +22,12 @@ func limits() []mutant {
 			suites: of(facade, "TestACallAboveTheLimitOfItsAPIIsRefused"),
 		},
 		{
+			name:   "every shed call is retried",
+			breaks: "retries do not add to an overload",
+			edits:  []edit{{pkg: calls, in: "retry.allowed", old: "|| r.route.client.api.shed.take()", new: "|| true"}},
+			suites: of(facade, "TestFewCallsThatWereShedAreRetried"),
+		},
+		{
 			name:   "a host takes all connections",
 			breaks: "one host leaves connections to others",
 			edits:  []edit{{pkg: chain, in: "connections.take", old: "c.hosts[host] >= c.limits.ConnectionsPerHost", new: "false"}},
