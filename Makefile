@@ -108,6 +108,15 @@ bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle prog
 torture: ## Restart, kill and replay for 60 s, or FOR: no call runs twice and no outcome is false
 	cd bench && go run ./torture -for $(or $(FOR),60s)
 
+.PHONY: rolling
+rolling: ## Restart 3 instances in turn, ROUNDS times (default 20), during calls: none fails, none runs twice
+	cd bench && go run ./rolling -rounds $(or $(ROUNDS),20)
+	cd bench && go run ./rolling -rounds $(or $(ROUNDS),5) -late 500ms
+
+.PHONY: overload
+overload: ## Call a service that serves 100 calls at once with 5,000 callers: it still serves 80 % of its capacity
+	cd bench && go run ./overload $(OVERLOADFLAGS)
+
 .PHONY: mutants
 mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time
 	go run ./internal/faulty/mutants
