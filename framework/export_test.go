@@ -7,6 +7,7 @@ import (
 
 	"github.com/onecall-dev/onecall/framework/internal/client"
 	"github.com/onecall-dev/onecall/framework/internal/server"
+	"github.com/onecall-dev/onecall/internal/envconfig"
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
@@ -61,3 +62,6 @@ func Chained(desc *grpc.ServiceDesc, impl any, options ...ServeOption) (call fun
 	}
 	return server.Chained(desc, impl, read)
 }
+
+// Variables returns the names of the variables of FromEnv.
+func Variables() []string { return envconfig.Names(environment{}) }

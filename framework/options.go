@@ -386,17 +386,28 @@ func Logger(log *slog.Logger) Option {
 func Timeout(limit time.Duration) grpc.CallOption { return timeout.Option(limit) }
 
 func newServeOptions(options []ServeOption) (server.Options, error) {
-	out := server.Options{ShutdownTimeout: defaultShutdownTimeout, Log: slog.Default(), Limits: server.DefaultLimits(), InFlight: make(map[string]int)}
+	out := server.Options{Log: slog.Default(), Limits: server.DefaultLimits(), InFlight: make(map[string]int)}
 	var errs []error
-	for i, option := range options { // all of them, so that a listener is closed
-		if option == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil: leave it out", i+1))
-		} else if err := option.applyToServe(&out); err != nil {
-			errs = append(errs, err)
+	apply := func(options []ServeOption) {
+		for i, option := range options { // all of them, so that a listener is closed
+			if option == nil {
+				errs = append(errs, fmt.Errorf("option %d is nil: leave it out", i+1))
+			} else if err := option.applyToServe(&out); err != nil {
+				errs = append(errs, err)
+			}
 		}
+	}
+	apply(options)
+	if variables, err := readEnvironment(options); err != nil {
+		errs = append(errs, err)
+	} else {
+		apply(variables.serve(out))
 	}
 	if out.Listen == nil {
 		out.Listen = listenOn("127.0.0.1:0")
+	}
+	if out.ShutdownTimeout == 0 {
+		out.ShutdownTimeout = defaultShutdownTimeout
 	}
 	errs = append(errs, oneSecurity(out.TLS, out.Insecure))
 	return out, errors.Join(errs...)
@@ -405,15 +416,28 @@ func newServeOptions(options []ServeOption) (server.Options, error) {
 func newBusOptions(options []BusOption) (client.Options, error) {
 	out := client.DefaultOptions()
 	out.Incoming = admission.Incoming
-	for i, option := range options {
-		if option == nil {
-			return out, fmt.Errorf("onecall: bus: option %d is nil: leave it out", i+1)
+	apply := func(options []BusOption) error {
+		for i, option := range options {
+			if option == nil {
+				return fmt.Errorf("option %d is nil: leave it out", i+1)
+			}
+			if err := option.applyToBus(&out); err != nil {
+				return err
+			}
 		}
-		if err := option.applyToBus(&out); err != nil {
-			return out, fmt.Errorf("onecall: bus: %w", err)
+		return nil
+	}
+	err := apply(options)
+	if err == nil {
+		var variables environment
+		if variables, err = readEnvironment(options); err == nil {
+			err = apply(variables.bus(out))
 		}
 	}
-	if err := oneSecurity(out.TLS, out.Insecure); err != nil {
+	if err == nil {
+		err = oneSecurity(out.TLS, out.Insecure)
+	}
+	if err != nil {
 		return out, fmt.Errorf("onecall: bus: %w", err)
 	}
 	return out, nil

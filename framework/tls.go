@@ -38,7 +38,11 @@ type TLSFiles struct {
 // Files that cannot be used at the start are an error of [Serve] or [NewBus]. The option
 // excludes [Insecure], and credentials in [ServerOptions] and [DialOptions].
 func TLS(files TLSFiles) Option {
-	read := &tlsfiles.Files{CA: files.CA, Cert: files.Cert, Key: files.Key, AllowAnonymous: files.AllowAnonymous}
+	return tlsOption(&tlsfiles.Files{CA: files.CA, Cert: files.Cert, Key: files.Key, AllowAnonymous: files.AllowAnonymous})
+}
+
+// tlsOption returns option TLS.
+func tlsOption(files *tlsfiles.Files) Option {
 	return bothOption{
 		serveOption: func(o *server.Options) error {
 			switch {
@@ -47,15 +51,15 @@ func TLS(files TLSFiles) Option {
 			case files.Cert == "" && files.Key == "":
 				return errors.New("option TLS: Cert and Key are empty: a service needs a certificate and its key")
 			}
-			o.TLS = read
-			return read.Check()
+			o.TLS = files
+			return files.Check()
 		},
 		busOption: func(o *client.Options) error {
 			if o.TLS != nil {
 				return errTwiceTLS
 			}
-			o.TLS = read
-			return read.Check()
+			o.TLS = files
+			return files.Check()
 		},
 	}
 }

@@ -1,6 +1,10 @@
 package etcd
 
-import "time"
+import (
+	"time"
+
+	"github.com/onecall-dev/onecall/internal/envconfig"
+)
 
 // ListWithin sets how long the first attempt to list an API may take, and each later one.
 // Call it before the first watch.
@@ -22,3 +26,6 @@ func (r *Registry) RepairEvery(every time.Duration) { r.watcher.repair = every }
 func (r *Registry) ReadAtMost(keys int64, streamed int) {
 	r.watcher.limits = limits{keys: keys, streamed: streamed}
 }
+
+// Variables returns the names of the variables of FromEnv.
+func Variables() []string { return envconfig.Names(environment{}) }

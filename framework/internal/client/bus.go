@@ -101,7 +101,7 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 func secure(read *Options) (err error) {
 	read.credentials = hasCredentials(read.Dial)
 	switch {
-	case read.TLS == nil:
+	case read.TLS == nil, read.credentials && read.TLS.Default:
 		return nil
 	case read.credentials:
 		return errors.New("onecall: bus: option TLS: option DialOptions has credentials too, such as grpc.WithTransportCredentials: leave one out")

@@ -185,10 +185,15 @@ func (s *Service) listenSecurely(chain *chain) (err error) {
 	files := s.identity.Credentials()
 	o.Server = append([]grpc.ServerOption{grpc.Creds(files)}, o.Server...)
 	s.server = grpc.NewServer(chain.options(*o, chain.served)...)
-	if plaintext.Replaced(s.server, files) {
+	switch {
+	case !plaintext.Replaced(s.server, files):
+		return nil
+	case o.TLS.Default:
+		s.identity = nil
+		return nil
+	default:
 		return errors.New("option TLS: option ServerOptions has grpc.Creds too: leave one out")
 	}
-	return nil
 }
 
 // begin listens, accepts connections and registers.

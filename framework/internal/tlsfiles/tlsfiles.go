@@ -23,6 +23,8 @@ import (
 type Files struct {
 	CA, Cert, Key  string
 	AllowAnonymous bool
+	// Default says that credentials of the program's own replace these.
+	Default bool
 }
 
 // Check returns an error if a file is missing that both sides need.
