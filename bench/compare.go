@@ -99,19 +99,24 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 		{name: "Bus → Serve", server: onecallServer, call: busCall(bus)},
 		{name: "by name", server: onecallServer, call: namedCall(bus)},
 	}
+	return ways, takeTurns(ctx, ways, callers, turns, length)
+}
+
+// takeTurns measures ways by turns.
+func takeTurns(ctx context.Context, ways []*way, callers, turns int, length time.Duration) error {
 	for i := range turns + 1 {
 		for j := range ways {
 			way := ways[(i+j)%len(ways)]
 			measured, err := way.measure(ctx, callers, length)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", way.name, err)
+				return fmt.Errorf("%s: %w", way.name, err)
 			}
 			if i > 0 { // the first turn warms up
 				way.turns = append(way.turns, measured)
 			}
 		}
 	}
-	return ways, nil
+	return nil
 }
 
 // namedCall makes the same call by name.
@@ -130,7 +135,7 @@ func namedCall(bus *framework.Bus) func(context.Context) error {
 	}
 }
 
-func newBus(address, incarnation string) (*framework.Bus, error) {
+func newBus(address, incarnation string, options ...framework.BusOption) (*framework.Bus, error) {
 	instance := discovery.Instance{API: api, Address: address}
 	if incarnation != "" {
 		var err error
@@ -142,8 +147,11 @@ func newBus(address, incarnation string) (*framework.Bus, error) {
 	if _, err := registry.Register(instance); err != nil {
 		return nil, err
 	}
-	return framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)))
+	return framework.NewBus(registry, append([]framework.BusOption{quiet}, options...)...)
 }
+
+// quiet discards the log.
+var quiet = framework.Logger(slog.New(slog.DiscardHandler))
 
 func request() *testv1.EchoRequest { return &testv1.EchoRequest{Text: strings.Repeat("x", payload)} }
 

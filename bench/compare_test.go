@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -11,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	for i, argument := range os.Args {
 		if argument == "-serve" {
-			if err := run(os.Args[i+1], "", 0, 0); err != nil {
+			if err := run(os.Args[i+1], "", false, 0, 0); err != nil {
 				panic(err)
 			}
 			return
@@ -21,20 +22,24 @@ func TestMain(m *testing.M) {
 }
 
 func TestEachWayIsMeasured(t *testing.T) {
-	for _, callers := range []int{1, 8} {
-		ways, err := compare(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, way := range ways {
-			if len(way.turns) != 2 {
-				t.Errorf("%s has %d turns, want 2", way.name, len(way.turns))
-			}
-			for _, figure := range figures {
-				if got := median(way.turns, figure.of); got <= 0 {
-					t.Errorf("%s: %s is %v", way.name, figure.name, got)
+	for title, measure := range map[string]func(context.Context, string, int, int, time.Duration) ([]*way, error){"compare": compare, "observed": compareObserved} {
+		for _, callers := range []int{1, 8} {
+			t.Run(fmt.Sprint(title, " with ", callers, " callers"), func(t *testing.T) {
+				ways, err := measure(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
+				for _, way := range ways {
+					if len(way.turns) != 2 {
+						t.Errorf("%s has %d turns, want 2", way.name, len(way.turns))
+					}
+					for _, figure := range figures {
+						if got := median(way.turns, figure.of); got <= 0 {
+							t.Errorf("%s: %s is %v", way.name, figure.name, got)
+						}
+					}
+				}
+			})
 		}
 	}
 }
@@ -50,7 +55,7 @@ func TestBadFlagsAreErrors(t *testing.T) {
 		"unknown server":    {"odd", "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := run(test.serve, test.callers, test.turns, time.Millisecond); err == nil {
+			if err := run(test.serve, test.callers, false, test.turns, time.Millisecond); err == nil {
 				t.Errorf("run with %+v is no error", test)
 			}
 		})

@@ -2,11 +2,16 @@ module github.com/onecall-dev/onecall/bench
 
 go 1.26.0
 
-replace github.com/onecall-dev/onecall => ../
+replace (
+	github.com/onecall-dev/onecall => ../
+	github.com/onecall-dev/onecall/telemetry/otel => ../telemetry/otel
+)
 
 require (
 	github.com/onecall-dev/onecall v0.0.0-00010101000000-000000000000
+	github.com/onecall-dev/onecall/telemetry/otel v0.0.0-00010101000000-000000000000
 	go.etcd.io/etcd/client/v3 v3.7.3
+	go.opentelemetry.io/otel/sdk v1.45.0
 	go.uber.org/goleak v1.3.0
 	go.uber.org/zap v1.27.1
 	golang.org/x/net v0.61.0
@@ -62,7 +67,7 @@ require (
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.45.0 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc v1.45.0 // indirect
 	go.opentelemetry.io/otel/metric v1.45.0 // indirect
-	go.opentelemetry.io/otel/sdk v1.45.0 // indirect
+	go.opentelemetry.io/otel/sdk/metric v1.45.0 // indirect
 	go.opentelemetry.io/otel/trace v1.45.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect

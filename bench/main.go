@@ -19,18 +19,19 @@ import (
 )
 
 func main() {
-	serveAs := flag.String("serve", "", "run a server: plain or onecall")
+	serveAs := flag.String("serve", "", "run a server: plain, onecall, or one of -observe")
 	callers := flag.String("callers", "1,64", "numbers of callers at once, comma-separated")
+	observed := flag.Bool("observe", false, "measure what metrics, traces and the log of calls cost")
 	turns := flag.Int("turns", 15, "turns of each way")
 	length := flag.Duration("time", 500*time.Millisecond, "length of a turn")
 	flag.Parse()
-	if err := run(*serveAs, *callers, *turns, *length); err != nil {
+	if err := run(*serveAs, *callers, *observed, *turns, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(serveAs, callers string, turns int, length time.Duration) error {
+func run(serveAs, callers string, observed bool, turns int, length time.Duration) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -44,13 +45,17 @@ func run(serveAs, callers string, turns int, length time.Duration) error {
 	if err != nil {
 		return err
 	}
+	measure := compare
+	if observed {
+		measure = compareObserved
+	}
 	fmt.Println(machine())
 	for text := range strings.SplitSeq(callers, ",") {
 		count, err := strconv.Atoi(text)
 		if err != nil || count < 1 {
 			return fmt.Errorf("-callers: %q is not a number of callers", text)
 		}
-		ways, err := compare(ctx, self, count, turns, length)
+		ways, err := measure(ctx, self, count, turns, length)
 		if err != nil {
 			return err
 		}

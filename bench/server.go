@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -45,7 +44,11 @@ func serve(ctx context.Context, as string) error {
 	case "onecall":
 		go func() { ended <- serveOnecall(ctx, address) }()
 	default:
-		return fmt.Errorf("-serve %q is neither plain nor onecall", as)
+		way := observingOf(as)
+		if way == nil {
+			return fmt.Errorf("-serve %q is neither plain, onecall nor a way of -observe", as)
+		}
+		go func() { ended <- serveOnecall(ctx, address, way.options()...) }()
 	}
 	select {
 	case at := <-address:
@@ -76,7 +79,7 @@ func servePlain(ctx context.Context, address chan<- string) error {
 	return server.Serve(listener)
 }
 
-func serveOnecall(ctx context.Context, address chan<- string) error {
+func serveOnecall(ctx context.Context, address chan<- string, options ...framework.Option) error {
 	registry := memory.New()
 	stop := registry.Watch(api, func(snapshot discovery.Snapshot) {
 		if snapshot.Err() == nil {
@@ -84,9 +87,13 @@ func serveOnecall(ctx context.Context, address chan<- string) error {
 		}
 	})
 	defer stop()
+	serveOptions := []framework.ServeOption{quiet}
+	for _, option := range options {
+		serveOptions = append(serveOptions, option)
+	}
 	return framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		testv1.RegisterEchoServiceServer(apis, echo{})
-	}, framework.Logger(slog.New(slog.DiscardHandler)))
+	}, serveOptions...)
 }
 
 // server is a child process that runs a server.
