@@ -52,31 +52,37 @@ func traced(sampler sdktrace.Sampler) framework.Option {
 type nowhere struct{}
 
 func (nowhere) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
-func (nowhere) Shutdown(context.Context) error                            { return nil }
+func (nowhere) Shutdown(context.Context) error                             { return nil }
 
 // logged formats lines and drops them.
 func logged(level slog.Level) framework.Option {
-	return framework.Logger(slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
+	return framework.Logger(slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level}))) //nolint:sloglint // what it costs to format a line is measured
 }
 
 // compareObserved measures all ways of observing with a number of concurrent callers. Each
 // has a server and a bus of its own.
 func compareObserved(ctx context.Context, self string, callers, turns int, length time.Duration) (ways []*way, err error) {
-	for _, of := range observings {
-		server, startErr := start(ctx, self, of.name)
-		if startErr != nil {
-			return nil, startErr
+	var closers []func() error
+	defer func() {
+		for _, closer := range closers {
+			err = errors.Join(err, closer())
 		}
-		defer func() { err = errors.Join(err, server.stop()) }()
+	}()
+	for _, of := range observings {
+		server, err := start(ctx, self, of.name)
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, server.stop)
 		var options []framework.BusOption
 		for _, option := range of.options() {
 			options = append(options, option)
 		}
-		bus, busErr := newBus(server.address, server.incarnation, options...)
-		if busErr != nil {
-			return nil, busErr
+		bus, err := newBus(server.address, server.incarnation, options...)
+		if err != nil {
+			return nil, err
 		}
-		defer bus.Close()
+		closers = append(closers, bus.Close)
 		ways = append(ways, &way{name: of.name, server: server, call: busCall(bus)})
 	}
 	return ways, takeTurns(ctx, ways, callers, turns, length)

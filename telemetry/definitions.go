@@ -45,6 +45,18 @@ var (
 		Name: "onecall.server.refusals", Unit: "{call}", Kind: Counter, Attributes: []string{ReasonKey},
 		Help: "Calls that admission refused; DUPLICATE_CALL counts copies of calls.",
 	}
+	ServerShed = Definition{
+		Name: "onecall.server.shed", Unit: "{call}", Kind: Counter, Attributes: []string{APIKey},
+		Help: "Calls that were refused because their API had too many calls in flight.",
+	}
+	ServerConnections = Definition{
+		Name: "onecall.server.connections", Unit: "{connection}", Kind: UpDownCounter,
+		Help: "Connections that are open.",
+	}
+	ServerConnectionsRefused = Definition{
+		Name: "onecall.server.connections.refused", Unit: "{connection}", Kind: Counter,
+		Help: "Connections that were closed at once, because there were too many.",
+	}
 	ServerUnidentified = Definition{
 		Name: "onecall.server.calls.unidentified", Unit: "{call}", Kind: Counter,
 		Help: "Admitted calls without an identity, which may run more than once.",
@@ -160,7 +172,8 @@ var LogDropped = Definition{
 // Definitions returns all metrics of the framework, in the order of docs/metrics.md.
 func Definitions() []Definition {
 	return []Definition{
-		ServerCallDuration, ServerCallsActive, ServerRefusals, ServerUnidentified, ServerSessions, ServerPrincipals, ServerRepliesKept,
+		ServerCallDuration, ServerCallsActive, ServerRefusals, ServerShed, ServerUnidentified, ServerConnections,
+		ServerConnectionsRefused, ServerSessions, ServerPrincipals, ServerRepliesKept,
 		ServiceAPIs, ServiceRegistered, ServiceRegistryErrors, ServiceDrainDuration,
 		ClientCallDuration, ClientRetries, ClientSettlements, ClientOutages, ClientUnavailable, ClientInstances, ClientInstancesAge,
 		ClientRetryTokens, ClientSchemasIncompatible,

@@ -154,6 +154,12 @@ var Rules = []Rule{
 		Allowed:   []string{standardLibrary},
 	},
 	{
+		Name:      "framework does not import net/http/pprof",
+		Reason:    "the import adds the profiles to http.DefaultServeMux, which a program may serve to others",
+		Importers: []string{"./framework/..."},
+		Forbidden: []string{"net/http/pprof"},
+	},
+	{
 		Name:      "framework knows no etcd",
 		Reason:    "the program's main picks the registry, and who picks another must not build etcd's client",
 		Importers: []string{"./framework/..."},

@@ -167,6 +167,11 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{"sync", "net/http"},
 		},
 		{
+			"framework does not import net/http/pprof", "framework/internal/admin/planted.go",
+			[]string{"net/http/pprof"},
+			[]string{"net/http", "runtime/pprof"},
+		},
+		{
 			"framework knows no etcd", "framework/planted.go",
 			[]string{module + "discovery/etcd", module + "discovery/etcd/embed", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/server/v3/embed"},
 			[]string{module + "discovery", module + "interceptors/timeout", "google.golang.org/grpc"},

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/admin"
 	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
@@ -49,6 +50,8 @@ type Bus struct {
 	meters    *meter.Set
 	uncollect func()
 	closeLog  func() // ends the log of calls
+	// admin is the part in the status page, nil if there is none.
+	admin *admin.Member
 	// settled counts the calls that were settled, by what was learned.
 	settled [len(learned)]atomic.Uint64
 	// incompatible counts schemas that are incompatible with the program's own.
@@ -75,6 +78,10 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	if err := checkDialOptions(&options, caller); err != nil {
 		return nil, err
 	}
+	member, err := openAdmin(&options)
+	if err != nil {
+		return nil, err
+	}
 	if options.LogCalls {
 		options.callLog = ended.NewLog(options.Log)
 		options.Watchers = append(options.Watchers, options.callLog)
@@ -91,6 +98,8 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	bus.askers = askers{bus: bus, open: make(map[askerKey]*asker)}
 	bus.throttle.start()
 	bus.routes.Store(&map[string]*Route{})
+	bus.admin = member
+	member.ShowBus(bus)
 	bus.closeLog = sync.OnceFunc(options.callLog.Close)
 	bus.uncollect = meter.Collect(options.Metrics, bus, registry)
 	bus.unwatch = options.identity.Watch()
@@ -110,6 +119,23 @@ func secure(read *Options) (err error) {
 		return fmt.Errorf("onecall: bus: option TLS: %w", err)
 	}
 	return nil
+}
+
+// openAdmin opens the part of a bus in the status page, if there is one.
+func openAdmin(options *Options) (*admin.Member, error) {
+	if options.Admin == nil {
+		return nil, nil //nolint:nilnil // there is none, which is no error
+	}
+	var err error
+	if options.Metrics, err = options.Admin.Metrics(options.Metrics); err != nil {
+		return nil, fmt.Errorf("onecall: bus: %w", err)
+	}
+	options.Watchers = append(options.Watchers, options.Admin.Watcher())
+	member, err := options.Admin.Open(options.Log)
+	if err != nil {
+		return nil, fmt.Errorf("onecall: bus: %w", err)
+	}
+	return member, nil
 }
 
 // checkDialOptions returns an error if every connection would fail with the dial
@@ -151,6 +177,7 @@ func (b *Bus) Close() error {
 		errs = append(errs, of.close())
 	}
 	b.closeLog()
+	b.admin.Close()
 	return errors.Join(errs...)
 }
 

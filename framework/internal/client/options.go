@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer/leastrequest"
 
+	"github.com/onecall-dev/onecall/framework/internal/admin"
 	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
@@ -52,6 +53,8 @@ type Options struct {
 	LogCalls bool
 	// Watchers look at single calls, with the log of calls once NewBus has made it.
 	Watchers ended.Watchers
+	// Admin serves the status page, nil if there is none.
+	Admin *admin.Server
 	// Metrics are those that the bus is a source of, nil if there are none.
 	Metrics *telemetry.Metrics
 

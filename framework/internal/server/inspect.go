@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/admin"
 )
 
 // Places returns the names of the places in the chain of a service, the outermost
@@ -42,4 +43,22 @@ func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx c
 		_, err := method(impl, ctx, decode, c.serveUnary)
 		return err
 	}, func() { c.guard.Close(); options.callLog.Close() }, nil
+}
+
+// Inspect implements [admin.Service].
+func (s *Service) Inspect() admin.ServiceStatus {
+	stats := s.Stats()
+	status := admin.ServiceStatus{
+		Address: s.address, Registered: stats.Registration.Registered, Principals: stats.Admission.Principals,
+		ActiveSessions: stats.Admission.Sessions - stats.Admission.Collapsed, IdleSessions: stats.Admission.Collapsed,
+	}
+	_, status.Draining = s.drain.duration()
+	if stats.Registration.Err != nil {
+		status.RegistrationError = stats.Registration.Err.Error()
+	}
+	for _, rpc := range stats.RPCs {
+		status.InFlight += rpc.InFlight
+	}
+	status.Instances, _ = admin.Instances(s.registered)
+	return status
 }

@@ -43,6 +43,13 @@ func (s *Service) Collect(add func(telemetry.Metric)) {
 		refusals.Points = append(refusals.Points, refusals.Point(float64(stats.Admission.Refused[reason]), string(reason)))
 	}
 	add(refusals)
+	shed := telemetry.Metric{Definition: telemetry.ServerShed}
+	for api, count := range stats.Shed {
+		shed.Points = append(shed.Points, shed.Point(float64(count), api))
+	}
+	add(shed)
+	add(telemetry.ServerConnections.Value(float64(stats.Connections)))
+	add(telemetry.ServerConnectionsRefused.Value(float64(stats.RefusedConnections)))
 	add(telemetry.ServerUnidentified.Value(float64(stats.Admission.WithoutIdentity)))
 	add(telemetry.ServerSessions.Value(float64(stats.Admission.Collapsed), "idle"))
 	add(telemetry.ServerSessions.Value(float64(stats.Admission.Sessions-stats.Admission.Collapsed), "active"))

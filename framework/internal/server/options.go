@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/onecall-dev/onecall/framework/internal/admin"
 	"github.com/onecall-dev/onecall/framework/internal/ended"
 	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
@@ -67,6 +68,8 @@ type Options struct {
 	LogCalls bool
 	// Watchers look at single calls, with the log of calls once Start has made it.
 	Watchers ended.Watchers
+	// Admin serves the status page, nil if there is none.
+	Admin *admin.Server
 	// Metrics are those that the service is a source of, nil if there are none.
 	Metrics *telemetry.Metrics
 

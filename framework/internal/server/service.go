@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/framework/internal/admin"
 	"github.com/onecall-dev/onecall/framework/internal/meter"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
@@ -43,10 +44,13 @@ type Service struct {
 	// uncollect ends the collection of metrics. Start sets it.
 	uncollect func()
 	drain     drain
+	// admin is the part in the status page, nil if there is none.
+	admin *admin.Member
 
 	// begin sets these.
 	listener     *handover
 	address      string
+	registered   []discovery.Instance
 	connections  *connections
 	registration discovery.Registration
 	served       <-chan error // receives the error of accepting connections, once
@@ -96,6 +100,13 @@ func (s *Service) Wait() error {
 // Start returns a service of the APIs that register registers. It accepts connections and
 // has begun to register. The caller must call Run.
 func Start(ctx context.Context, registry discovery.Registry, register func(apis grpc.ServiceRegistrar), options Options) (*Service, error) {
+	if options.Admin != nil {
+		var err error
+		if options.Metrics, err = options.Admin.Metrics(options.Metrics); err != nil {
+			return nil, errors.Join(err, options.CloseListener())
+		}
+		options.Watchers = append(options.Watchers, options.Admin.Watcher())
+	}
 	options = options.prepared()
 	s := newService(ctx, registry, options)
 	started := false
@@ -110,12 +121,16 @@ func Start(ctx context.Context, registry discovery.Registry, register func(apis 
 		err = s.newServer()
 	}
 	if err == nil {
+		s.admin, err = options.Admin.Open(options.Log)
+	}
+	if err == nil {
 		err = s.begin()
 	}
 	if err != nil {
 		return nil, err
 	}
 	started = true
+	s.admin.ShowService(s)
 	s.uncollect = meter.Collect(options.Metrics, s, registry)
 	return s, nil
 }
@@ -218,7 +233,8 @@ func (s *Service) begin() error {
 	case err := <-s.served:
 		return err
 	}
-	if s.registration, err = s.registry.Register(s.instances()...); err != nil {
+	s.registered = s.instances()
+	if s.registration, err = s.registry.Register(s.registered...); err != nil {
 		s.server.Stop()
 		return errors.Join(fmt.Errorf("registering: %w", err), <-s.served)
 	}
@@ -243,12 +259,14 @@ func (s *Service) abandon() {
 	if s.listener != nil {
 		_ = s.listener.Listener.Close()
 	}
+	s.admin.Close()
 }
 
 // Run serves until the context of the service ends, and then shuts down.
 func (s *Service) Run() {
 	defer close(s.done)
 	defer s.stop()
+	defer s.admin.Close()
 	defer s.options.callLog.Close()
 	defer s.guard.Close()
 	defer s.uncollect()
