@@ -56,12 +56,12 @@ type serverCall struct {
 
 	server *Server
 	marked marked
-	taken  taken
+	taken  *taken // nil if the ledger does not have its key, or remembers no ends
 
 	// outlives is whether the context goes on when the connection is lost, as
-	// outliving.
+	// outliving, which is nil until it is needed.
 	outlives  bool
-	outliving outliving
+	outliving atomic.Pointer[outliving]
 
 	// These are a unary call's: what reads its request, and why that failed; what
 	// runs around its handler; its handler.
@@ -86,7 +86,7 @@ func (c *serverCall) Done() <-chan struct{} {
 
 // Err implements [context.Context].
 func (c *serverCall) Err() error {
-	if !c.outlives || !c.outliving.made.Load() && c.Context.Err() == nil {
+	if !c.outlives || c.outliving.Load() == nil && c.Context.Err() == nil {
 		return c.Context.Err()
 	}
 	return c.outlive().Err()

@@ -12,8 +12,7 @@ import (
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 )
 
-// taken is a call whose key the server took in the ledger. It is zero if there is none, or
-// if the ledger does not remember what became of calls.
+// taken is a call whose key the server took in the ledger.
 type taken struct {
 	key, owner string
 	at         time.Time
@@ -27,14 +26,14 @@ func (s *Server) take(ctx context.Context, call *serverCall, key string) (fresh 
 	owner, at := ownerOf(ctx, key, call.marked.method), time.Now()
 	fresh, err = s.ledger.Take(ctx, key, atmostonce.LedgerEntry{Owner: owner})
 	if fresh && err == nil {
-		call.taken = taken{key: key, owner: owner, at: at}
+		call.taken = &taken{key: key, owner: owner, at: at}
 	}
 	return fresh, err
 }
 
 // record has the ledger remember what became of a call whose key it has.
 func (s *Server) record(call *serverCall, became fate, err error) {
-	if call.taken.key == "" {
+	if call.taken == nil {
 		return
 	}
 	entry := atmostonce.LedgerEntry{Owner: call.taken.owner}
@@ -48,7 +47,7 @@ func (s *Server) record(call *serverCall, became fate, err error) {
 	case fateUnknown, fateRunning: // a handler may have started unseen
 		return
 	}
-	s.recorder.record(call.taken, entry)
+	s.recorder.record(*call.taken, entry)
 }
 
 // askLedger returns what the ledger knows of a call. If it has no key of the call,

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,51 +16,68 @@ import (
 // [Server.EndCalls]. It is made when the handler first asks for its end, so that
 // other calls pay nothing for it.
 type outliving struct {
-	once   sync.Once
-	made   atomic.Bool     // set after the fields below
 	ctx    context.Context //nolint:containedctx // it is one
 	cancel context.CancelFunc
 	stop   func() bool
 }
 
+// returned takes the place of the context once the handler has returned: none is made from
+// then on.
+var returned = new(outliving)
+
 // outlive returns the context of a call that outlives its connection.
 func (c *serverCall) outlive() context.Context {
-	o := &c.outliving
-	o.once.Do(func() {
-		if deadline, ok := c.Deadline(); ok {
-			o.ctx, o.cancel = context.WithDeadline(c.server.life, deadline)
-		} else {
-			o.ctx, o.cancel = context.WithCancel(c.server.life)
+	if c.outliving.Load() == nil {
+		if made := c.newOutliving(); !c.outliving.CompareAndSwap(nil, made) {
+			made.end()
 		}
-		if c.Context.Err() != nil { // else a first call of Err could be too early
-			c.arrivalEnded()
-		} else {
-			o.stop = context.AfterFunc(c.Context, c.arrivalEnded)
-		}
-		o.made.Store(true)
-	})
-	return o.ctx
+	}
+	if made := c.outliving.Load(); made != returned {
+		return made.ctx
+	}
+	return c.Context
 }
 
-// arrivalEnded is called when the context with which the call arrived has ended.
-func (c *serverCall) arrivalEnded() {
+func (c *serverCall) newOutliving() *outliving {
+	o := new(outliving)
+	if deadline, ok := c.Deadline(); ok {
+		o.ctx, o.cancel = context.WithDeadline(c.server.life, deadline)
+	} else {
+		o.ctx, o.cancel = context.WithCancel(c.server.life)
+	}
+	if c.Context.Err() != nil { // else a first call of Err could be too early
+		c.arrivalEnded(o.cancel)
+	} else {
+		o.stop = context.AfterFunc(c.Context, func() { c.arrivalEnded(o.cancel) })
+	}
+	return o
+}
+
+// end releases the context.
+func (o *outliving) end() {
+	if o.stop != nil {
+		o.stop()
+	}
+	o.cancel()
+}
+
+// arrivalEnded is called when the context with which the call arrived has ended. cancel
+// ends the one that outlives it.
+func (c *serverCall) arrivalEnded(cancel context.CancelFunc) {
 	// At the deadline, at which grpc-go may also cancel, the other context ends by itself.
 	if deadline, ok := c.Deadline(); ok && !time.Now().Before(deadline) {
 		return
 	}
 	if !disconnected(c.Context) {
-		c.outliving.cancel()
+		cancel()
 	}
 }
 
 // endOutliving releases the context of a call whose handler has returned.
 func (c *serverCall) endOutliving() {
-	o := &c.outliving
-	o.once.Do(func() { o.ctx, o.cancel = c.Context, func() {} }) // nothing is made from now on
-	if o.stop != nil {
-		o.stop()
+	if made := c.outliving.Swap(returned); made != nil && made != returned {
+		made.end()
 	}
-	o.cancel()
 }
 
 // disconnected reports whether the context of a call was canceled because its connection
