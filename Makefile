@@ -18,7 +18,7 @@ VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
 PLATFORMS := windows/amd64 darwin/arm64 linux/386
 
 # Modules besides this one that users import.
-LIBRARIES := telemetry/prometheus telemetry/otel
+LIBRARIES := telemetry/prometheus telemetry/otel framework/spiffe
 
 # Folders of committed generated Go.
 GENERATED := proto examples/auth/proto internal/testproto
