@@ -65,13 +65,13 @@ endif
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 	golangci-lint run ./...
-	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	for module in bench internal/browsertest $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
 
 .PHONY: vet-platforms
 vet-platforms: ## Vet every module for Windows, macOS and 32 bits: all must compile there
-	for platform in $(PLATFORMS); do for module in . bench $(LIBRARIES); do \
+	for platform in $(PLATFORMS); do for module in . bench internal/browsertest $(LIBRARIES); do \
 	  echo "go vet in $$module for $$platform"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go vet ./...); \
 	done; done
@@ -116,6 +116,11 @@ rolling: ## Restart 3 instances in turn, ROUNDS times (default 20), during calls
 .PHONY: overload
 overload: ## Call a service that serves 100 calls at once with 5,000 callers: it still serves 80 % of its capacity
 	cd bench && go run ./overload $(OVERLOADFLAGS)
+
+.PHONY: browser
+browser: ## Test the status page in Chromium without a window, and write a picture of it to SCREENSHOT
+	@command -v chromium >/dev/null || { echo "make browser needs Debian's package chromium: apt-get install chromium" >&2; exit 1; }
+	cd internal/browsertest && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
 
 .PHONY: mutants
 mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -47,7 +48,8 @@ const maxErrorBytes = 1 << 10
 func describe(rpc string, stream bool, err error) ended.Call {
 	call := ended.Call{At: time.Now(), RPC: rpc, Stream: stream, Outcome: callerr.OutcomeOf(err), Code: status.Code(err)}
 	if err != nil {
-		call.Err = quote.Line(err.Error(), maxErrorBytes)
+		text := strings.TrimPrefix(err.Error(), "rpc error: code = "+status.Code(err).String()+" desc = ") // of a handler's own error
+		call.Err = quote.Line(text, maxErrorBytes)
 	}
 	return call
 }
