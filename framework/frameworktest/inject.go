@@ -1,6 +1,7 @@
 package frameworktest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,19 +38,28 @@ type Attempt struct {
 
 // When says at which attempts a fault strikes.
 type When struct {
-	once bool
-	is   func(Attempt) bool
+	once    bool
+	is      func(Attempt) bool
+	mistake string // "" if there is none
 }
 
 // Every has a fault strike at each n-th attempt: the n-th, the one n later, and so on.
 // Every(1) is each attempt. n must be more than zero.
 func Every(n int) When {
+	if n < 1 {
+		return When{mistake: fmt.Sprintf("Every(%d): give 1 for each attempt, or more", n)}
+	}
 	return When{is: func(attempt Attempt) bool { return attempt.Number%n == 0 }}
 }
 
 // If has a fault strike at each attempt for which a function returns true. It is called from
 // the goroutines of the calls.
-func If(is func(Attempt) bool) When { return When{is: is} }
+func If(is func(Attempt) bool) When {
+	if is == nil {
+		return When{mistake: "If: the function is nil"}
+	}
+	return When{is: is}
+}
 
 // Next has a fault strike once, at the next attempt. It is the default.
 func Next() When { return When{once: true, is: func(Attempt) bool { return true }} }
@@ -85,6 +95,14 @@ func (k *Kit) Inject(rpc any, fault Fault, when ...When) *Injection {
 	i := &Injection{kit: k, fault: fault, method: k.methodOf(rpc), when: Next()}
 	if len(when) == 1 {
 		i.when = when[0]
+	}
+	switch {
+	case fault.name == "":
+		k.tb.Fatal("frameworktest: Inject: there is no fault: give one such as ReplyLost()")
+	case fault.atHandler && fault.handle == nil && fault.refuse == codes.OK:
+		k.tb.Fatal("frameworktest: RefusedBefore(OK): give the code of an error")
+	case i.when.is == nil:
+		k.tb.Fatalf("frameworktest: Inject: %s", cmp.Or(i.when.mistake, "the When is empty: give Next, Every or If"))
 	}
 	k.strikes.mu.Lock()
 	defer k.strikes.mu.Unlock()

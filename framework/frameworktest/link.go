@@ -257,7 +257,7 @@ func (e *end) answer(id uint32, fields []hpack.HeaderField) {
 	_ = e.writeHeaders(id, true, fields) // if the connection has ended, so has the stream
 }
 
-// credit has the other side of a dropped frame send as many bytes again.
+// credit has the end send as many bytes again as a frame has that was left out.
 func (e *end) credit(frame http2.Frame) {
 	data, ok := frame.(*http2.DataFrame)
 	if !ok || data.Length == 0 {
@@ -265,7 +265,9 @@ func (e *end) credit(frame http2.Frame) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_ = e.framer.WriteWindowUpdate(0, data.Length) // if the connection has ended, nothing is sent any more
+	for _, id := range []uint32{0, data.StreamID} {
+		_ = e.framer.WriteWindowUpdate(id, data.Length) // if the connection has ended, nothing is sent any more
+	}
 }
 
 // reset ends a stream.

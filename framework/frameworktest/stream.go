@@ -26,14 +26,21 @@ type lane struct {
 	held    []func(*end) error
 }
 
-// forward returns whether to forward a frame, which is not held or left out.
-func (l *lane) forward(frame http2.Frame) bool {
+// forward returns whether to forward a frame. It holds the frame, or leaves it out and has
+// from send as much again.
+func (l *lane) forward(frame http2.Frame, from *end) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.holding {
+	switch {
+	case l.ended:
+		from.credit(frame)
+		return false
+	case l.holding:
 		l.held = append(l.held, kept(frame))
+		return false
+	default:
+		return true
 	}
-	return !l.holding && !l.ended
 }
 
 // hold holds frames until release.
@@ -66,11 +73,7 @@ func (s *stream) request(frame http2.Frame) bool {
 	if handle := s.strike.fault.request; handle != nil {
 		handle(s, frame)
 	}
-	if s.requests.forward(frame) {
-		return true
-	}
-	s.link.client.credit(frame)
-	return false
+	return s.requests.forward(frame, s.link.client)
 }
 
 // reply handles a frame of the instance, and returns whether to forward it.
@@ -81,11 +84,7 @@ func (s *stream) reply(frame http2.Frame) bool {
 	if handle := s.strike.fault.reply; handle != nil {
 		handle(s, frame)
 	}
-	if s.replies.forward(frame) {
-		return true
-	}
-	s.link.server.credit(frame)
-	return false
+	return s.replies.forward(frame, s.link.server)
 }
 
 // release sends the frames of the request that are held.
