@@ -73,6 +73,14 @@ var (
 		Name: "onecall.server.replies.kept", Unit: "By", Kind: UpDownCounter,
 		Help: "Memory of the replies and errors that are kept for callers that ask for them.",
 	}
+	ServerSettlements = Definition{
+		Name: "onecall.server.settlements", Unit: "{question}", Kind: Counter, Attributes: []string{OutcomeKey},
+		Help: "Questions of callers about calls of unknown outcome, by the answer; running means that the call had not ended.",
+	}
+	ServerUnrecorded = Definition{
+		Name: "onecall.server.ledger.unrecorded", Unit: "{call}", Kind: Counter,
+		Help: "Ends of calls that could not be written to the ledger, so that other instances do not know them.",
+	}
 	ServiceAPIs = Definition{
 		Name: "onecall.service.apis", Unit: "{api}", Kind: UpDownCounter,
 		Help: "APIs that the service serves and wants to have registered.",
@@ -173,7 +181,7 @@ var LogDropped = Definition{
 func Definitions() []Definition {
 	return []Definition{
 		ServerCallDuration, ServerCallsActive, ServerRefusals, ServerShed, ServerUnidentified, ServerConnections,
-		ServerConnectionsRefused, ServerSessions, ServerPrincipals, ServerRepliesKept,
+		ServerConnectionsRefused, ServerSessions, ServerPrincipals, ServerRepliesKept, ServerSettlements, ServerUnrecorded,
 		ServiceAPIs, ServiceRegistered, ServiceRegistryErrors, ServiceDrainDuration,
 		ClientCallDuration, ClientRetries, ClientSettlements, ClientOutages, ClientUnavailable, ClientInstances, ClientInstancesAge,
 		ClientRetryTokens, ClientSchemasIncompatible,

@@ -187,6 +187,8 @@ func TestTheNamesAreTheContract(t *testing.T) {
 		{"onecall.server.sessions", "{session}", "gauge", "onecall_server_sessions", "onecall.state"},
 		{"onecall.server.principals", "{principal}", "gauge", "onecall_server_principals", ""},
 		{"onecall.server.replies.kept", "By", "gauge", "onecall_server_replies_kept_bytes", ""},
+		{"onecall.server.settlements", "{question}", "counter", "onecall_server_settlements_total", "onecall.outcome"},
+		{"onecall.server.ledger.unrecorded", "{call}", "counter", "onecall_server_ledger_unrecorded_total", ""},
 		{"onecall.service.apis", "{api}", "gauge", "onecall_service_apis", ""},
 		{"onecall.service.registered", "{api}", "gauge", "onecall_service_registered", ""},
 		{"onecall.service.registry.errors", "{service}", "gauge", "onecall_service_registry_errors", ""},

@@ -88,8 +88,9 @@ func TestAScrapeFindsEveryMetric(t *testing.T) {
 	want := []string{
 		"onecall_client_instances", "onecall_client_instances_age_seconds", "onecall_client_outages_total", "onecall_client_retries_total",
 		"onecall_client_retry_tokens", "onecall_client_schemas_incompatible_total", "onecall_client_settlements_total", "onecall_client_unavailable",
-		"onecall_server_calls_active", "onecall_server_calls_unidentified_total", "onecall_server_connections", "onecall_server_connections_refused_total",
-		"onecall_server_principals", "onecall_server_refusals_total", "onecall_server_replies_kept_bytes", "onecall_server_sessions", "onecall_server_shed_total", "onecall_service_apis", "onecall_service_registered",
+		"onecall_server_calls_active", "onecall_server_calls_unidentified_total", "onecall_server_connections", "onecall_server_connections_refused_total", "onecall_server_ledger_unrecorded_total",
+		"onecall_server_principals", "onecall_server_refusals_total", "onecall_server_replies_kept_bytes", "onecall_server_sessions", "onecall_server_settlements_total", "onecall_server_shed_total",
+		"onecall_service_apis", "onecall_service_registered",
 		"onecall_service_registry_errors", "rpc_client_call_duration_seconds", "rpc_server_call_duration_seconds",
 	}
 	if got := slices.Sorted(maps.Keys(families)); !slices.Equal(got, want) {

@@ -55,6 +55,12 @@ func (s *Service) Collect(add func(telemetry.Metric)) {
 	add(telemetry.ServerSessions.Value(float64(stats.Admission.Sessions-stats.Admission.Collapsed), "active"))
 	add(telemetry.ServerPrincipals.Value(float64(stats.Admission.Principals)))
 	add(telemetry.ServerRepliesKept.Value(float64(stats.Admission.Kept)))
+	settled := stats.Admission.Settled
+	add(telemetry.ServerSettlements.Value(float64(settled.Refused), "refused"))
+	add(telemetry.ServerSettlements.Value(float64(settled.Running), "running"))
+	add(telemetry.ServerSettlements.Value(float64(settled.Executed), "executed"))
+	add(telemetry.ServerSettlements.Value(float64(settled.Unknown), "unknown"))
+	add(telemetry.ServerUnrecorded.Value(float64(stats.Admission.Unrecorded)))
 	apis := float64(len(s.apis.contracts()))
 	add(telemetry.ServiceAPIs.Value(apis))
 	add(telemetry.ServiceRegistered.Value(apis * telemetry.Flag(stats.Registration.Registered)))
