@@ -85,6 +85,58 @@ func TestContributingNamesWhatExists(t *testing.T) {
 	}
 }
 
+// TestWhatHappensWhenNamesTestsThatExist checks that each row of
+// docs/what-happens-when.md names tests or targets of make, and that they exist.
+func TestWhatHappensWhenNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "docs", "what-happens-when.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := make(map[string]bool)
+	err = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := os.ReadFile(path)
+		for _, found := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(file, -1) {
+			tests[string(found[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 2 || strings.HasPrefix(line, "| when") || strings.HasPrefix(line, "| ---") {
+			continue
+		}
+		rows++
+		proofs := regexp.MustCompile("`(make )?([A-Za-z-]+)`").FindAllStringSubmatch(cells[len(cells)-2], -1)
+		for _, proof := range proofs {
+			if target := proof[2]; proof[1] != "" && !strings.Contains(string(makefile), "\n"+target+":") {
+				t.Errorf("the Makefile has no target %s", target)
+			} else if proof[1] == "" && strings.HasPrefix(target, "Test") && !tests[target] {
+				t.Errorf("there is no test %s", target)
+			}
+		}
+		if len(proofs) == 0 {
+			t.Errorf("no test is named in the row\n%s", line)
+		}
+	}
+	const least = 30
+	if rows < least {
+		t.Errorf("%d rows were found, want %d at least", rows, least)
+	}
+}
+
 // flush returns lines without what they are indented by.
 func flush(text string) string {
 	var out strings.Builder

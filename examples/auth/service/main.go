@@ -44,5 +44,5 @@ func serve(endpoint string, ttl time.Duration, listen, store string) error {
 	defer registry.Close()
 	return framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
-	}, framework.ListenOn(listen))
+	}, framework.ListenOn(listen), framework.FromEnv())
 }
