@@ -187,6 +187,19 @@ func TestNoPathGetsPastAuthorization(t *testing.T) {
 	})
 }
 
+// TestAMethodThatIsNotRegisteredIsNotDenied calls a method that a newer instance has.
+func TestAMethodThatIsNotRegisteredIsNotDenied(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serve(t, registry, &echo{}, byName, framework.Authorize(framework.Policy{"test.echo": {"shop"}}))
+	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
+	err := bus.Invoke(as(t, "shop"), "/onecall.test.v1.EchoService/Whisper", &testv1.EchoRequest{}, &testv1.EchoResponse{})
+	if status.Code(err) != codes.Unimplemented || framework.OutcomeOf(err) != framework.Refused {
+		t.Errorf("a call = %v (%v), want UNIMPLEMENTED, refused", err, framework.OutcomeOf(err))
+	}
+}
+
 // TestTheRegisteredMethodDecides has a method that names another one to its interceptors.
 func TestTheRegisteredMethodDecides(t *testing.T) {
 	t.Parallel()

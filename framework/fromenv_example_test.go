@@ -2,27 +2,41 @@ package framework_test
 
 import (
 	"context"
-	"log"
+	"fmt"
+	"os"
 
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/framework"
 )
 
-// This serves as the environment says, such as with ONECALL_ETCD_ENDPOINTS set to
-// "https://etcd-0:2379,https://etcd-1:2379" and ONECALL_LISTEN to ":8443".
-func ExampleFromEnv() {
-	ctx := context.Background()
+// serveFromEnv serves as the environment says.
+func serveFromEnv(ctx context.Context) error {
 	config, err := etcd.FromEnv()
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	registry, err := etcd.Open(config)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer registry.Close()
-	err = framework.Serve(ctx, registry, registerAuth, framework.FromEnv())
-	if err != nil {
-		log.Fatal(err)
+	return framework.Serve(ctx, registry, registerAuth, framework.FromEnv())
+}
+
+// This shows the errors of wrong variables.
+func ExampleFromEnv() {
+	for _, variable := range []struct{ name, value string }{
+		{"ONECALL_ETCD_ENDPOINTS", "https://etcd-0:2379,https://etcd-1:2379"}, {"ONECALL_LISTEN", "8443"}, {"ONECALL_SHUTDOWN_TIMOUT", "20s"},
+	} {
+		if err := os.Setenv(variable.name, variable.value); err != nil {
+			fmt.Println(err)
+		}
+		defer os.Unsetenv(variable.name)
 	}
+	fmt.Println(serveFromEnv(context.Background()))
+	_ = os.Unsetenv("ONECALL_SHUTDOWN_TIMOUT")
+	fmt.Println(serveFromEnv(context.Background()))
+	// Output:
+	// onecall: service: option FromEnv: variable ONECALL_SHUTDOWN_TIMOUT: is not known: remove it, or take another prefix: did you mean ONECALL_SHUTDOWN_TIMEOUT?
+	// onecall: service: option FromEnv: variable ONECALL_LISTEN: option ListenOn: "8443" is not "host:port", such as ":8443" or "127.0.0.1:0": address 8443: missing port in address
 }

@@ -259,8 +259,11 @@ func (a *authorization) refuse(ctx context.Context, path, principal string) erro
 	if a.refused.Allow(rpc, mostRefused) {
 		a.log.WarnContext(ctx, "a call was refused: the policy does not allow it to its caller", "rpc", rpc, "principal", quote.Line(principal, maxPrincipalBytes))
 	}
-	return status.Errorf(codes.PermissionDenied, "%s: the policy of the service does not allow this call to its caller", rpc)
+	return errDenied
 }
+
+// errDenied is the error of a call that is not allowed.
+var errDenied = status.Error(codes.PermissionDenied, "the policy of the service does not allow this call to its caller")
 
 // unary returns the interceptor of unary calls of APIs.
 func (a *authorization) unary() grpc.UnaryServerInterceptor {
