@@ -178,7 +178,7 @@ func TestRecordedCallsHaveWhatTheHandlerSaw(t *testing.T) {
 		t.Fatalf("recorded %+v", calls)
 	}
 	call := calls[0]
-	if call.RPC != "test.echo.echo_soon" || call.Method != testv1.EchoService_EchoSoon_FullMethodName || call.Instance != kit.Instances()[0] || !call.Ended || call.Err != nil {
+	if call.RPC != "test.echo.echo_soon" || call.Method != testv1.EchoService_EchoSoon_FullMethodName || call.Instance != kit.Instances()[0] || call.Principal != "shop" || !call.Ended || call.Err != nil {
 		t.Errorf("recorded %+v", call.Recorded)
 	}
 	if got := call.Metadata.Get("caller"); len(got) != 1 || got[0] != "shop" {

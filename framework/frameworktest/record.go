@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/onecall-dev/onecall/framework"
 )
 
 // Recorded is a call whose handler, or whose fake, ran.
@@ -21,6 +23,8 @@ type Recorded struct {
 	Requests, Replies []proto.Message
 	// Metadata is what the caller sent. It has no entry of the framework.
 	Metadata metadata.MD
+	// Principal is the name of the calling program, as framework.PrincipalOf returns it.
+	Principal string
 	// Deadline is when the call times out, zero if it does not.
 	Deadline time.Time
 	// Ended reports whether the handler has returned, and Err is its error.
@@ -76,7 +80,7 @@ type record struct {
 
 // begin begins the record of a call.
 func (r *records) begin(ctx context.Context, method string, at *Instance) *record {
-	made := &record{of: r, Recorded: Recorded{Method: method, Instance: at}}
+	made := &record{of: r, Recorded: Recorded{Method: method, Instance: at, Principal: framework.PrincipalOf(ctx)}}
 	if found := contracts().Method(method); found != nil {
 		made.RPC = found.RPC.Name
 	}

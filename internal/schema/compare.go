@@ -38,6 +38,14 @@ func (d Difference) String() string {
 	}
 }
 
+type comparison struct {
+	found []Difference
+	// seen are the pairs of messages that were compared or are being compared.
+	seen map[pair]bool
+	// bytes is true if messages of one schema are decoded with the other: see Misread.
+	bytes bool
+}
+
 // Misread returns the parts that a reader misreads if it decodes the bytes of a message
 // of another schema: a field or an enum value that has another name, number or type in the
 // reader's schema, and fields that exclude each other only there. In each Difference, Built
@@ -59,14 +67,26 @@ func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
 // other differences are harmless. It returns at most the first [MaxDifferences].
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
-	methods := built.Methods()
-	for i := range methods.Len() {
-		here := methods.Get(i)
+	methods := make([]protoreflect.MethodDescriptor, built.Methods().Len())
+	for i := range methods {
+		methods[i] = built.Methods().Get(i)
+	}
+	return c.rpcs(api, methods, served)
+}
+
+// CompareRPC is [Compare] for one RPC alone, of the schema that a caller was built with.
+func CompareRPC(api string, built protoreflect.MethodDescriptor, served protoreflect.ServiceDescriptor) []Difference {
+	c := &comparison{seen: make(map[pair]bool)}
+	return c.rpcs(api, []protoreflect.MethodDescriptor{built}, served)
+}
+
+func (c *comparison) rpcs(api string, built []protoreflect.MethodDescriptor, served protoreflect.ServiceDescriptor) []Difference {
+	for _, here := range built {
 		name := contract.RPCName(api, string(here.Name()))
 		there := served.Methods().ByName(here.Name())
 		switch {
-		case built.FullName() != served.FullName():
-			c.add(name, "/"+string(built.FullName()), "/"+string(served.FullName()))
+		case here.Parent().FullName() != served.FullName():
+			c.add(name, "/"+string(here.Parent().FullName()), "/"+string(served.FullName()))
 			return c.found
 		case there == nil:
 			c.add(name, "an RPC", "")
@@ -89,14 +109,6 @@ func shape(method protoreflect.MethodDescriptor) string {
 		return "one message"
 	}
 	return word(method.IsStreamingClient()) + " to " + word(method.IsStreamingServer())
-}
-
-type comparison struct {
-	found []Difference
-	// seen are the pairs of messages that were compared or are being compared.
-	seen map[pair]bool
-	// bytes is true if messages of one schema are decoded with the other: see Misread.
-	bytes bool
 }
 
 type pair struct {
