@@ -26,6 +26,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/certtest"
 	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // byName authenticates by the name that a call itself says.
@@ -333,8 +334,8 @@ func TestThePolicyIsReadAgainWhenItsFileChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.json")
 	certtest.Store(t, file, []byte(`{"test.echo": ["shop"]}`))
 	synctest.Test(t, func(t *testing.T) {
-		log, seen := new(testlog.Log), new(recorder)
-		bus, _, _ := inMemory(t, &echo{}, byName, framework.AuthorizeFile(file), framework.Logger(log.Logger()), framework.Observe(seen))
+		log, seen, metrics := new(testlog.Log), new(recorder), telemetry.New()
+		bus, _, _ := inMemory(t, &echo{}, byName, framework.AuthorizeFile(file), framework.Logger(log.Logger()), framework.Observe(seen), framework.Metrics(metrics))
 		for _, step := range []struct {
 			content, allowed, refused string
 			events                    int
@@ -359,6 +360,9 @@ func TestThePolicyIsReadAgainWhenItsFileChanges(t *testing.T) {
 			}
 			if events, err := lastPolicy(seen); events != step.events || (err != nil) != (step.wrong != "") || err != nil && !strings.Contains(err.Error(), step.wrong) {
 				t.Errorf("with %s there were %d events, the last with %v; want %d, %q", step.content, events, err, step.events, step.wrong)
+			}
+			if unusable := valuesOf(metrics, telemetry.PolicyUnusable)[""]; unusable != telemetry.Flag(step.wrong != "") {
+				t.Errorf("with %s the metric is %v", step.content, unusable)
 			}
 		}
 		if err := os.Remove(file); err != nil {

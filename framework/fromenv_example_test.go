@@ -25,14 +25,19 @@ func serveFromEnv(ctx context.Context) error {
 
 // This shows the errors of wrong variables.
 func ExampleFromEnv() {
-	for _, variable := range []struct{ name, value string }{
-		{"ONECALL_ETCD_ENDPOINTS", "https://etcd-0:2379,https://etcd-1:2379"}, {"ONECALL_LISTEN", "8443"}, {"ONECALL_SHUTDOWN_TIMOUT", "20s"},
-	} {
-		if err := os.Setenv(variable.name, variable.value); err != nil {
+	variables := map[string]string{
+		"ONECALL_ETCD_ENDPOINTS": "https://etcd-0:2379,https://etcd-1:2379", "ONECALL_LISTEN": "8443", "ONECALL_SHUTDOWN_TIMOUT": "20s",
+	}
+	for name, value := range variables {
+		if err := os.Setenv(name, value); err != nil {
 			fmt.Println(err)
 		}
-		defer os.Unsetenv(variable.name)
 	}
+	defer func() {
+		for name := range variables {
+			_ = os.Unsetenv(name)
+		}
+	}()
 	fmt.Println(serveFromEnv(context.Background()))
 	_ = os.Unsetenv("ONECALL_SHUTDOWN_TIMOUT")
 	fmt.Println(serveFromEnv(context.Background()))

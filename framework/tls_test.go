@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/certtest"
 	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // withTLS returns option TLS with files.
@@ -430,9 +432,16 @@ func TestTheExpiryOfACertificateIsWarnedOf(t *testing.T) {
 				authority, log, seen := certtest.NewAuthority(t), new(testlog.Log), new(recorder)
 				ends := time.Now().Add(30*day + time.Hour).Truncate(time.Second)
 				files, _ := authority.Write(t, certtest.Leaf{Names: []string{"test.echo"}, NotBefore: ends.AddDate(-1, 0, 0), NotAfter: ends})
-				stop := start(t, withTLS(files), framework.Logger(log.Logger()), framework.Observe(seen))
+				metrics := telemetry.New()
+				flags := func() string {
+					return fmt.Sprint(valuesOf(metrics, telemetry.TLSExpiring)[""], valuesOf(metrics, telemetry.TLSUnusable)[""])
+				}
+				stop := start(t, withTLS(files), framework.Logger(log.Logger()), framework.Observe(seen), framework.Metrics(metrics))
 				defer stop()
 				synctest.Wait()
+				if got := flags(); got != "0 0" {
+					t.Errorf("the metrics are %s", got)
+				}
 				if changed, expires, last := certificateEvents(seen); changed != 1 || expires != 0 || last.Err != nil || !last.Expires.Equal(ends) {
 					t.Errorf("at the start: %d changes, %d warnings, %+v; want one change, to %v", changed, expires, last, ends)
 				}
@@ -440,10 +449,16 @@ func TestTheExpiryOfACertificateIsWarnedOf(t *testing.T) {
 				if _, expires, _ := certificateEvents(seen); expires != 2 || log.Count("expires soon: renew it") != 2 || !observed[framework.CertificateExpiring](seen)[0].Expires.Equal(ends) {
 					t.Errorf("on the second day: %d warnings, want 2:\n%s", expires, log)
 				}
+				if got := flags(); got != "1 0" {
+					t.Errorf("when it expires soon the metrics are %s", got)
+				}
 				if err := os.Remove(files.Key); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)
+				if got := flags(); got != "1 1" {
+					t.Errorf("without the key the metrics are %s", got)
+				}
 				if changed, _, last := certificateEvents(seen); changed != 2 || last.Err == nil || !last.Expires.Equal(ends) || log.Count("cannot be used: the last good ones stay in use") != 1 {
 					t.Errorf("without the key: %d changes, %+v:\n%s", changed, last, log)
 				}

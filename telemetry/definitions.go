@@ -171,6 +171,23 @@ var (
 	}
 )
 
+// The metrics of the files of security, of services and buses. Each is absent without its
+// option.
+var (
+	TLSExpiring = Definition{
+		Name: "onecall.tls.expiring", Kind: Gauge,
+		Help: "1 while a certificate of option TLS has expired, or expires within 30 days or a quarter of its lifetime, else 0.",
+	}
+	TLSUnusable = Definition{
+		Name: "onecall.tls.unusable", Kind: Gauge,
+		Help: "1 while the files of option TLS cannot be used, so that earlier ones stay in use, else 0.",
+	}
+	PolicyUnusable = Definition{
+		Name: "onecall.policy.unusable", Kind: Gauge,
+		Help: "1 while the file of option AuthorizeFile cannot be used, so that an earlier policy stays in use, else 0.",
+	}
+)
+
 // LogDropped is the metric of the log of calls, of services and buses.
 var LogDropped = Definition{
 	Name: "onecall.log.dropped", Unit: "{line}", Kind: Counter,
@@ -186,6 +203,7 @@ func Definitions() []Definition {
 		ClientCallDuration, ClientRetries, ClientSettlements, ClientOutages, ClientUnavailable, ClientInstances, ClientInstancesAge,
 		ClientRetryTokens, ClientSchemasIncompatible,
 		RegistryRegistrations, RegistryRegistered, RegistryLeaseLeft, RegistryWritable, RegistryReadable, RegistryAPIs, RegistrySkipped,
+		TLSExpiring, TLSUnusable, PolicyUnusable,
 		LogDropped,
 	}
 }

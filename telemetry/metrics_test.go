@@ -209,6 +209,9 @@ func TestTheNamesAreTheContract(t *testing.T) {
 		{"onecall.registry.readable", "", "gauge", "onecall_registry_readable", ""},
 		{"onecall.registry.apis", "{api}", "gauge", "onecall_registry_apis", ""},
 		{"onecall.registry.skipped", "{value}", "counter", "onecall_registry_skipped_total", ""},
+		{"onecall.tls.expiring", "", "gauge", "onecall_tls_expiring", ""},
+		{"onecall.tls.unusable", "", "gauge", "onecall_tls_unusable", ""},
+		{"onecall.policy.unusable", "", "gauge", "onecall_policy_unusable", ""},
 		{"onecall.log.dropped", "{line}", "counter", "onecall_log_dropped_total", ""},
 	}
 	var got [][5]string

@@ -16,6 +16,7 @@ func (b *Bus) Collect(add func(telemetry.Metric)) {
 	}
 	add(settlements)
 	add(telemetry.ClientRetryTokens.Value(float64(b.throttle.tokens.Load())))
+	b.options.identity.Collect(add)
 	if b.options.callLog != nil {
 		add(telemetry.LogDropped.Value(float64(b.options.callLog.Dropped())))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/nearest"
 	"github.com/onecall-dev/onecall/internal/quote"
 	onecallv1 "github.com/onecall-dev/onecall/proto/onecall/v1"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // anyone is the principal of a policy that stands for all callers.
@@ -158,9 +159,8 @@ type authorization struct {
 	allowed atomic.Pointer[permissions]
 	// refused limits the lines about calls that were refused.
 	refused lograte.Limiter
-	// problem is the text of the last error of the file, "" if there is none. Only refresh
-	// uses it, which is not called from two goroutines at once.
-	problem string
+	// problem is the text of the last error of the file, "" if there is none.
+	problem atomic.Pointer[string]
 }
 
 // newAuthorization returns the authorization of a service, nil if it has no policy.
@@ -205,8 +205,8 @@ func (a *authorization) refresh() {
 	if err != nil {
 		problem = err.Error()
 	}
-	changed, failed := a.allowed.Swap(allowed) != allowed, problem != a.problem
-	a.problem = problem
+	before := a.problem.Swap(&problem)
+	changed, failed := a.allowed.Swap(allowed) != allowed, before != nil && problem != *before
 	switch {
 	case failed && err != nil:
 		a.log.Error("the file of option AuthorizeFile cannot be used: the last good policy stays in use", "error", err)
@@ -216,6 +216,14 @@ func (a *authorization) refresh() {
 		return
 	}
 	a.notify.Notify(context.Background(), observe.PolicyChanged{Err: err})
+}
+
+// collect adds the metrics of a policy in a file.
+func (a *authorization) collect(add func(telemetry.Metric)) {
+	if a == nil || a.file == nil {
+		return
+	}
+	add(telemetry.PolicyUnusable.Value(telemetry.Flag(*a.problem.Load() != "")))
 }
 
 // watch refreshes the authorization until stop.

@@ -65,6 +65,8 @@ func (s *Service) Collect(add func(telemetry.Metric)) {
 	add(telemetry.ServiceAPIs.Value(apis))
 	add(telemetry.ServiceRegistered.Value(apis * telemetry.Flag(stats.Registration.Registered)))
 	add(telemetry.ServiceRegistryErrors.Value(telemetry.Flag(stats.Registration.Err != nil)))
+	s.identity.Collect(add)
+	s.authorization.collect(add)
 	if s.options.callLog != nil {
 		add(telemetry.LogDropped.Value(float64(s.options.callLog.Dropped())))
 	}

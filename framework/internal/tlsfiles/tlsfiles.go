@@ -17,6 +17,7 @@ import (
 	"github.com/onecall-dev/onecall/internal/certfiles"
 	"github.com/onecall-dev/onecall/internal/lastgood"
 	"github.com/onecall-dev/onecall/internal/lograte"
+	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // Files are the files of a service or a bus: see framework.TLSFiles.
@@ -158,12 +159,29 @@ const (
 	warnEvery    = 24 * time.Hour
 )
 
+// expiresSoon reports whether it is to be warned of the expiry.
+func (m material) expiresSoon(now time.Time) bool {
+	return m.validity.NotAfter.Sub(now) <= min(warnBefore, m.validity.NotAfter.Sub(m.validity.NotBefore)/warnFraction)
+}
+
+// Collect adds the metrics. It adds none for nil.
+func (i *Identity) Collect(add func(telemetry.Metric)) {
+	if i == nil {
+		return
+	}
+	i.mu.Lock()
+	expiring, unusable := i.current.expiresSoon(time.Now()), i.problem != ""
+	i.mu.Unlock()
+	add(telemetry.TLSExpiring.Value(telemetry.Flag(expiring)))
+	add(telemetry.TLSUnusable.Value(telemetry.Flag(unusable)))
+}
+
 // Refresh reads the files and warns of a certificate that expires soon.
 func (i *Identity) Refresh() {
 	using, _ := i.read() // which has reported the error
 	now := time.Now()
 	left := using.validity.NotAfter.Sub(now)
-	if left > min(warnBefore, using.validity.NotAfter.Sub(using.validity.NotBefore)/warnFraction) {
+	if !using.expiresSoon(now) {
 		return
 	}
 	i.mu.Lock()
