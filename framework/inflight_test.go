@@ -2,6 +2,7 @@ package framework_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -323,6 +324,55 @@ func TestAShedCallNeverRuns(t *testing.T) {
 		synctest.Wait()
 		if _, err := testv1.NewEchoServiceClient(plain).EchoSoon(ctx, &testv1.EchoSoonRequest{}); atmostonce.ReasonOf(err) != atmostonce.DuplicateCall {
 			t.Errorf("a copy of the shed call = %v, want DUPLICATE_CALL", err)
+		}
+	})
+}
+
+// TestAnOverloadedServiceServesWhatItCan has a service that serves 20 calls at once, and a
+// thousand callers, which wait for up to a second after a refusal.
+func TestAnOverloadedServiceServesWhatItCan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const most, callers, work, length = 20, 1000, 50 * time.Millisecond, 2 * time.Second
+		bus, _, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
+			time.Sleep(work)
+			return "", nil
+		}}, framework.MaxInFlight(most))
+		client := testv1.NewEchoServiceClient(bus)
+		var all sync.WaitGroup
+		var mu sync.Mutex // guards the variables below
+		good := 0
+		var refusals []time.Duration
+		end := time.Now().Add(length)
+		for range callers {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					began := time.Now()
+					_, err := client.Echo(t.Context(), &testv1.EchoRequest{})
+					took := time.Since(began)
+					mu.Lock()
+					switch {
+					case err == nil && time.Now().Before(end):
+						good++
+					case err != nil && framework.OutcomeOf(err) == framework.Refused:
+						refusals = append(refusals, took)
+					case err != nil:
+						t.Error(err)
+					}
+					mu.Unlock()
+					if err != nil {
+						time.Sleep(rand.N(time.Second))
+					}
+				}
+			})
+		}
+		all.Wait()
+		slices.Sort(refusals)
+		if capacity := most * int(length/work); good < capacity*8/10 || len(refusals) < callers {
+			t.Errorf("%d calls were served of %d that can be, and %d refused", good, capacity, len(refusals))
+		}
+		if slowest := refusals[len(refusals)*9/10]; slowest >= work {
+			t.Errorf("one in ten refusals took more than %v, a call takes %v", slowest, work)
 		}
 	})
 }
