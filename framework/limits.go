@@ -17,7 +17,7 @@ import (
 // A bus has one connection to an instance for each API that it calls. Of an IPv6 address
 // the first 64 bits are the host. If clients come through a proxy or address translation,
 // they share a host, so perHost must be as large as all. An idle connection takes about
-// 40 KiB.
+// 50 KiB.
 func MaxConnections(all, perHost int) ServeOption {
 	return serveOption(func(o *server.Options) error {
 		if all < 1 || perHost < 1 {
