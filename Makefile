@@ -65,7 +65,7 @@ endif
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 	golangci-lint run ./...
-	for module in bench internal/browsertest $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	for module in bench deploy/monitoring internal/browsertest $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
 
@@ -117,6 +117,10 @@ rolling: ## Restart 3 instances in turn, ROUNDS times (default 20), during calls
 overload: ## Call a service that serves 100 calls at once with 5,000 callers: it still serves 80 % of its capacity
 	cd bench && go run ./overload $(OVERLOADFLAGS)
 
+.PHONY: monitoring
+monitoring: ## Test the dashboard and the alert rules against a live service, with Prometheus' own parser and engine
+	cd deploy/monitoring && go test ./...
+
 .PHONY: browser
 browser: ## Test the status page in Chromium without a window, and write a picture of it to SCREENSHOT
 	@command -v chromium >/dev/null || { echo "make browser needs Debian's package chromium: apt-get install chromium" >&2; exit 1; }
@@ -137,7 +141,7 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test demo ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test monitoring demo ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool
