@@ -13,11 +13,11 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/examples/auth"
 	"github.com/onecall-dev/onecall/examples/auth/accounts"
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/framework/frameworktest"
 )
 
 // called serves the API on a fresh store and returns a bus that is ready to call it.
@@ -28,33 +28,10 @@ func called(t *testing.T) (bus *framework.Bus, store string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry := memory.New()
-	ctx, cancel := context.WithCancel(context.Background())
-	returned := make(chan error, 1)
-	go func() {
-		returned <- framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
-			authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-returned; err != nil {
-			t.Error(err)
-		}
+	kit := frameworktest.New(t, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
 	})
-	bus, err = framework.NewBus(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := bus.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := bus.Ready(t.Context(), "auth"); err != nil {
-		t.Fatal(err)
-	}
-	return bus, path
+	return kit.Bus(), path
 }
 
 // client returns a client of the API on a fresh store.

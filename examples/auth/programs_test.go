@@ -55,6 +55,10 @@ func TestTheProgramsOfTheREADMERun(t *testing.T) {
 	if want := "the password of admin is right: true\nadmin has id 1 and is an administrator: true\nby name: map[valid:true]\n"; err != nil || string(out) != want {
 		t.Errorf("the caller printed %q (%v), want %q", out, err, want)
 	}
+	out, err = exec.CommandContext(t.Context(), build(t, "reset"), "-etcd", endpoint).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "the new password of adam is ") {
+		t.Errorf("reset printed %q (%v)", out, err)
+	}
 	out, err = exec.CommandContext(t.Context(), caller, "-etcd", endpoint, "-username", "nobody").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `no such account: username "nobody"`) {
 		t.Errorf("for an account that is not there the caller printed %q (%v)", out, err)

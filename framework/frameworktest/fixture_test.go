@@ -2,6 +2,7 @@ package frameworktest_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"runtime"
@@ -228,5 +229,15 @@ func same(tb testing.TB, shape string, got []string, err error) {
 	tb.Helper()
 	if err != nil || !slices.Equal(got, wants[shape]) {
 		tb.Errorf("%s = %q, %v; want %q", shape, got, err, wants[shape])
+	}
+}
+
+// asTest runs a test within an example, which has no test of its own. It prints nothing.
+func asTest(test func(t *testing.T)) {
+	verbose := flag.Lookup("test.v").Value.String()
+	_ = flag.Set("test.v", "false")                    // the flag exists
+	defer func() { _ = flag.Set("test.v", verbose) }() // with the value that it had
+	if !testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "Test", F: test}}) {
+		panic("the test failed")
 	}
 }
