@@ -1,4 +1,16 @@
-// Package discoverytest is the suite that every [discovery.Registry] passes.
+// Package discoverytest is the suite that every [discovery.Registry] passes, also one of
+// another module. docs/testing.md says what each test means:
+//
+//	func TestMyRegistry(t *testing.T) {
+//		discoverytest.Run(t, func(t *testing.T) (fromHere, fromElsewhere discovery.Registry) {
+//			store := newStore(t)
+//			return open(t, store), open(t, store)
+//		})
+//	}
+//
+// The suite waits for events and not for times, so that it passes on a slow machine. It does
+// not make the store unreachable: the author of a registry must test that. [Register],
+// [Watch] and [Close] help with such tests.
 package discoverytest
 
 import (

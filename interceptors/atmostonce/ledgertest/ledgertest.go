@@ -1,5 +1,12 @@
-// Package ledgertest is the suite that every [atmostonce.Ledger] passes, and a
-// ledger in memory for tests.
+// Package ledgertest is the suite that every [atmostonce.Ledger] passes, also one of another
+// module, and a ledger in memory for tests. docs/testing.md says what each test means:
+//
+//	func TestMyLedger(t *testing.T) {
+//		ledgertest.Run(t, func(t *testing.T) (here, elsewhere atmostonce.Ledger) {
+//			store := newStore(t)
+//			return open(t, store), open(t, store)
+//		})
+//	}
 package ledgertest
 
 import (
