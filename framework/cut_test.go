@@ -2,7 +2,6 @@ package framework_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
@@ -10,15 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/certtest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/wire"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -343,11 +341,11 @@ func TestATokenIsOnlyForItsPrincipal(t *testing.T) {
 	}
 }
 
-// TestALostReplyIsAskedForOverTLS has a certificate for the name of the API.
+// TestALostReplyIsAskedForOverTLS has certificates on both sides, and a policy that names
+// no method of the question.
 func TestALostReplyIsAskedForOverTLS(t *testing.T) {
 	t.Parallel()
-	own, pool := certificate(t, "test.echo")
-	registry := memory.New()
+	authority, registry := certtest.NewAuthority(t), memory.New()
 	var proxy *wire.Proxy
 	served := make(chan struct{})
 	handle := func(context.Context, string) (string, error) {
@@ -355,11 +353,10 @@ func TestALostReplyIsAskedForOverTLS(t *testing.T) {
 		proxy.HoldReplies()
 		return "kept", nil
 	}
-	proxy = serveBehind(t, registry, &echo{soon: handle}, framework.ServerOptions(grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS13,
-	}))))
+	proxy = serveBehind(t, registry, &echo{soon: handle}, withTLS(named(t, authority, "test.echo")),
+		framework.Authorize(framework.Policy{"test.echo.echo_soon": {"shop"}}))
 	close(served)
-	bus := newBus(t, registry, framework.DialOptions(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))))
+	bus := newBus(t, registry, withTLS(named(t, authority, "shop")))
 	ready(t, bus, "test.echo")
 	call := framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).EchoSoon, &testv1.EchoSoonRequest{})
 	eventually.True(t, "the reply is on its way", func() bool {
