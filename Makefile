@@ -17,8 +17,8 @@ VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
 # The platforms besides this one for which everything must compile, tests included.
 PLATFORMS := windows/amd64 darwin/arm64 linux/386
 
-# Modules besides this one that users import.
-LIBRARIES := telemetry/prometheus telemetry/otel framework/spiffe
+# Modules besides this one for users: packages that they import, and the command.
+LIBRARIES := telemetry/prometheus telemetry/otel framework/spiffe cmd/onecall
 
 # Folders of committed generated Go.
 GENERATED := proto examples/auth/proto internal/testproto

@@ -1,0 +1,28 @@
+// Command onecall shows and calls the APIs of a registry in etcd. The page docs/command.md
+// is its reference.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+func main() { os.Exit(run()) }
+
+// run runs the command line, and returns the exit code.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	p := &program{out: os.Stdout, errs: os.Stderr, in: os.Stdin}
+	err := p.command().ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintln(p.errs, "onecall: "+strings.TrimPrefix(oneLine(err.Error()), "onecall: "))
+	return p.exitCode(err)
+}

@@ -1,0 +1,225 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/discoverytest"
+	"github.com/onecall-dev/onecall/discovery/etcd"
+	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/examples/auth"
+	"github.com/onecall-dev/onecall/examples/auth/accounts"
+	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
+	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/internal/eventually"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
+)
+
+// binary is the command, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "onecall-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "onecall")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the command: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// result is what a run of the command left.
+type result struct {
+	out, errs string
+	code      int
+}
+
+// environment returns that of a command, with the variables that are set here and no others
+// of the framework.
+func environment(set ...string) []string {
+	var out []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "ONECALL_") {
+			out = append(out, variable)
+		}
+	}
+	return append(out, set...)
+}
+
+// run runs the command against an etcd.
+func run(t *testing.T, endpoint, stdin string, args ...string) result {
+	t.Helper()
+	command := exec.CommandContext(eventually.Context(t), binary, args...)
+	command.Env = environment("ONECALL_ETCD_ENDPOINTS=" + endpoint)
+	return finish(t, command, stdin)
+}
+
+func finish(t *testing.T, command *exec.Cmd, stdin string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(stdin), &out, &errs
+	err := command.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return result{out.String(), errs.String(), command.ProcessState.ExitCode()}
+}
+
+// What differs from run to run, and what it is replaced by.
+var variable = []struct {
+	pattern *regexp.Regexp
+	by      string
+}{
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
+	{regexp.MustCompile(`\b[A-Za-z0-9_-]{22}\b`), "RANDOM"},
+	{regexp.MustCompile(`(illis"):[0-9.]+`), "$1:N"},
+	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|s|m|h)\b`), "DURATION"},
+	{regexp.MustCompile(` {2,}`), "  "},
+}
+
+// same returns text without what differs from run to run.
+func same(text string) string {
+	for _, each := range variable {
+		text = each.pattern.ReplaceAllString(text, each.by)
+	}
+	return text
+}
+
+// world is an etcd with services.
+type world struct {
+	endpoint string
+	registry *etcd.Registry
+	kinds    *kinds
+}
+
+// kinds serves test.kinds.
+type kinds struct {
+	testv1.UnimplementedKindsServiceServer
+
+	// begun receives when SignIn begins, which returns when ended is closed.
+	begun chan struct{}
+	ended chan struct{}
+}
+
+func (*kinds) Mirror(_ context.Context, request *testv1.MirrorRequest) (*testv1.MirrorResponse, error) {
+	return &testv1.MirrorResponse{Kinds: request.GetKinds()}, nil
+}
+
+func (k *kinds) SignIn(context.Context, *testv1.SignInRequest) (*testv1.SignInResponse, error) {
+	k.begun <- struct{}{}
+	<-k.ended
+	return &testv1.SignInResponse{Valid: true}, nil
+}
+
+// streams serves test.echo.
+type streams struct {
+	testv1.UnimplementedEchoServiceServer
+}
+
+// open opens a registry, which the end of the test closes.
+func open(t *testing.T, endpoint string) *etcd.Registry {
+	t.Helper()
+	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = registry.Close() })
+	return registry
+}
+
+// etcdServer runs an etcd until the end of the test.
+func etcdServer(t *testing.T) string {
+	t.Helper()
+	server, err := embed.Start(eventually.Context(t), embed.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	return server.Endpoints()[0]
+}
+
+// serve serves APIs until the end of the test, or until stop is called.
+func serve(t *testing.T, registry *etcd.Registry, register func(grpc.ServiceRegistrar), options ...framework.ServeOption) (stop func()) {
+	t.Helper()
+	service, err := framework.Start(context.Background(), registry, register, append(options, framework.Logger(quiet))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		if err := service.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// newWorld serves auth, test.kinds and test.echo.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{endpoint: etcdServer(t), kinds: &kinds{begun: make(chan struct{}), ended: make(chan struct{})}}
+	w.registry = open(t, w.endpoint)
+	const cheap = 4 // bcrypt's lowest cost
+	users, err := accounts.Open(filepath.Join(t.TempDir(), "accounts.json"), cheap, "adam")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, w.registry, func(apis grpc.ServiceRegistrar) {
+		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
+		testv1.RegisterKindsServiceServer(apis, w.kinds)
+		testv1.RegisterEchoServiceServer(apis, &streams{})
+	}, framework.Zone("west"))
+	w.await(t, "auth", "test.echo", "test.kinds")
+	return w
+}
+
+// await waits until APIs have an instance in etcd.
+func (w *world) await(t *testing.T, apis ...string) {
+	t.Helper()
+	bus, err := framework.NewBus(w.registry, framework.Logger(quiet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	if err := bus.Ready(eventually.Context(t), apis...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitRegistered waits until an API has an instance in etcd, which may not be reachable.
+func (w *world) awaitRegistered(t *testing.T, api string) {
+	t.Helper()
+	discoverytest.Watch(t, w.registry, api).Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
+}
+
+// silent is the URL of an etcd that is away.
+func silent(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() // so its port refuses connections
+	return "http://" + listener.Addr().String()
+}
