@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	for i, argument := range os.Args {
 		if argument == "-serve" {
-			if err := run(os.Args[i+1], "", false, 0, 0); err != nil {
+			if err := run(os.Args[i+1], "", false, false, 0, 0); err != nil {
 				panic(err)
 			}
 			return
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestEachWayIsMeasured(t *testing.T) {
-	for title, measure := range map[string]func(context.Context, string, int, int, time.Duration) ([]*way, error){"compare": compare, "observed": compareObserved} {
+	for title, measure := range map[string]func(context.Context, string, int, int, time.Duration) ([]*way, error){"compare": compare, "observed": compareServings(observings), "secured": compareServings(securings)} {
 		for _, callers := range []int{1, 8} {
 			t.Run(fmt.Sprint(title, " with ", callers, " callers"), func(t *testing.T) {
 				ways, err := measure(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
@@ -55,7 +55,7 @@ func TestBadFlagsAreErrors(t *testing.T) {
 		"unknown server":    {"odd", "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := run(test.serve, test.callers, false, test.turns, time.Millisecond); err == nil {
+			if err := run(test.serve, test.callers, false, false, test.turns, time.Millisecond); err == nil {
 				t.Errorf("run with %+v is no error", test)
 			}
 		})

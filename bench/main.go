@@ -19,19 +19,20 @@ import (
 )
 
 func main() {
-	serveAs := flag.String("serve", "", "run a server: plain, onecall, or one of -observe")
+	serveAs := flag.String("serve", "", "run a server: plain, onecall, or one of -observe or -secure")
 	callers := flag.String("callers", "1,64", "numbers of callers at once, comma-separated")
 	observed := flag.Bool("observe", false, "measure what metrics, traces and the log of calls cost")
+	secured := flag.Bool("secure", false, "measure what authentication and authorization cost")
 	turns := flag.Int("turns", 15, "turns of each way")
 	length := flag.Duration("time", 500*time.Millisecond, "length of a turn")
 	flag.Parse()
-	if err := run(*serveAs, *callers, *observed, *turns, *length); err != nil {
+	if err := run(*serveAs, *callers, *observed, *secured, *turns, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(serveAs, callers string, observed bool, turns int, length time.Duration) error {
+func run(serveAs, callers string, observed, secured bool, turns int, length time.Duration) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -46,8 +47,11 @@ func run(serveAs, callers string, observed bool, turns int, length time.Duration
 		return err
 	}
 	measure := compare
-	if observed {
-		measure = compareObserved
+	switch {
+	case observed:
+		measure = compareServings(observings)
+	case secured:
+		measure = compareServings(securings)
 	}
 	fmt.Println(machine())
 	for text := range strings.SplitSeq(callers, ",") {

@@ -44,11 +44,11 @@ func serve(ctx context.Context, as string) error {
 	case "onecall":
 		go func() { ended <- serveOnecall(ctx, address) }()
 	default:
-		way := observingOf(as)
+		way := servingOf(as)
 		if way == nil {
-			return fmt.Errorf("-serve %q is neither plain, onecall nor a way of -observe", as)
+			return fmt.Errorf("-serve %q is neither plain, onecall nor a way of -observe or -secure", as)
 		}
-		go func() { ended <- serveOnecall(ctx, address, way.options()...) }()
+		go func() { ended <- serveOnecall(ctx, address, way.serveOptions()...) }()
 	}
 	select {
 	case at := <-address:
@@ -79,7 +79,7 @@ func servePlain(ctx context.Context, address chan<- string) error {
 	return server.Serve(listener)
 }
 
-func serveOnecall(ctx context.Context, address chan<- string, options ...framework.Option) error {
+func serveOnecall(ctx context.Context, address chan<- string, options ...framework.ServeOption) error {
 	registry := memory.New()
 	stop := registry.Watch(api, func(snapshot discovery.Snapshot) {
 		if snapshot.Err() == nil {
@@ -87,13 +87,9 @@ func serveOnecall(ctx context.Context, address chan<- string, options ...framewo
 		}
 	})
 	defer stop()
-	serveOptions := []framework.ServeOption{quiet}
-	for _, option := range options {
-		serveOptions = append(serveOptions, option)
-	}
 	return framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
 		testv1.RegisterEchoServiceServer(apis, echo{})
-	}, serveOptions...)
+	}, append([]framework.ServeOption{quiet}, options...)...)
 }
 
 // server is a child process that runs a server.
