@@ -126,7 +126,7 @@ func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 	case atmostonce.NotSent:
 		return notRun && code == codes.Unavailable && failed.unavailable == nil
 	case atmostonce.Refused:
-		return notRun && mayDifferElsewhere(failed.err, code) && (code != codes.ResourceExhausted || r.route.client.api.shed.take())
+		return notRun && mayDifferElsewhere(failed.err, code) && r.mayRetryShed(code)
 	case atmostonce.Unknown:
 		return code == codes.Unavailable && r.mayRepeat()
 	case atmostonce.Executed:
@@ -140,6 +140,12 @@ func (r *retry) allowed(attempt *client.Attempt, failed failure) bool {
 // retry.
 func (r *retry) isRefusal(attempt *client.Attempt, failed failure) bool {
 	return r.bus.options.Retry >= RetryNotRun && attempt.Outcome() == atmostonce.Refused && mayDifferElsewhere(failed.err, status.Code(failed.err))
+}
+
+// mayRetryShed reports whether to retry a call that was refused with a code. If the call
+// was shed, it takes the tokens of the retry from the throttle of the API.
+func (r *retry) mayRetryShed(code codes.Code) bool {
+	return code != codes.ResourceExhausted || r.route.client.api.shed.take()
 }
 
 // mayRepeat reports whether to retry a call that may have run. If so, it takes the tokens

@@ -24,7 +24,7 @@ func limits() []mutant {
 		{
 			name:   "every shed call is retried",
 			breaks: "retries do not add to an overload",
-			edits:  []edit{{pkg: calls, in: "retry.allowed", old: "|| r.route.client.api.shed.take()", new: "|| true"}},
+			edits:  []edit{{pkg: calls, in: "retry.mayRetryShed", old: "|| r.route.client.api.shed.take()", new: "|| true"}},
 			suites: of(facade, "TestFewCallsThatWereShedAreRetried"),
 		},
 		{
