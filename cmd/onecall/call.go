@@ -81,6 +81,7 @@ logged, and the same call for grpcurl.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.callByName(cmd.Context(), args[0], args[1:], flags)
 		},
+		ValidArgsFunction: p.completeCall,
 	}
 	command.Flags().DurationVar(&flags.timeout, "timeout", 0, "how long the call may take (default: the API's timeout)")
 	command.Flags().StringArrayVarP(&flags.headers, "header", "H", nil, `metadata of the call, "name: value"; can be repeated`)

@@ -83,7 +83,13 @@ onecall call auth.get_user username=…
 		"describe an unknown RPC": {args: "describe auth.get", want: result{
 			errs: `onecall: auth.get: API "auth" has no such RPC: it has auth.check_password, auth.reset_password, auth.get_user, auth.promote_to_admin` + "\n", code: 1,
 		}},
-		"describe, etcd away":               {endpoint: away, args: "describe auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"describe, etcd away": {endpoint: away, args: "describe auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"ping":                {args: "ping auth -c 2 -o plain", want: result{out: "auth\tADDRESS\tserving\t2\t2" + strings.Repeat("\tDURATION", 3) + "\n"}},
+		"ping of an unknown API": {args: "ping nope", want: result{
+			errs: `onecall: unknown API "nope": it was never served; check its name and that a service of it was started (the registry knows auth, test.echo, test.kinds)` + "\n", code: 1,
+		}},
+		"ping with no count":                {args: "ping auth -c 0", want: result{errs: "onecall: --count 0: give 1 or more\n", code: 2}},
+		"ping, etcd away":                   {endpoint: away, args: "ping auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
 		"call":                              {args: "call auth.check_password username=admin password=secret", want: result{out: "{\n  \"valid\": true\n}\n"}},
 		"call with a file":                  {args: "call auth.check_password username=adam password=@" + password + " -o plain", want: result{out: `{"valid":false}` + "\n"}},
 		"call with standard input":          {args: "call auth.check_password - password=secret -o plain", stdin: `{"username": "admin"}`, want: result{out: `{"valid":true}` + "\n"}},

@@ -95,6 +95,7 @@ that an instance publishes declares them, and calls to copy.`,
 				return p.showDescription(cmd.Context(), registry, bus, args[0])
 			})
 		},
+		ValidArgsFunction: p.completeRPC,
 	}
 }
 

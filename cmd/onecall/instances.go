@@ -100,6 +100,7 @@ With --watch the command prints each change until it is interrupted: "+" for a n
 			}
 			return p.listInstances(cmd.Context(), registry, api)
 		},
+		ValidArgsFunction: p.completeAPIs,
 	}
 	command.Flags().BoolVarP(&watching, "watch", "w", false, "print each change, until interrupted")
 	return command
@@ -129,36 +130,13 @@ func (p *program) listInstances(ctx context.Context, registry discovery.Registry
 // probed returns the record of an instance, with the time of a round trip to it.
 func (p *program) probed(ctx context.Context, instance discovery.Instance) instanceRecord {
 	record := newInstanceRecord(instance)
-	took, err := p.probe(ctx, instance)
-	if err != nil {
-		record.Problem = oneLine(err.Error())
-		return record
-	}
-	record.Reachable, record.Millis = true, millis(took)
+	ping := p.pingOne(ctx, instance, 1)
+	record.Problem, record.Reachable, record.Millis = ping.Problem, ping.Problem == "", ping.Max
 	return record
 }
 
 // millis returns a duration in milliseconds, to the microsecond.
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 } //nolint:mnd // of a millisecond
-
-// probeLimit is how long an instance may take to answer.
-const probeLimit = 2 * time.Second
-
-// probe measures a round trip to an instance. It calls the health service as a bus would
-// call the instance: with the same TLS, and only if it is the registered incarnation.
-func (p *program) probe(ctx context.Context, instance discovery.Instance) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
-	conn, err := p.dial(instance)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()             // its calls have ended
-	if _, err := roundTrip(ctx, conn); err != nil { // also connects
-		return 0, err
-	}
-	return roundTrip(ctx, conn)
-}
 
 // dial returns a connection to one instance.
 func (p *program) dial(instance discovery.Instance) (*framework.Conn, error) {
@@ -172,6 +150,8 @@ func (p *program) dial(instance discovery.Instance) (*framework.Conn, error) {
 
 // roundTrip measures a call of the health service.
 func roundTrip(ctx context.Context, conn *framework.Conn) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
 	began := time.Now()
 	_, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {

@@ -205,6 +205,10 @@ func TestInstancesWithTLSAreCalledWithTheRightFilesOnly(t *testing.T) {
 			if reachable := strings.Contains(instances.out, `"reachable":true`); instances.code != 0 || reachable != (test.code == 11) {
 				t.Errorf("the instances: %+v", instances)
 			}
+			ping := run(t, endpoint, "", append([]string{"ping", "test.kinds", "-c", "1"}, test.files...)...)
+			if silent := strings.Contains(ping.errs, "1 of 1 instances of test.kinds did not answer"); silent != (test.code != 11) || silent != (ping.code == 1) {
+				t.Errorf("the ping: %+v", ping)
+			}
 		})
 	}
 }
