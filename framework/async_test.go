@@ -17,7 +17,7 @@ import (
 func TestAnAsynchronousCallIsAwaited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		bus, _, _ := inMemory(t, &echo{echo: func(_ context.Context, text string) (string, error) {
+		bus := busInMemory(t, &echo{echo: func(_ context.Context, text string) (string, error) {
 			time.Sleep(time.Second)
 			return text, nil
 		}})
@@ -50,7 +50,7 @@ func TestAnAsynchronousCallIsAwaited(t *testing.T) {
 func TestAbandoningAwaitLeavesTheCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		bus, _, _ := inMemory(t, &echo{echo: func(ctx context.Context, text string) (string, error) {
+		bus := busInMemory(t, &echo{echo: func(ctx context.Context, text string) (string, error) {
 			select {
 			case <-time.After(time.Second):
 				return text, nil
@@ -75,7 +75,7 @@ func TestCancellingItsContextCancelsTheCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		canceled := make(chan struct{})
-		bus, _, _ := inMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
+		bus := busInMemory(t, &echo{echo: func(ctx context.Context, _ string) (string, error) {
 			<-ctx.Done()
 			close(canceled)
 			return "", ctx.Err()
@@ -99,7 +99,7 @@ func TestACallThatNobodyAwaitsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	// synctest fails if a goroutine is left.
 	synctest.Test(t, func(t *testing.T) {
-		bus, _, _ := inMemory(t, &echo{echo: late})
+		bus := busInMemory(t, &echo{echo: late})
 		for range 100 {
 			framework.CallAsync(t.Context(), testv1.NewEchoServiceClient(bus).Echo, &testv1.EchoRequest{})
 		}

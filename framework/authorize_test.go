@@ -335,7 +335,7 @@ func TestThePolicyIsReadAgainWhenItsFileChanges(t *testing.T) {
 	certtest.Store(t, file, []byte(`{"test.echo": ["shop"]}`))
 	synctest.Test(t, func(t *testing.T) {
 		log, seen, metrics := new(testlog.Log), new(recorder), telemetry.New()
-		bus, _, _ := inMemory(t, &echo{}, byName, framework.AuthorizeFile(file), framework.Logger(log.Logger()), framework.Observe(seen), framework.Metrics(metrics))
+		bus := busInMemory(t, &echo{}, byName, framework.AuthorizeFile(file), framework.Logger(log.Logger()), framework.Observe(seen), framework.Metrics(metrics))
 		for _, step := range []struct {
 			content, allowed, refused string
 			events                    int

@@ -531,7 +531,7 @@ func TestAHandlerThatEndsItsGoroutineEndsItsCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lines := new(testlog.Log)
-		bus, _, _ := inMemory(t, &echo{
+		bus := busInMemory(t, &echo{
 			echo:  func(context.Context, string) (string, error) { runtime.Goexit(); return "", nil },
 			watch: func(testv1.EchoService_WatchServer) error { runtime.Goexit(); return nil },
 		}, framework.Logger(lines.Logger()))

@@ -46,7 +46,7 @@ func TestACallAboveTheLimitOfItsAPIIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 3
 		service, release := busy()
-		bus, _, _ := inMemory(t, service, framework.MaxInFlight(most, "test.echo"))
+		bus := busInMemory(t, service, framework.MaxInFlight(most, "test.echo"))
 		client := testv1.NewEchoServiceClient(bus)
 		var running sync.WaitGroup
 		for range most - 1 {
@@ -112,7 +112,7 @@ func TestEachEndOfACallMakesRoomForAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var client testv1.EchoServiceClient
-		bus, _, _ := inMemory(t, &echo{
+		bus := busInMemory(t, &echo{
 			soon: func(_ context.Context, text string) (string, error) {
 				if text == "panic" {
 					panic(text)
@@ -197,7 +197,7 @@ func TestFewCallsThatWereShedAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var shed atomic.Int64
 		full := false
-		bus, _, _ := inMemory(t, &echo{}, framework.AfterAdmission(
+		bus := busInMemory(t, &echo{}, framework.AfterAdmission(
 			func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 				if full && info.FullMethod == testv1.EchoService_EchoSoon_FullMethodName {
 					shed.Add(1)
@@ -334,7 +334,7 @@ func TestAnOverloadedServiceServesWhatItCan(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const most, callers, work, length = 20, 1000, 50 * time.Millisecond, 2 * time.Second
-		bus, _, _ := inMemory(t, &echo{echo: func(context.Context, string) (string, error) {
+		bus := busInMemory(t, &echo{echo: func(context.Context, string) (string, error) {
 			time.Sleep(work)
 			return "", nil
 		}}, framework.MaxInFlight(most))

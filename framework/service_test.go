@@ -16,6 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/framework/frameworktest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/faulty/cluster"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
@@ -185,6 +186,12 @@ func ready(tb testing.TB, bus *framework.Bus, apis ...string) {
 	if err := bus.Ready(ctx, apis...); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// busInMemory serves e in a kit and returns the bus that calls it, for tests with fake time.
+func busInMemory(t *testing.T, e *echo, options ...framework.ServeOption) *framework.Bus {
+	t.Helper()
+	return frameworktest.New(t, e.register, frameworktest.ServeOptions(options...)).Bus()
 }
 
 // inMemory serves e without a network and returns a bus that calls it, for tests with

@@ -3,7 +3,6 @@ package otel_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -21,15 +20,13 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/framework/frameworktest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 	"github.com/onecall-dev/onecall/telemetry"
 	"github.com/onecall-dev/onecall/telemetry/otel"
 )
-
-var quiet = framework.Logger(slog.New(slog.DiscardHandler))
 
 // echo serves the test API. handle runs in each call of Echo.
 type echo struct {
@@ -49,24 +46,14 @@ func (*echo) Watch(request *testv1.WatchRequest, stream testv1.EchoService_Watch
 // serve serves e and returns a client of it.
 func serve(t *testing.T, e *echo, options ...framework.Option) (*framework.Bus, testv1.EchoServiceClient) {
 	t.Helper()
-	registry := memory.New()
-	serveOptions, busOptions := []framework.ServeOption{quiet}, []framework.BusOption{quiet}
+	var serveOptions []framework.ServeOption
+	var busOptions []framework.BusOption
 	for _, option := range options {
 		serveOptions, busOptions = append(serveOptions, option), append(busOptions, option)
 	}
-	service, err := framework.Start(context.Background(), registry, func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, e) }, serveOptions...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bus, err := framework.NewBus(registry, busOptions...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = bus.Close()
-		_ = service.Stop(context.Background())
-	})
-	return bus, testv1.NewEchoServiceClient(bus)
+	kit := frameworktest.New(t, func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, e) },
+		frameworktest.ServeOptions(serveOptions...), frameworktest.BusOptions(busOptions...))
+	return kit.Bus(), testv1.NewEchoServiceClient(kit)
 }
 
 // TestEveryMetricIsProduced pins the names and kinds that a reader reads.

@@ -3,7 +3,6 @@ package prometheus_test
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -16,9 +15,9 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/grpc"
 
-	"github.com/onecall-dev/onecall/discovery/memory"
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/framework/frameworktest"
 	"github.com/onecall-dev/onecall/telemetry"
 	onecallprometheus "github.com/onecall-dev/onecall/telemetry/prometheus"
 )
@@ -32,27 +31,14 @@ func (server) CheckPassword(context.Context, *authv1.CheckPasswordRequest) (*aut
 	return &authv1.CheckPasswordResponse{}, nil
 }
 
-var quiet = framework.Logger(slog.New(slog.DiscardHandler))
-
 // called returns the metrics of a service and a bus, and a call of the service.
 func called(t *testing.T) (*telemetry.Metrics, func() error) {
 	t.Helper()
-	metrics, registry := telemetry.New(), memory.New()
-	register := func(apis grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(apis, server{}) }
-	service, err := framework.Start(context.Background(), registry, register, quiet, framework.Metrics(metrics))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bus, err := framework.NewBus(registry, quiet, framework.Metrics(metrics))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = bus.Close()
-		_ = service.Stop(context.Background())
-	})
+	metrics := telemetry.New()
+	kit := frameworktest.New(t, func(apis grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(apis, server{}) },
+		frameworktest.ServeOptions(framework.Metrics(metrics)), frameworktest.BusOptions(framework.Metrics(metrics)))
 	call := func() error {
-		_, err := authv1.NewAuthServiceClient(bus).CheckPassword(t.Context(), &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
+		_, err := authv1.NewAuthServiceClient(kit).CheckPassword(t.Context(), &authv1.CheckPasswordRequest{Username: "admin", Password: "secret"})
 		return err
 	}
 	if err := call(); err != nil {
