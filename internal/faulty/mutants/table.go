@@ -16,7 +16,8 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(), settles(), settlesWithLedger(), limits(), authorization(), transports())
+	return slices.Concat(binding(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(),
+		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing())
 }
 
 // binding breaks how the caller's half assigns identities.
