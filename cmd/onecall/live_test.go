@@ -163,7 +163,7 @@ func TestACallOfUnknownOutcomeIsSettledByItsToken(t *testing.T) {
 	if _ = call.command.Wait(); call.command.ProcessState.ExitCode() != 12 {
 		t.Errorf("the call ended with %d", call.command.ProcessState.ExitCode())
 	}
-	if got := run(t, w.endpoint, "", "settle", record.Token, "--token-key", key, "--timeout", "1ms"); got.code != 12 || got.out != "" {
+	if got := run(t, w.endpoint, "", "settle", record.Token, "--token-key", key, "--timeout", "1ms"); got.code != 12 || got.out != "" || strings.Contains(got.errs, "not sent") {
 		t.Errorf("while the handler runs: %+v", got)
 	}
 	close(w.kinds.ended)

@@ -105,7 +105,8 @@ func (p *program) settleToken(ctx context.Context, bus *framework.Bus, token str
 		ended.Reply = readable(reply.Map())
 	case framework.OutcomeOf(err) == framework.NotSent: // the question was not sent, and the call may have run
 		ended.Outcome = observe.OutcomeName(framework.Unknown)
-		err = &codedError{exitUnknown, err}
+		text := strings.TrimSuffix(err.Error(), fmt.Sprintf(" (%v)", framework.NotSent))
+		err = &codedError{exitUnknown, &explained{fmt.Sprintf("%s (%v)", text, framework.Unknown), err}}
 	default:
 		err = ofCall(explain(ended.RPC, err, nil))
 	}
