@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -287,8 +288,8 @@ func TestACallIsHandedToAnotherProcess(t *testing.T) {
 	}
 
 	asked := len(s.questions())
-	old := sealedAgo(t, key, token, 25*time.Hour)
-	if err := other.SettleToken(eventually.Context(t), sealedAgo(t, key, token, 23*time.Hour), nil); err != nil {
+	old := resealed(t, key, token, sentAgo(25*time.Hour))
+	if err := other.SettleToken(eventually.Context(t), resealed(t, key, token, sentAgo(23*time.Hour)), nil); err != nil {
 		t.Errorf("a token of 23 h: SettleToken = %v", err)
 	}
 	asked++
@@ -315,8 +316,13 @@ func TestACallIsHandedToAnotherProcess(t *testing.T) {
 	}
 }
 
-// sealedAgo returns a token whose call was sent a time ago.
-func sealedAgo(t *testing.T, key []byte, token string, ago time.Duration) string {
+// sentAgo is a change of a token: its call was sent a time ago.
+func sentAgo(ago time.Duration) map[string]any {
+	return map[string]any{"sent": time.Now().Add(-ago).Unix()}
+}
+
+// resealed returns a token with a change.
+func resealed(t *testing.T, key []byte, token string, change map[string]any) string {
 	t.Helper()
 	prefix, text, _ := strings.Cut(token, ".")
 	prefix += "."
@@ -334,7 +340,7 @@ func sealedAgo(t *testing.T, key []byte, token string, ago time.Duration) string
 	if err := errors.Join(err, json.Unmarshal(plain, &inside)); err != nil {
 		t.Fatal(err)
 	}
-	inside["sent"] = time.Now().Add(-ago).Unix()
+	maps.Copy(inside, change)
 	plain, err = json.Marshal(inside)
 	if err != nil {
 		t.Fatal(err)
@@ -432,5 +438,26 @@ func TestObserversAreNotifiedOfWhatBecameOfCalls(t *testing.T) {
 				t.Errorf("the call ended as %+v, want %v", ended, err)
 			}
 		})
+	}
+}
+
+// TestACallWhoseReplyHasAnUnknownTypeStaysUnknown is of an API that the registry does not
+// have any more.
+func TestACallWhoseReplyHasAnUnknownTypeStaysUnknown(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	serveSettling(t, registry, stalled, refusedAnswer)
+	key := make([]byte, 32)
+	bus := newBus(t, registry, framework.TokenKey(key))
+	token, err := framework.CallToken(timedOut(t, bus))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := resealed(t, key, token, map[string]any{
+		"api": "shop.items", "rpc": "shop.items.find_item", "method": "/shop.v1.ItemService/FindItem", "reply": "shop.v1.FindItemResponse",
+	})
+	err = bus.SettleToken(eventually.Context(t), gone, new(framework.Reply))
+	if framework.OutcomeOf(err) != framework.Unknown || !strings.Contains(err.Error(), "was not asked") {
+		t.Errorf("SettleToken = %v, want an unknown outcome", err)
 	}
 }

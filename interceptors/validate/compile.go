@@ -80,12 +80,18 @@ func (c *Compiler) Compile(rpc string, method protoreflect.MethodDescriptor) (Me
 	return Method{RPC: rpc, Request: request, Reply: reply}, nil
 }
 
+// compiling is held while rules are compiled: cel-go then writes to variables of its
+// package without a lock.
+var compiling sync.Mutex
+
 // checker returns the checker of a type, or nil if the type has no rules.
 func (c *Compiler) checker(descriptor protoreflect.MessageDescriptor) (*Checker, error) {
 	ruled, err := reach(descriptor)
 	if err != nil || len(ruled.messages) == 0 || c.most > 0 && ruled.rules > c.most {
 		return nil, err
 	}
+	compiling.Lock()
+	defer compiling.Unlock()
 	validator, err := c.made()
 	if err != nil {
 		return nil, &RuleError{Subject: string(descriptor.FullName()), Problem: "protovalidate cannot be set up", Cause: err}

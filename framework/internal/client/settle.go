@@ -306,8 +306,9 @@ func (s *settlement) namedReply(ctx context.Context) (proto.Message, schema.Type
 		return s.newReply().Interface(), types, nil
 	}
 	found, _, err := s.bus.rpcByName(ctx, s.rpc, nil, nil)
-	if err != nil {
-		return nil, nil, err
+	if err != nil { // its outcome is of the question, and not of the call
+		return nil, nil, s.in(callerr.New(status.Convert(err), atmostonce.Unknown,
+			"the instance was not asked what became of the call, because the type of its reply is not known: "+err.Error(), err))
 	}
 	return found.newReply(), found.types, nil
 }
