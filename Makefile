@@ -65,13 +65,13 @@ endif
 .PHONY: lint
 lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
 	golangci-lint run ./...
-	for module in bench deploy/monitoring internal/browsertest $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
 
 .PHONY: vet-platforms
-vet-platforms: ## Vet every module for Windows, macOS and 32 bits: all must compile there
-	for platform in $(PLATFORMS); do for module in . bench internal/browsertest $(LIBRARIES); do \
+vet-platforms: ## Vet every module for users for Windows, macOS and 32 bits: all must compile there
+	for platform in $(PLATFORMS); do for module in . $(LIBRARIES); do \
 	  echo "go vet in $$module for $$platform"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go vet ./...); \
 	done; done
@@ -117,14 +117,16 @@ rolling: ## Restart 3 instances in turn, ROUNDS times (default 20), during calls
 overload: ## Call a service that serves 100 calls at once with 5,000 callers: it still serves 80 % of its capacity
 	cd bench && go run ./overload $(OVERLOADFLAGS)
 
-.PHONY: monitoring
-monitoring: ## Test the dashboard and the alert rules against a live service, with Prometheus' own parser and engine
-	cd deploy/monitoring && go test ./...
+# These two need much that nothing else does, the libraries of Kubernetes and Prometheus
+# and a browser, and so are not part of ci.
+.PHONY: check-deploy
+check-deploy: $(TOOLS) ## Test and lint deploy/: the manifest, the unit, and the dashboard and alerts on Prometheus' own engine
+	cd deploy && golangci-lint run --config ../.golangci.yml ./... && go test -count=1 ./...
 
 .PHONY: browser
-browser: ## Test the status page in Chromium without a window, and write a picture of it to SCREENSHOT
+browser: $(TOOLS) ## Test the status page in Chromium without a window, and write a picture of it to SCREENSHOT
 	@command -v chromium >/dev/null || { echo "make browser needs Debian's package chromium: apt-get install chromium" >&2; exit 1; }
-	cd internal/browsertest && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
+	cd internal/browsertest && golangci-lint run --config ../../.golangci.yml ./... && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
 
 .PHONY: mutants
 mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time
@@ -141,7 +143,7 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test monitoring demo ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test demo ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool

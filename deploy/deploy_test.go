@@ -47,7 +47,7 @@ import (
 const shutdownTimeout = 25 * time.Second
 
 // root is the root of the repository.
-var root = filepath.Join("..", "..")
+var root = ".."
 
 // manifest is what kubernetes.yaml has.
 type manifest struct {

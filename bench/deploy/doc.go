@@ -1,3 +1,0 @@
-// Package deploy tests the files in deploy/: the manifest for Kubernetes, the unit for
-// systemd and the Dockerfile. It runs the example service as they say.
-package deploy
