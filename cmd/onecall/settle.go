@@ -15,7 +15,6 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/framework/observe"
 )
 
 // tokenOptions returns the option of a bus that seals and opens tokens with the key in a
@@ -100,14 +99,9 @@ func (p *program) settleToken(ctx context.Context, bus *framework.Bus, token str
 	}
 	ended := (&lastCall{}).record(observed.record.RPC, err)
 	ended.Instance, ended.Incarnation, ended.Millis = observed.record.Instance, observed.record.Incarnation, observed.record.Millis
-	switch {
-	case err == nil:
+	if err == nil {
 		ended.Reply = readable(reply.Map())
-	case framework.OutcomeOf(err) == framework.NotSent: // the question was not sent, and the call may have run
-		ended.Outcome = observe.OutcomeName(framework.Unknown)
-		text := strings.TrimSuffix(err.Error(), fmt.Sprintf(" (%v)", framework.NotSent))
-		err = &codedError{exitUnknown, &explained{fmt.Sprintf("%s (%v)", text, framework.Unknown), err}}
-	default:
+	} else {
 		err = ofCall(explain(ended.RPC, err, nil))
 	}
 	if written := p.writeCall(ended); err == nil {

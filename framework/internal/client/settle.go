@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -307,8 +308,9 @@ func (s *settlement) namedReply(ctx context.Context) (proto.Message, schema.Type
 	}
 	found, _, err := s.bus.rpcByName(ctx, s.rpc, nil, nil)
 	if err != nil { // its outcome is of the question, and not of the call
+		text := strings.TrimSuffix(err.Error(), " ("+callerr.OutcomeOf(err).String()+")")
 		return nil, nil, s.in(callerr.New(status.Convert(err), atmostonce.Unknown,
-			"the instance was not asked what became of the call, because the type of its reply is not known: "+err.Error(), err))
+			"the instance was not asked what became of the call, because the type of its reply is not known: "+text+" ("+atmostonce.Unknown.String()+")", err))
 	}
 	return found.newReply(), found.types, nil
 }
