@@ -155,17 +155,9 @@ func (c *callers) note(id string, outcome executionlog.Outcome) {
 // outcomeOf returns the outcome of a call that failed. That of a plain call says nothing,
 // except if its handler ended a stream.
 func outcomeOf(err error) executionlog.Outcome {
-	switch framework.OutcomeOf(err) {
-	case framework.NotSent:
-		return executionlog.NotSent
-	case framework.Refused:
-		return executionlog.Refused
-	case framework.Executed:
+	outcome := executionlog.OutcomeOf(err)
+	if outcome == executionlog.Unknown && status.Code(err) == codes.Aborted {
 		return executionlog.Executed
-	default:
-		if status.Code(err) == codes.Aborted {
-			return executionlog.Executed
-		}
-		return executionlog.Unknown
 	}
+	return outcome
 }

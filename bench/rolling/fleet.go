@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 )
 
 const (
 	// patience limits how long a process may take to start or to end.
 	patience = 30 * time.Second
-	// notes is the end of the names of the files in which processes record runs.
-	notes = ".runs"
 )
 
 // fleet is the instances. Only one goroutine uses it.
@@ -41,7 +41,7 @@ type process struct {
 func (f *fleet) start(slot int) error {
 	f.lives++
 	command := exec.CommandContext(context.Background(), f.self, "-etcd", f.endpoint, "-listen", f.listen[slot],
-		"-log", filepath.Join(f.folder, fmt.Sprintf("%d-%d%s", slot, f.lives, notes)), "-lame-duck", f.lameDuck.String())
+		"-log", filepath.Join(f.folder, fmt.Sprintf("%d-%d%s", slot, f.lives, executionlog.FileEnd)), "-lame-duck", f.lameDuck.String())
 	command.Stderr = os.Stderr
 	input, err := command.StdinPipe() // its end ends the process
 	if err != nil {

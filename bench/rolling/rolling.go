@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -55,7 +54,7 @@ func roll(ctx context.Context, settings settings) (result result, err error) {
 	}
 	took := time.Since(began)
 	apis := bed.bus.Stats().APIs
-	if err := errors.Join(bed.fleet.stopAll(), readAll(&book, folder)); err != nil {
+	if err := errors.Join(bed.fleet.stopAll(), book.ReadFolder(folder)); err != nil {
 		return result, err
 	}
 	return newResult(book.Check(), callers.counts, ends, took, settings, apis), nil
@@ -189,18 +188,4 @@ func pause(ctx context.Context, length time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-// readAll reads into the log what the processes recorded.
-func readAll(book *executionlog.Log, folder string) error {
-	files, err := filepath.Glob(filepath.Join(folder, "*"+notes))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if err := book.Read(file); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -79,7 +79,7 @@ func (c *callers) call(ctx context.Context, caller int, end time.Time) error {
 			}
 			continue
 		}
-		outcome := outcomeOf(err)
+		outcome := executionlog.OutcomeOf(err)
 		c.count(err, outcome)
 		if outcome == executionlog.Unknown {
 			outcome = c.settle(ctx, id, err)
@@ -140,7 +140,7 @@ func (c *callers) settle(ctx context.Context, id string, unknown error) executio
 	}
 	outcome := executionlog.OK
 	if err != nil {
-		outcome = outcomeOf(err)
+		outcome = executionlog.OutcomeOf(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

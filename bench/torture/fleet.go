@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/onecall-dev/onecall/bench/internal/executionlog"
 )
 
 const (
 	// shortestLife and longestLife limit how long an instance runs.
 	shortestLife, longestLife = 150 * time.Millisecond, 650 * time.Millisecond
-	// notes is the end of the names of the files in which processes record runs.
-	notes = ".runs"
 )
 
 // fleet is the instances. Each keeps its address over restarts.
@@ -63,7 +63,7 @@ func startFleet(ctx context.Context, registry *lateRegistry, addresses []string,
 
 // notesOf returns the file of one life of an instance.
 func notesOf(folder string, instance, life int) string {
-	return filepath.Join(folder, fmt.Sprintf("%d-%d%s", instance, life, notes))
+	return filepath.Join(folder, fmt.Sprintf("%d-%d%s", instance, life, executionlog.FileEnd))
 }
 
 // live waits for the end of an instance's life, and kills or stops its process.

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +81,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	if err := fleet.stop(); err != nil {
 		return result, err
 	}
-	if err := readAll(book, folder); err != nil {
+	if err := book.ReadFolder(folder); err != nil {
 		return result, err
 	}
 	result = judge(book.Check(), callers, player.Played(), settings)
@@ -140,20 +139,6 @@ func (c *cutter) take(conn net.Conn) {
 			c.count.Add(1)
 		}
 	})
-}
-
-// readAll reads into the log what the processes recorded.
-func readAll(book *executionlog.Log, folder string) error {
-	files, err := filepath.Glob(filepath.Join(folder, "*"+notes))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if err := book.Read(file); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // reserve reserves addresses for instances, until release is called.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -42,6 +43,23 @@ func (f *File) Ran(callID string) error {
 
 // Close closes the file.
 func (f *File) Close() error { return f.file.Close() }
+
+// ReadFolder adds the runs that the files of a folder hold whose names end in [FileEnd].
+func (l *Log) ReadFolder(folder string) error {
+	files, err := filepath.Glob(filepath.Join(folder, "*"+FileEnd))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := l.Read(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FileEnd is how the names of the files end in which processes record runs.
+const FileEnd = ".runs"
 
 // Read adds the runs that a file holds.
 func (l *Log) Read(path string) (err error) {
