@@ -2,17 +2,10 @@ package deploy_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"debug/elf"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -38,6 +31,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	authv1 "github.com/onecall-dev/onecall/examples/auth/proto/auth/v1"
+	"github.com/onecall-dev/onecall/internal/certtest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/testlog"
@@ -382,30 +376,10 @@ func TestTheCommandOfTheUnitIsUnderstood(t *testing.T) {
 // ca.pem, cert.pem and key.pem.
 func writeCertificates(t *testing.T, name string) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
-	for file, block := range map[string]*pem.Block{
-		"ca.pem": {Type: "CERTIFICATE", Bytes: certificate}, "cert.pem": {Type: "CERTIFICATE", Bytes: certificate}, "key.pem": {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(filepath.Join(folder, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	authority, folder := certtest.NewAuthority(t), t.TempDir()
+	issued := authority.Issue(t, certtest.Leaf{Names: []string{name}})
+	certtest.Store(t, filepath.Join(folder, "ca.pem"), certtest.PEM(authority.Certificate))
+	certtest.Store(t, filepath.Join(folder, "cert.pem"), certtest.PEM(issued.Leaf))
+	certtest.Store(t, filepath.Join(folder, "key.pem"), certtest.KeyPEM(t, issued))
 	return folder
 }

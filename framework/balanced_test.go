@@ -168,42 +168,19 @@ func testBalanced(t *testing.T, serve func(*testing.T, *memory.Registry, *echo, 
 		eachCutBehind(t, serve, func(_ context.Context, c *cutting) (string, error) {
 			c.proxy.HoldReplies()
 			return "ran", nil
-		}, func(c *cutting) {
-			returned := c.call(c.Context())
-			eventually.True(c, "the reply is on its way", func() bool {
-				_, held := c.proxy.Held()
-				return held > 0
-			})
-			c.proxy.Cut()
-			c.wantSettled(eventually.Receive(c, "the reply", returned), "ran")
-		})
+		}, func(c *cutting) { c.wantSettled(c.cutReply(), "ran") })
 	})
 	t.Run("while the handler runs", func(t *testing.T) {
 		t.Parallel()
 		eachCutBehind(t, serve, func(_ context.Context, c *cutting) (string, error) {
 			<-c.goOn
 			return "ran", nil
-		}, func(c *cutting) {
-			returned := c.call(c.Context())
-			eventually.Receive(c, "the handler begins", c.began)
-			before := c.proxy.Connections()
-			c.proxy.Cut()
-			eventually.True(c, "there are other connections", func() bool { return c.proxy.Connections() > before })
-			close(c.goOn)
-			c.wantSettled(eventually.Receive(c, "the reply", returned), "ran")
-		})
+		}, func(c *cutting) { c.wantSettled(c.cutRunning(), "ran") })
 	})
 	t.Run("before the request arrived", func(t *testing.T) {
 		t.Parallel()
 		eachCutBehind(t, serve, func(context.Context, *cutting) (string, error) { return "ran", nil }, func(c *cutting) {
-			c.proxy.HoldRequests()
-			returned := c.call(c.Context())
-			eventually.True(c, "the request is on its way", func() bool {
-				held, _ := c.proxy.Held()
-				return held > identityBytes
-			})
-			c.proxy.CutClients()
-			if got := eventually.Receive(c, "the reply", returned); got.err != nil || got.text != "ran" {
+			if got := c.cutRequest(); got.err != nil || got.text != "ran" {
 				c.Errorf("the call = %q, %v", got.text, got.err)
 			}
 			c.proxy.Deliver() // a balancer may drop it, because its client has gone

@@ -108,6 +108,45 @@ type result struct {
 	err  error
 }
 
+// cutReply makes the call, and cuts its connection while the reply is on its way. The
+// handler holds replies.
+func (c *cutting) cutReply() result {
+	c.Helper()
+	returned := c.call(c.Context())
+	eventually.True(c, "the reply is on its way", func() bool {
+		_, held := c.proxy.Held()
+		return held > 0
+	})
+	c.proxy.Cut()
+	return eventually.Receive(c, "the reply", returned)
+}
+
+// cutRunning makes the call, and cuts its connection while the handler waits for goOn.
+func (c *cutting) cutRunning() result {
+	c.Helper()
+	returned := c.call(c.Context())
+	eventually.Receive(c, "the handler begins", c.began)
+	before := c.proxy.Connections()
+	c.proxy.Cut()
+	eventually.True(c, "there are other connections", func() bool { return c.proxy.Connections() > before })
+	close(c.goOn)
+	return eventually.Receive(c, "the reply", returned)
+}
+
+// cutRequest makes the call, and cuts its connection while the request is on its way. The
+// request can still be delivered.
+func (c *cutting) cutRequest() result {
+	c.Helper()
+	c.proxy.HoldRequests()
+	returned := c.call(c.Context())
+	eventually.True(c, "the request is on its way", func() bool {
+		held, _ := c.proxy.Held()
+		return held > identityBytes
+	})
+	c.proxy.CutClients()
+	return eventually.Receive(c, "the reply", returned)
+}
+
 // passes makes the call with a deadline that passes after it was sent, and returns its
 // error.
 func (c *cutting) passes() error {
@@ -127,13 +166,7 @@ func TestAReplyThatIsOnItsWayWhenTheConnectionBreaksIsKept(t *testing.T) {
 				c.proxy.HoldReplies()
 				return text, nil
 			}, func(c *cutting) {
-				returned := c.call(c.Context())
-				eventually.True(c, "the reply is on its way", func() bool {
-					_, held := c.proxy.Held()
-					return held > 0
-				})
-				c.proxy.Cut()
-				if got := eventually.Receive(c, "the reply", returned); got.err != nil || got.text != text {
+				if got := c.cutReply(); got.err != nil || got.text != text {
 					c.Errorf("the call = %.10q, %v", got.text, got.err)
 				}
 			})
@@ -147,13 +180,7 @@ func TestAHandlerOutlivesTheConnectionOfItsCaller(t *testing.T) {
 		<-c.goOn
 		return "kept", ctx.Err()
 	}, func(c *cutting) {
-		returned := c.call(c.Context())
-		eventually.Receive(c, "the handler begins", c.began)
-		before := c.proxy.Connections()
-		c.proxy.Cut()
-		eventually.True(c, "there are other connections", func() bool { return c.proxy.Connections() > before })
-		close(c.goOn)
-		if got := eventually.Receive(c, "the reply", returned); got.err != nil || got.text != "kept" {
+		if got := c.cutRunning(); got.err != nil || got.text != "kept" {
 			c.Errorf("the call = %q, %v", got.text, got.err)
 		}
 	})
@@ -168,14 +195,7 @@ const identityBytes = 80
 func TestACallThatHasNotArrivedIsRefusedAndRetried(t *testing.T) {
 	t.Parallel()
 	eachCut(t, func(context.Context, *cutting) (string, error) { return "ran", nil }, func(c *cutting) {
-		c.proxy.HoldRequests()
-		returned := c.call(c.Context())
-		eventually.True(c, "the request is on its way", func() bool {
-			held, _ := c.proxy.Held()
-			return held > identityBytes
-		})
-		c.proxy.CutClients()
-		if got := eventually.Receive(c, "the reply", returned); got.err != nil || got.text != "ran" {
+		if got := c.cutRequest(); got.err != nil || got.text != "ran" {
 			c.Errorf("the call = %q, %v", got.text, got.err)
 		}
 		c.proxy.Deliver()

@@ -1,13 +1,11 @@
 package framework_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -17,27 +15,17 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 	"github.com/onecall-dev/onecall/telemetry"
 )
 
 // lines is a log of JSON whose lines of calls can be read.
-type lines struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (l *lines) Write(text []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(text)
-}
+type lines struct{ testlog.Log }
 
 // calls returns the lines of calls with a message.
 func (l *lines) calls(message string) (all []map[string]any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for text := range strings.Lines(l.text.String()) {
+	for text := range strings.Lines(l.String()) {
 		line := make(map[string]any)
 		if json.Unmarshal([]byte(text), &line) == nil && line["msg"] == message {
 			all = append(all, line)
@@ -93,7 +81,7 @@ func TestFailedCallsAreLoggedOnceOnEachSide(t *testing.T) {
 	if made := log.calls("made a call")[0]; made["attempts"] != 1.0 || !strings.HasPrefix(made["instance"].(string), "127.0.0.1:") {
 		t.Errorf("the bus logged %v", made)
 	}
-	text := log.text.String()
+	text := log.String()
 	if strings.Contains(text, "content of a message") {
 		t.Errorf("a message was logged:\n%s", text)
 	}
@@ -172,7 +160,7 @@ func TestTheLogHasNoSecretsOfRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually.True(t, "the line of the call", func() bool { return len(log.calls("made a call")) == 1 })
-	if text := log.text.String(); strings.Contains(text, secret) || !strings.Contains(text, "password") {
+	if text := log.String(); strings.Contains(text, secret) || !strings.Contains(text, "password") {
 		t.Errorf("the log has the secret, or not the field:\n%s", text)
 	}
 }

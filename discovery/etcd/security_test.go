@@ -2,18 +2,12 @@ package etcd_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -30,6 +23,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/internal/certtest"
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
 
@@ -326,75 +320,38 @@ func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 
 // authority issues certificates.
 type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pool        *x509.CertPool
+	*certtest.Authority
+
+	pool *x509.CertPool
 }
 
 func newAuthority(t *testing.T) authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(certificate)
-	return authority{certificate: certificate, key: key, pool: pool}
+	a := authority{certtest.NewAuthority(t), x509.NewCertPool()}
+	a.pool.AddCert(a.Certificate)
+	return a
 }
 
 // write writes the files of a configuration: the authority's certificate, and
 // one that it issued.
 func (a authority) write(t *testing.T, config etcd.Config) {
 	t.Helper()
-	files := map[string]*pem.Block{config.CAFile: {Type: "CERTIFICATE", Bytes: a.certificate.Raw}}
+	certtest.Store(t, config.CAFile, certtest.PEM(a.Certificate))
 	if config.CertFile != "" {
 		pair := a.issue(t, "service")
-		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[config.CertFile] = &pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}
-		files[config.KeyFile] = &pem.Block{Type: "PRIVATE KEY", Bytes: key}
-	}
-	for name, block := range files {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		certtest.Store(t, config.CertFile, certtest.PEM(pair.Leaf))
+		certtest.Store(t, config.KeyFile, certtest.KeyPEM(t, pair))
 	}
 }
 
+// issue issues a certificate, which names an address if name is one.
 func (a authority) issue(t *testing.T, name string) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	var leaf certtest.Leaf
 	if ip := net.ParseIP(name); ip != nil {
-		template.IPAddresses = []net.IP{ip}
+		leaf.IPs = []net.IP{ip}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return a.Issue(t, leaf)
 }
 
 // tlsFront speaks TLS in front of an etcd that does not, until the test ends.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type Authority struct {
 // Leaf says what a certificate has. The zero value is valid from an hour ago for a year.
 type Leaf struct {
 	Names               []string // DNS names
+	IPs                 []net.IP
 	URIs                []string
 	NotBefore, NotAfter time.Time
 }
@@ -46,7 +48,8 @@ func NewAuthority(tb testing.TB) *Authority {
 func (a *Authority) Issue(tb testing.TB, leaf Leaf) tls.Certificate {
 	tb.Helper()
 	template := &x509.Certificate{
-		SerialNumber: serial(tb), Subject: pkix.Name{CommonName: "common name"}, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, DNSNames: leaf.Names,
+		SerialNumber: serial(tb), Subject: pkix.Name{CommonName: "common name"}, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		DNSNames: leaf.Names, IPAddresses: leaf.IPs,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	if leaf.NotBefore.IsZero() {
