@@ -29,7 +29,6 @@ type Limits struct {
 // ping every 5 minutes, and end the connection after more.
 func defaultLimits() Limits {
 	return Limits{
-		MessageSize:  4 << 20,
 		Handshake:    20 * time.Second,
 		PingAfter:    6 * time.Minute,
 		PingTimeout:  20 * time.Second,
@@ -43,7 +42,9 @@ func (l Limits) options() []grpc.DialOption {
 	options := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: l.PingAfter, Timeout: l.PingTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: l.backoff(), MinConnectTimeout: l.Handshake}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(l.MessageSize)),
+	}
+	if l.MessageSize > 0 { // the option takes each call an allocation
+		options = append(options, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(l.MessageSize)))
 	}
 	if l.MetadataSize > 0 {
 		options = append(options, grpc.WithMaxHeaderListSize(l.MetadataSize))
