@@ -160,9 +160,9 @@ func TestNoCallIsSuggestedThatWouldBeRefused(t *testing.T) {
 		args []any
 		want string
 	}{
-		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "test.echo.watch: it is a stream, which cannot be called by name: use its generated client"},
-		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "test.echo.collect: it is a stream, which cannot be called by name: use its generated client"},
-		"a stream, the option first":  {"test.echo.chat", []any{option, framework.Args{}}, "test.echo.chat: it is a stream, which cannot be called by name: use its generated client"},
+		"a stream of replies":         {"test.echo.watch", []any{"hunter2"}, "test.echo.watch: it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client"},
+		"a stream of requests":        {"test.echo.collect", []any{"hunter2", 3}, "test.echo.collect: it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client"},
+		"a stream, the option first":  {"test.echo.chat", []any{option, framework.Args{}}, "test.echo.chat: it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client"},
 		"no such RPC":                 {"test.kinds.sign_im", []any{"hunter2"}, `test.kinds.sign_im: API "test.kinds" has no such RPC: did you mean test.kinds.sign_in?`},
 		"no such RPC, and none near":  {"test.kinds.nothing", []any{"hunter2"}, `test.kinds.nothing: API "test.kinds" has no such RPC: it has mirror, count, sign_in, place`},
 		"a name that no API has":      {"default.find", []any{"hunter2"}, `default.find: default: the API name "default" is reserved`},

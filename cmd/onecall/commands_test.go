@@ -110,7 +110,7 @@ onecall call auth.get_user username=…
 		"call with a parameter twice":   {args: "call auth.get_user username=a username=b", want: result{errs: "onecall: username is given twice: give it once; a list is JSON, such as username:='[1, 2]'\n", code: 2}},
 		"call with text for a message":  {args: "call test.kinds.place customer_name=x items=y", want: result{errs: "onecall: test.kinds.place: items takes a repeated onecall.test.v1.Item: give JSON, as items:='…'\n", code: 2}},
 		"call that breaks a rule":       {args: "call auth.get_user username=", want: result{errs: "onecall: auth.get_user: the request breaks the API's rules: username: must be at least 1 characters [string.min_len] (the call was not sent)\n", code: 10}},
-		"call of a stream":              {args: "call test.echo.watch text=x", want: result{errs: "onecall: test.echo.watch: it is a stream, which cannot be called by name: use its generated client\n", code: 10}},
+		"call of a stream":              {args: "call test.echo.watch text=x", want: result{errs: "onecall: test.echo.watch: it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client\n", code: 10}},
 		"call of an unknown RPC":        {args: "call auth.get_usr username=x", want: result{errs: "onecall: auth.get_usr: API \"auth\" has no such RPC: did you mean auth.get_user?\n", code: 10}},
 		"call, etcd away":               {endpoint: away, args: "call auth.get_user username=admin", want: result{errs: "onecall: auth.get_user: the registry can't be reached: " + refused + " (the call was not sent)\n", code: 10}},
 		"call with a wrong header":      {args: "call auth.get_user username=admin -H x", want: result{errs: "onecall: --header \"x\" is not \"name: value\"\n", code: 2}},

@@ -33,7 +33,7 @@ func (b *Bus) CallByName(ctx context.Context, name string, parameters map[string
 	if ctx == nil {
 		return nil, nil, callerr.Invalid(name, "the context is nil: give context.Background() if there is no other")
 	}
-	rpc, options, err := b.rpcByName(ctx, name, positional, options)
+	rpc, options, err := b.rpcByName(ctx, name, false, positional, options)
 	if err != nil {
 		return nil, nil, b.notCalled(ctx, name, false, err)
 	}
@@ -69,7 +69,9 @@ func misuseError(err error) error {
 
 // byNameRPC is an RPC that can be called by name.
 type byNameRPC struct {
-	route  *Route
+	route *Route
+	// stream describes the stream, nil of a unary RPC.
+	stream *grpc.StreamDesc
 	plan   *encode.Plan
 	types  schema.Types
 	output protoreflect.MessageDescriptor
@@ -88,12 +90,12 @@ func (r *byNameRPC) newReply() proto.Message {
 	return dynamicpb.NewMessage(r.output)
 }
 
-// rpcByName returns the RPC of a bus name, and the options of the call with the time
-// that reading the schema took. If there are positional values, it returns an error
-// without any I/O, because a call must not have them.
-func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, options []grpc.CallOption) (*byNameRPC, []grpc.CallOption, error) {
+// rpcByName returns the RPC of a bus name, which must be a stream or not, and the options
+// of the call with the time that reading the schema took. If there are positional values,
+// it returns an error without any I/O, because a call must not have them.
+func (b *Bus) rpcByName(ctx context.Context, name string, stream bool, positional []any, options []grpc.CallOption) (*byNameRPC, []grpc.CallOption, error) {
 	known, ok := b.knownRPC(name)
-	if ok && positional == nil && known.isCurrent() {
+	if ok && positional == nil && known.isCurrent() && (known.stream != nil) == stream {
 		return known, options, nil
 	}
 	api, rpc, err := encode.SplitName(name)
@@ -111,7 +113,7 @@ func (b *Bus) rpcByName(ctx context.Context, name string, positional []any, opti
 	if err != nil {
 		return nil, nil, err
 	}
-	added, err := b.newByNameRPC(found, api, name, rpc)
+	added, err := b.newByNameRPC(found, api, name, rpc, stream)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,27 +178,33 @@ func methodByName(service protoreflect.ServiceDescriptor, api, rpc string) proto
 	return nil
 }
 
-// unaryMethod returns the method of an RPC that can be called by name.
-func unaryMethod(service protoreflect.ServiceDescriptor, api, name, rpc string) (protoreflect.MethodDescriptor, error) {
+// methodFor returns the method of an RPC, which must be a stream or not.
+func methodFor(service protoreflect.ServiceDescriptor, api, name, rpc string, stream bool) (protoreflect.MethodDescriptor, error) {
 	method := methodByName(service, api, rpc)
 	if method == nil {
 		err := noSuchRPC(service, api, rpc)
 		return nil, callerr.NotSent(codes.Unimplemented, err.Error(), err)
 	}
-	if method.IsStreamingClient() || method.IsStreamingServer() {
-		return nil, callerr.Invalid(name, "it is a stream, which cannot be called by name: use its generated client")
+	switch is := method.IsStreamingClient() || method.IsStreamingServer(); {
+	case is && !stream:
+		return nil, callerr.Invalid(name, "it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client")
+	case stream && !is:
+		return nil, callerr.Invalid(name, "it is not a stream: call it with Bus.Call, or use its generated client")
 	}
 	return method, nil
 }
 
 // newByNameRPC returns an RPC that can be called by name.
-func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string) (*byNameRPC, error) {
-	method, err := unaryMethod(found.Service, api, name, rpc)
+func (b *Bus) newByNameRPC(found *schema.Schema, api, name, rpc string, stream bool) (*byNameRPC, error) {
+	method, err := methodFor(found.Service, api, name, rpc, stream)
 	if err != nil {
 		return nil, err
 	}
 	path := fmt.Sprintf("/%s/%s", found.Service.FullName(), method.Name())
 	out := &byNameRPC{plan: encode.NewPlan(name, method.Input(), found.Types), types: found.Types, output: method.Output()}
+	if stream {
+		out.stream = &grpc.StreamDesc{StreamName: string(method.Name()), ClientStreams: method.IsStreamingClient(), ServerStreams: method.IsStreamingServer()}
+	}
 	if schemas.LinkedService(string(found.Service.FullName())) == found.Service {
 		out.route, err = b.route(context.Background(), path, nil) // linked in: it waits for nothing
 		return out, err

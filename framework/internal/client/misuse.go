@@ -21,7 +21,7 @@ func (b *Bus) usageError(api, name, rpc string, own *schema.Schema, values []any
 	}
 	usage := encode.Usage(name, nil)
 	if known != nil {
-		method, err := unaryMethod(known.Service, api, name, rpc)
+		method, err := methodFor(known.Service, api, name, rpc, false)
 		if err != nil {
 			return err
 		}

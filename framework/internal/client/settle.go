@@ -306,7 +306,7 @@ func (s *settlement) namedReply(ctx context.Context) (proto.Message, schema.Type
 		}
 		return s.newReply().Interface(), types, nil
 	}
-	found, _, err := s.bus.rpcByName(ctx, s.rpc, nil, nil)
+	found, _, err := s.bus.rpcByName(ctx, s.rpc, false, nil, nil)
 	if err != nil { // its outcome is of the question, and not of the call
 		text := strings.TrimSuffix(err.Error(), " ("+callerr.OutcomeOf(err).String()+")")
 		return nil, nil, s.in(callerr.New(status.Convert(err), atmostonce.Unknown,

@@ -17,7 +17,19 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 // mutants returns all mutants.
 func mutants() []mutant {
 	return slices.Concat(binding(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(),
-		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing())
+		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing(), named())
+}
+
+// named breaks streams by name.
+func named() []mutant {
+	return []mutant{
+		{
+			name:   "a unary RPC begun as a stream",
+			breaks: "only streams are begun by name as streams",
+			edits:  []edit{{pkg: calls, in: "methodFor", old: "case stream && !is:", new: "case false:"}},
+			suites: of(facade, "TestOnlyStreamsAreStreamedByName"),
+		},
+	}
 }
 
 // binding breaks how the caller's half assigns identities.

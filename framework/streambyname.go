@@ -1,0 +1,49 @@
+package framework
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/framework/internal/client"
+)
+
+// Stream begins a stream by name, without generated code. The schema is found as in
+// [Bus.Call]. The only timeout of the stream is the deadline of ctx. The program must
+// end ctx, or receive until Recv returns an error.
+//
+// Errors are those of [Bus.NewStream], and:
+//   - INVALID_ARGUMENT: the name is not valid, or the RPC is not a stream.
+//   - UNIMPLEMENTED: the API does not have the RPC.
+func (b *Bus) Stream(ctx context.Context, name string, options ...grpc.CallOption) (*Stream, error) {
+	begun, err := b.calls.StreamByName(ctx, name, options)
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{rpc: name, begun: begun}, nil
+}
+
+// Stream is a stream that was begun by name. One goroutine may send while another
+// receives. Two must not send at once, or receive at once.
+type Stream struct {
+	rpc   string
+	begun *client.NamedStream
+}
+
+// Send sends a request with these parameters, which are those of [Bus.Call]. If they are
+// wrong, it returns an error with the code INVALID_ARGUMENT and sends nothing, and the
+// stream goes on. If the stream has ended, it returns io.EOF, and Recv returns why.
+func (s *Stream) Send(parameters Args) error { return s.begun.Send(parameters) }
+
+// CloseSend says that no more requests follow.
+func (s *Stream) CloseSend() error { return s.begun.CloseSend() }
+
+// Recv returns the next reply. After the last reply it returns io.EOF. If the stream has
+// failed, it returns an error with an outcome, as those of [Bus.NewStream].
+func (s *Stream) Recv() (*Reply, error) {
+	message, types, err := s.begun.Recv()
+	if err != nil {
+		return nil, err
+	}
+	return &Reply{rpc: s.rpc, message: message, types: types}, nil
+}
