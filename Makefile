@@ -100,6 +100,10 @@ baseline: $(TOOLS) $(VALIDATE_PROTO) ## Make proto/ as it stands the baseline: o
 bench: ## Measure a call on a bus against plain grpc-go, by turns
 	cd bench && go run . $(BENCHFLAGS)
 
+.PHONY: bench-gate
+bench-gate: ## Fail when a call allocates more or less than is committed, or needs 15 % more CPU (UPDATE=1 commits)
+	cd bench && go run . -gate gate.json -cpu $(if $(UPDATE),-update)
+
 .PHONY: bench-discovery
 bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle programs, a fleet of 1,000
 	cd bench && go run ./discovery $(BENCHFLAGS)
@@ -143,7 +147,7 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test demo ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test bench-gate demo ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool

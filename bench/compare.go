@@ -41,6 +41,7 @@ type way struct {
 type turn struct {
 	wall, callerCPU, serverCPU   float64 // nanoseconds
 	callerMallocs, serverMallocs float64
+	callerBytes, serverBytes     float64
 }
 
 // figures are the printed figures of a turn.
@@ -55,6 +56,8 @@ var figures = []struct {
 	{"CPU, server", "µs", func(t turn) float64 { return t.serverCPU / 1000 }},
 	{"allocations, caller", "", func(t turn) float64 { return t.callerMallocs }},
 	{"allocations, server", "", func(t turn) float64 { return t.serverMallocs }},
+	{"bytes, caller", "", func(t turn) float64 { return t.callerBytes }},
+	{"bytes, server", "", func(t turn) float64 { return t.serverBytes }},
 }
 
 // compare measures all ways with a number of concurrent callers.
@@ -70,12 +73,12 @@ func compare(ctx context.Context, self string, callers, turns int, length time.D
 	}
 	defer func() { err = errors.Join(err, onecallServer.stop()) }()
 
-	toPlain, err := grpc.NewClient(plainServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	toPlain, err := dialPlain(plainServer.address)
 	if err != nil {
 		return nil, err
 	}
 	defer toPlain.Close()
-	toOnecall, err := grpc.NewClient(onecallServer.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	toOnecall, err := dialPlain(onecallServer.address)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +158,11 @@ var quiet = framework.Logger(slog.New(slog.DiscardHandler))
 
 func request() *testv1.EchoRequest { return &testv1.EchoRequest{Text: strings.Repeat("x", payload)} }
 
+// dialPlain returns a connection of plain grpc-go.
+func dialPlain(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
 func plainCall(conn *grpc.ClientConn) func(context.Context) error {
 	client := testv1.NewEchoServiceClient(conn)
 	return func(ctx context.Context) error {
@@ -210,14 +218,19 @@ func (w *way) measure(ctx context.Context, callers int, length time.Duration) (t
 	if err != nil {
 		return turn{}, err
 	}
-	each := func(total float64) float64 { return total / float64(calls.Load()) }
+	measured := costOf(calls.Load(), callerAfter.since(callerBefore), serverAfter.since(serverBefore))
+	measured.wall = float64(wall) * float64(callers) / float64(calls.Load())
+	return measured, nil
+}
+
+// costOf returns the average cost of calls from what both processes used for all.
+func costOf(calls int64, caller, server usage) turn {
+	n := float64(calls)
 	return turn{
-		wall:          each(float64(wall) * float64(callers)),
-		callerCPU:     each(float64(callerAfter.CPU - callerBefore.CPU)),
-		serverCPU:     each(float64(serverAfter.CPU - serverBefore.CPU)),
-		callerMallocs: each(float64(callerAfter.Mallocs - callerBefore.Mallocs)),
-		serverMallocs: each(float64(serverAfter.Mallocs - serverBefore.Mallocs)),
-	}, nil
+		callerCPU: float64(caller.CPU) / n, serverCPU: float64(server.CPU) / n,
+		callerMallocs: float64(caller.Mallocs) / n, serverMallocs: float64(server.Mallocs) / n,
+		callerBytes: float64(caller.Bytes) / n, serverBytes: float64(server.Bytes) / n,
+	}
 }
 
 // show prints the medians, and the ratios to the first way.
@@ -238,15 +251,20 @@ func show(callers int, ways []*way) error {
 			fmt.Fprintf(table, "%.1f %s\t", median(way.turns, figure.of), figure.unit)
 		}
 		for _, way := range ways[1:] {
-			var ratios []float64
-			for i := range way.turns {
-				ratios = append(ratios, figure.of(way.turns[i])/figure.of(ways[0].turns[i]))
-			}
-			fmt.Fprintf(table, "%.3f\t", middle(ratios))
+			fmt.Fprintf(table, "%.3f\t", way.ratio(ways[0], figure.of))
 		}
 		fmt.Fprintln(table)
 	}
 	return table.Flush()
+}
+
+// ratio returns the median of the ratios of a figure to that of another way in each turn.
+func (w *way) ratio(to *way, of func(turn) float64) float64 {
+	ratios := make([]float64, len(w.turns))
+	for i := range w.turns {
+		ratios[i] = of(w.turns[i]) / of(to.turns[i])
+	}
+	return middle(ratios)
 }
 
 func median(turns []turn, of func(turn) float64) float64 {

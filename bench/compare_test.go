@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	for i, argument := range os.Args {
 		if argument == "-serve" {
-			if err := run(os.Args[i+1], "", false, false, 0, 0); err != nil {
+			if err := (options{serve: os.Args[i+1]}).run(); err != nil {
 				panic(err)
 			}
 			return
@@ -45,18 +45,17 @@ func TestEachWayIsMeasured(t *testing.T) {
 }
 
 func TestBadFlagsAreErrors(t *testing.T) {
-	for name, test := range map[string]struct {
-		serve, callers string
-		turns          int
-	}{
-		"no turns":          {"", "1", 0},
-		"callers no number": {"", "x", 1},
-		"no callers":        {"", "0", 1},
-		"unknown server":    {"odd", "", 1},
+	for name, flags := range map[string]options{
+		"no turns":          {callers: "1", length: time.Millisecond},
+		"no time":           {callers: "1", turns: 1},
+		"callers no number": {callers: "x", turns: 1, length: time.Millisecond},
+		"no callers":        {callers: "0", turns: 1, length: time.Millisecond},
+		"unknown server":    {serve: "odd"},
+		"no such file":      {gate: "none.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := run(test.serve, test.callers, false, false, test.turns, time.Millisecond); err == nil {
-				t.Errorf("run with %+v is no error", test)
+			if err := flags.run(); err == nil {
+				t.Errorf("run with %+v is no error", flags)
 			}
 		})
 	}

@@ -19,47 +19,62 @@ import (
 )
 
 func main() {
-	serveAs := flag.String("serve", "", "run a server: plain, onecall, or one of -observe or -secure")
-	callers := flag.String("callers", "1,64", "numbers of callers at once, comma-separated")
-	observed := flag.Bool("observe", false, "measure what metrics, traces and the log of calls cost")
-	secured := flag.Bool("secure", false, "measure what authentication and authorization cost")
-	turns := flag.Int("turns", 15, "turns of each way")
-	length := flag.Duration("time", 500*time.Millisecond, "length of a turn")
+	var o options
+	flag.StringVar(&o.serve, "serve", "", "run a server: plain, onecall, or one of -observe or -secure")
+	flag.StringVar(&o.callers, "callers", "1,64", "numbers of callers at once, comma-separated")
+	flag.BoolVar(&o.observed, "observe", false, "measure what metrics, traces and the log of calls cost")
+	flag.BoolVar(&o.secured, "secure", false, "measure what authentication and authorization cost")
+	flag.StringVar(&o.gate, "gate", "", "fail unless calls allocate what this file says")
+	flag.BoolVar(&o.timed, "cpu", false, "with -gate: fail also if a call needs more CPU")
+	flag.BoolVar(&o.update, "update", false, "with -gate: write the file")
+	flag.IntVar(&o.turns, "turns", 15, "turns of each way")
+	flag.DurationVar(&o.length, "time", 500*time.Millisecond, "length of a turn")
 	flag.Parse()
-	if err := run(*serveAs, *callers, *observed, *secured, *turns, *length); err != nil {
+	if err := o.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(serveAs, callers string, observed, secured bool, turns int, length time.Duration) error {
+// options are the flags.
+type options struct {
+	serve, callers, gate             string
+	observed, secured, timed, update bool
+	turns                            int
+	length                           time.Duration
+}
+
+func (o options) run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if serveAs != "" {
-		return serve(ctx, serveAs)
-	}
-	if turns < 1 || length <= 0 {
-		return fmt.Errorf("-turns %d and -time %v: both are more than zero", turns, length)
+	if o.serve != "" {
+		return serve(ctx, o.serve)
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	if o.gate != "" {
+		return gate(ctx, self, o.gate, o.update, o.timed)
+	}
+	if o.turns < 1 || o.length <= 0 {
+		return fmt.Errorf("-turns %d and -time %v: both are more than zero", o.turns, o.length)
+	}
 	measure := compare
 	switch {
-	case observed:
+	case o.observed:
 		measure = compareServings(observings)
-	case secured:
+	case o.secured:
 		measure = compareServings(securings)
 	}
 	fmt.Println(machine())
-	for text := range strings.SplitSeq(callers, ",") {
+	for text := range strings.SplitSeq(o.callers, ",") {
 		count, err := strconv.Atoi(text)
 		if err != nil || count < 1 {
 			return fmt.Errorf("-callers: %q is not a number of callers", text)
 		}
-		ways, err := measure(ctx, self, count, turns, length)
+		ways, err := measure(ctx, self, count, o.turns, o.length)
 		if err != nil {
 			return err
 		}

@@ -35,6 +35,15 @@ func (s serving) serveOptions() []framework.ServeOption {
 	return options
 }
 
+// busOptions returns the options of the bus.
+func (s serving) busOptions() []framework.BusOption {
+	var options []framework.BusOption
+	for _, option := range s.options() {
+		options = append(options, option)
+	}
+	return options
+}
+
 // none returns no options.
 func none() []framework.Option { return nil }
 
@@ -111,11 +120,7 @@ func measureServings(ctx context.Context, all []serving, self string, callers, t
 			return nil, err
 		}
 		closers = append(closers, server.stop)
-		var options []framework.BusOption
-		for _, option := range of.options() {
-			options = append(options, option)
-		}
-		bus, err := newBus(server.address, server.incarnation, options...)
+		bus, err := newBus(server.address, server.incarnation, of.busOptions()...)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,11 @@ type echo struct {
 	testv1.UnimplementedEchoServiceServer
 }
 
+// Watch returns the request's payload once.
+func (echo) Watch(req *testv1.WatchRequest, stream grpc.ServerStreamingServer[testv1.WatchResponse]) error {
+	return stream.Send(&testv1.WatchResponse{Text: req.GetText()})
+}
+
 func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
 	return &testv1.EchoResponse{Text: req.GetText()}, nil
 }
@@ -101,8 +106,10 @@ type server struct {
 	ask         io.WriteCloser
 }
 
-func start(ctx context.Context, self, as string) (*server, error) {
+// start starts a server's process, with additional variables in its environment.
+func start(ctx context.Context, self, as string, environment ...string) (*server, error) {
 	command := exec.CommandContext(ctx, self, "-serve", as)
+	command.Env = append(os.Environ(), environment...)
 	command.Stderr = os.Stderr
 	input, err := command.StdinPipe()
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 type usage struct {
 	CPU     time.Duration `json:"cpu"` // user and system
 	Mallocs uint64        `json:"mallocs"`
+	Bytes   uint64        `json:"bytes"` // allocated
 }
 
 // use returns this process's usage.
@@ -25,7 +26,12 @@ func use() usage {
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return usage{CPU: used, Mallocs: memory.Mallocs}
+	return usage{CPU: used, Mallocs: memory.Mallocs, Bytes: memory.TotalAlloc}
+}
+
+// since returns what was used since before.
+func (u usage) since(before usage) usage {
+	return usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs, Bytes: u.Bytes - before.Bytes}
 }
 
 // machine describes the machine of the figures.
