@@ -104,6 +104,7 @@ func TestAWrongRequestIsNotSentAndTheStreamGoesOn(t *testing.T) {
 	registry := memory.New()
 	serveAny(t, registry, (&echo{}).register)
 	bus := newBus(t, registry)
+	ready(t, bus, "test.echo")
 	stream, err := bus.Stream(eventually.Context(t), "test.echo.collect")
 	if err != nil {
 		t.Fatal(err)
