@@ -3,6 +3,7 @@ package framework
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/onecall-dev/onecall/framework/internal/client"
@@ -30,7 +31,13 @@ type environment struct {
 	AllowAnonymous  bool          `env:"ONECALL_TLS_ALLOW_ANONYMOUS"`
 	Insecure        bool          `env:"ONECALL_INSECURE"`
 	Policy          string        `env:"ONECALL_POLICY_FILE"`
+	MaxInFlight     int           `env:"ONECALL_MAX_IN_FLIGHT"`
+	Admin           string        `env:"ONECALL_ADMIN"`
 }
+
+// environmentPages has the status page of each ONECALL_ADMIN that was read, an [Option] by
+// its address: a service and the buses of a program share one.
+var environmentPages sync.Map
 
 // FromEnv sets options from variables of the environment whose names begin with ONECALL_,
 // such as ONECALL_LISTEN for [ListenOn]. The page docs/configuration.md lists them. Other
@@ -96,7 +103,9 @@ func (e environment) serve(set server.Options) []ServeOption {
 	add("ONECALL_LAME_DUCK", e.LameDuck != 0 && set.LameDuck == 0, LameDuck(e.LameDuck))
 	add("ONECALL_TERMINATION_GRACE_PERIOD", e.Grace != 0 && set.TerminationGrace == 0, TerminationGracePeriod(e.Grace))
 	add("ONECALL_POLICY_FILE", e.Policy != "" && set.Policy == nil && set.PolicyFile == "", AuthorizeFile(e.Policy))
-	for _, both := range e.both(set.Zone, set.TLS, set.Insecure) {
+	_, limited := set.InFlight[""]
+	add("ONECALL_MAX_IN_FLIGHT", e.MaxInFlight != 0 && !limited, MaxInFlight(e.MaxInFlight))
+	for _, both := range e.both(set.Zone, set.TLS, set.Insecure, set.Admin != nil) {
 		add(both.name, true, both.option)
 	}
 	var out []ServeOption
@@ -109,7 +118,7 @@ func (e environment) serve(set server.Options) []ServeOption {
 // bus is serve for a bus.
 func (e environment) bus(set client.Options) []BusOption {
 	var out []BusOption
-	for _, each := range e.both(set.Zone, set.TLS, set.Insecure) {
+	for _, each := range e.both(set.Zone, set.TLS, set.Insecure, set.Admin != nil) {
 		out = append(out, busOption(func(o *client.Options) error { return each.explain(each.option.applyToBus(o)) }))
 	}
 	return out
@@ -124,8 +133,12 @@ func (v variable[O]) explain(err error) error {
 }
 
 // both returns the options for both sides that the program does not set.
-func (e environment) both(zone string, files *tlsfiles.Files, insecure bool) []variable[Option] {
+func (e environment) both(zone string, files *tlsfiles.Files, insecure, admin bool) []variable[Option] {
 	var options []variable[Option]
+	if e.Admin != "" && !admin {
+		page, _ := environmentPages.LoadOrStore(e.Admin, Admin(e.Admin))
+		options = append(options, variable[Option]{"ONECALL_ADMIN", page.(Option)})
+	}
 	if e.Zone != "" && zone == "" {
 		options = append(options, variable[Option]{"ONECALL_ZONE", Zone(e.Zone)})
 	}

@@ -2,11 +2,13 @@ package framework_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/internal/certtest"
+	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/testlog"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -113,9 +117,71 @@ func TestOptionsInCodeWinOverTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestTheEnvironmentLimitsCallsUnlessCodeDoes(t *testing.T) {
+	t.Setenv("ONECALL_MAX_IN_FLIGHT", "1")
+	for title, test := range map[string]struct {
+		own  framework.ServeOption
+		want codes.Code
+	}{
+		"an option for all APIs": {framework.MaxInFlight(2), codes.OK},
+		"an option for the API":  {framework.MaxInFlight(2, "test.echo"), codes.OK},
+		"no option":              {framework.Zone("a"), codes.ResourceExhausted},
+	} {
+		t.Run(title, func(t *testing.T) {
+			entered, leave := make(chan struct{}, 2), make(chan struct{})
+			registry := memory.New()
+			serve(t, registry, &echo{echo: func(context.Context, string) (string, error) {
+				entered <- struct{}{}
+				<-leave
+				return "", nil
+			}}, framework.FromEnv(), test.own)
+			serving(t, registry, 1)
+			client := testv1.NewEchoServiceClient(newBus(t, registry, framework.Retry(framework.RetryNone)))
+			var first sync.WaitGroup
+			first.Go(func() {
+				if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+					t.Error(err)
+				}
+			})
+			<-entered
+			if test.want == codes.OK {
+				close(leave)
+			}
+			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); status.Code(err) != test.want {
+				t.Errorf("the second call = %v, want %v", err, test.want)
+			}
+			if test.want != codes.OK {
+				close(leave)
+			}
+			first.Wait()
+		})
+	}
+}
+
+func TestAServiceAndABusShareThePageOfTheEnvironment(t *testing.T) {
+	address := fixedport.Address(t)
+	t.Setenv("ONECALL_ADMIN", address)
+	registry := memory.New()
+	running := serve(t, registry, &echo{}, framework.FromEnv())
+	serving(t, registry, 1)
+	bus := newBus(t, registry, framework.FromEnv())
+	if _, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	own := newBus(t, registry, framework.FromEnv(), framework.Admin("127.0.0.1:0"))
+	defer func() { _ = own.Close() }()
+	eventually.True(t, "both sides on one page", func() bool {
+		now, _ := shown(t, "http://"+address)
+		return len(now.RPCs) == 2 && now.RPCs[0].Side == "serves" && now.RPCs[1].Side == "calls"
+	})
+	if err := errors.Join(running.stop(), bus.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 	for name, value := range map[string]string{
-		"ONECALL_LISTN": "127.0.0.1:0", "ONECALL_SHUTDOWN_TIMEOUT": "soon", "ONECALL_INSECURE": "perhaps", "ONECALL_TLS_ALLOW_ANONYMOUS": "2",
+		"ONECALL_LISTN": "127.0.0.1:0", "ONECALL_SHUTDOWN_TIMEOUT": "soon", "ONECALL_INSECURE": "perhaps", "ONECALL_MAX_IN_FLIGHT": "many", "ONECALL_TLS_ALLOW_ANONYMOUS": "2",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, value)
@@ -139,6 +205,8 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		"ONECALL_ADVERTISE":        {":1", `variable ONECALL_ADVERTISE: option AdvertiseAs: ":1" is not`},
 		"ONECALL_SHUTDOWN_TIMEOUT": {"-1s", "variable ONECALL_SHUTDOWN_TIMEOUT: option ShutdownTimeout: -1s"},
 		"ONECALL_POLICY_FILE":      {"/no/such/file", "/no/such/file: no such file"},
+		"ONECALL_MAX_IN_FLIGHT":    {"-1", "variable ONECALL_MAX_IN_FLIGHT: option MaxInFlight: -1 is not more than zero"},
+		"ONECALL_ADMIN":            {"6060", `variable ONECALL_ADMIN: option Admin: "6060" is not "host:port"`},
 		"ONECALL_TLS_CA":           {"/no/such/file", "variable ONECALL_TLS_*: option TLS: Cert and Key are empty"},
 	} {
 		t.Run(name+"="+test.value, func(t *testing.T) {
