@@ -35,9 +35,28 @@ type environment struct {
 	Admin           string        `env:"ONECALL_ADMIN"`
 }
 
-// environmentPages has the status page of each ONECALL_ADMIN that was read, an [Option] by
-// its address: a service and the buses of a program share one.
-var environmentPages sync.Map
+// pages are the status pages of the environment.
+var pages struct {
+	sync.Mutex
+
+	of map[string]Option // by address
+}
+
+// page returns the status page of ONECALL_ADMIN. A service and the buses of a program
+// share it.
+func (e environment) page() Option {
+	pages.Lock()
+	defer pages.Unlock()
+	found, ok := pages.of[e.Admin]
+	if !ok {
+		found = Admin(e.Admin)
+		if pages.of == nil {
+			pages.of = make(map[string]Option)
+		}
+		pages.of[e.Admin] = found
+	}
+	return found
+}
 
 // FromEnv sets options from variables of the environment whose names begin with ONECALL_,
 // such as ONECALL_LISTEN for [ListenOn]. The page docs/configuration.md lists them. Other
@@ -136,8 +155,7 @@ func (v variable[O]) explain(err error) error {
 func (e environment) both(zone string, files *tlsfiles.Files, insecure, admin bool) []variable[Option] {
 	var options []variable[Option]
 	if e.Admin != "" && !admin {
-		page, _ := environmentPages.LoadOrStore(e.Admin, Admin(e.Admin))
-		options = append(options, variable[Option]{"ONECALL_ADMIN", page.(Option)})
+		options = append(options, variable[Option]{"ONECALL_ADMIN", e.page()})
 	}
 	if e.Zone != "" && zone == "" {
 		options = append(options, variable[Option]{"ONECALL_ZONE", Zone(e.Zone)})
