@@ -266,32 +266,31 @@ func TestBadCertificateFilesAreErrorsThatNameTheField(t *testing.T) {
 	}
 }
 
-// TestARoleForItsOwnAPIIsEnough uses the roles of docs/discovery.md.
+// TestARoleForItsOwnAPIIsEnough makes the roles of docs/discovery.md by the commands that it
+// shows.
 func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	t.Parallel()
 	server, root := withUsers(t, nil)
-	grant := func(role, key, end string, kind clientv3.PermissionType) func() error {
-		return func() error {
-			_, err := root.RoleGrantPermission(t.Context(), role, key, end, kind)
-			return err
+	page, err := os.ReadFile("../../docs/discovery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for line := range strings.Lines(string(page)) {
+		if arguments, found := strings.CutPrefix(line, "etcdctl role "); found {
+			commands++
+			etcdctlRole(t, root, strings.Fields(arguments))
 		}
 	}
-	prefix := clientv3.GetPrefixRangeEnd
-	readWrite, read := clientv3.PermissionType(clientv3.PermReadWrite), clientv3.PermissionType(clientv3.PermRead)
-	for i, step := range []func() error{
-		func() error { _, err := root.RoleAdd(t.Context(), "serve-auth"); return err },
-		grant("serve-auth", "onecall/apis/auth/", prefix("onecall/apis/auth/"), readWrite),
-		grant("serve-auth", "onecall/schemas/auth/", prefix("onecall/schemas/auth/"), readWrite),
-		grant("serve-auth", "onecall/known/auth", "", readWrite),
-		func() error { _, err := root.RoleAdd(t.Context(), "call"); return err },
-		grant("call", "onecall/", prefix("onecall/"), read),
-		func() error { _, err := root.UserAdd(t.Context(), "auth", "pw"); return err },
-		func() error { _, err := root.UserGrantRole(t.Context(), "auth", "serve-auth"); return err },
-		func() error { _, err := root.UserAdd(t.Context(), "caller", "pw"); return err },
-		func() error { _, err := root.UserGrantRole(t.Context(), "caller", "call"); return err },
-	} {
-		if err := step(); err != nil {
-			t.Fatalf("step %d: %v", i, err)
+	if commands == 0 {
+		t.Fatal("the page has no commands")
+	}
+	for user, role := range map[string]string{"auth": "serve-auth", "caller": "call"} {
+		if _, err := root.UserAdd(t.Context(), user, "pw"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := root.UserGrantRole(t.Context(), user, role); err != nil {
+			t.Fatal(err)
 		}
 	}
 	service, caller := openAs(t, server, "auth"), openAs(t, server, "caller")
@@ -316,6 +315,32 @@ func TestARoleForItsOwnAPIIsEnough(t *testing.T) {
 	discoverytest.Close(t, foreign)
 	discoverytest.Close(t, registration)
 	watched.UntilAddresses(t)
+}
+
+// etcdctlRole does what etcdctl role does with arguments: "add ROLE", or "grant-permission
+// ROLE [--prefix=true] KIND KEY".
+func etcdctlRole(t *testing.T, root *clientv3.Client, arguments []string) {
+	t.Helper()
+	command, role, rest := arguments[0], arguments[1], arguments[2:]
+	if command == "add" {
+		if _, err := root.RoleAdd(t.Context(), role); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	kind, known := map[string]clientv3.PermissionType{
+		"read": clientv3.PermissionType(clientv3.PermRead), "readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
+	}[rest[len(rest)-2]]
+	if command != "grant-permission" || !known {
+		t.Fatalf("the command %q is not known", arguments)
+	}
+	key, end := rest[len(rest)-1], ""
+	if rest[0] == "--prefix=true" {
+		end = clientv3.GetPrefixRangeEnd(key)
+	}
+	if _, err := root.RoleGrantPermission(t.Context(), role, key, end, kind); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // authority issues certificates.

@@ -3,7 +3,6 @@ package auth_test
 import (
 	"bytes"
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -89,43 +88,5 @@ func TestTheCallerSaysThatEtcdIsAway(t *testing.T) {
 	out, err = exec.CommandContext(ctx, caller, "-etcd", "127.0.0.1:2379").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `etcd: Config.Endpoints[0]: "127.0.0.1:2379" is not an http or https URL`) {
 		t.Errorf("with a bad URL the caller printed %q (%v)", out, err)
-	}
-}
-
-// TestTheREADMEShowsThePrograms compares each block of Go in the README that names a
-// file with that file.
-func TestTheREADMEShowsThePrograms(t *testing.T) {
-	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := 0
-	blocks := strings.Split(string(readme), "```go\n")
-	for i, block := range blocks[1:] {
-		before := blocks[i]
-		begin := strings.LastIndex(before, "[`examples/")
-		if begin < 0 {
-			t.Errorf("block %d of Go names no file of the examples before it", i+1)
-			continue
-		}
-		name, _, _ := strings.Cut(before[begin+2:], "`")
-		want, err := os.ReadFile(filepath.Join("..", "..", name))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		code, _, _ := strings.Cut(block, "```")
-		_, body, _ := strings.Cut(string(want), "package main\n")
-		if code != "package main\n"+body {
-			t.Errorf("the README shows another %s than the one that runs", name)
-		}
-		if lines := strings.Count(code, "\n"); lines > 60 {
-			t.Errorf("%s has %d lines, more than fit on one screen", name, lines)
-		}
-		shown++
-	}
-	if shown != 2 {
-		t.Errorf("the README shows %d programs, want a service and a caller", shown)
 	}
 }
