@@ -9,11 +9,6 @@ BIN := $(BUILD)/bin
 TOOLS := $(BIN)/.tools
 export PATH := $(BIN):$(PATH)
 
-# The Go module that carries buf/validate/validate.proto, and what the file must be.
-VALIDATE_MODULE := github.com/bufbuild/protovalidate@v1.2.2
-VALIDATE_SHA256 := a1dc1163ebac930b3b070655b91f2bc78df8b4aea940021661fe5ec7904a7b88
-VALIDATE_PROTO := $(BUILD)/proto/buf/validate/validate.proto
-
 # The platforms besides this one for which everything must compile, tests included.
 PLATFORMS := windows/amd64 darwin/arm64 linux/386
 
@@ -63,7 +58,7 @@ ifeq ($(TESTPKGS),./...)
 endif
 
 .PHONY: lint
-lint: $(TOOLS) $(VALIDATE_PROTO) ## Run the linters on Go and .proto files
+lint: $(TOOLS) ## Run the linters on Go and .proto files
 	golangci-lint run ./...
 	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
@@ -77,7 +72,7 @@ vet-platforms: ## Vet every module for users for Windows, macOS and 32 bits: all
 	done; done
 
 .PHONY: generate
-generate: $(TOOLS) $(VALIDATE_PROTO) ## Generate Go from the .proto files
+generate: $(TOOLS) ## Generate Go from the .proto files
 	find $(GENERATED) -name '*.pb.go' -delete
 	go build -o $(BIN) ./cmd/protoc-gen-onecall
 	buf generate
@@ -88,12 +83,12 @@ check-generate: generate ## Fail when committed generated Go is not what the .pr
 	  echo "generated Go is stale: run 'make generate' and commit the result:"; echo "$$changed"; exit 1; fi
 
 .PHONY: breaking
-breaking: $(TOOLS) $(VALIDATE_PROTO) ## Fail when proto/ breaks the baseline in proto/baseline.binpb
+breaking: $(TOOLS) ## Fail when proto/ breaks the baseline in proto/baseline.binpb
 	buf build proto -o $(BUILD)/proto.binpb
 	buf breaking $(BUILD)/proto.binpb --against proto/baseline.binpb
 
 .PHONY: baseline
-baseline: $(TOOLS) $(VALIDATE_PROTO) ## Make proto/ as it stands the baseline: once a release
+baseline: $(TOOLS) ## Make proto/ as it stands the baseline: once a release
 	buf build proto --exclude-source-info -o proto/baseline.binpb
 
 .PHONY: bench
@@ -152,9 +147,3 @@ ci: lint vet-platforms check-generate breaking race test bench-gate demo ## All 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool
 	@touch $@
-
-$(VALIDATE_PROTO): Makefile
-	@mkdir -p $(@D)
-	dir=$$(cd tools && GOFLAGS=-mod=mod go mod download -json $(VALIDATE_MODULE) | awk -F '"' '$$2 == "Dir" {print $$4}'); \
-	  install -m 644 "$$dir/proto/protovalidate/buf/validate/validate.proto" $@
-	echo "$(VALIDATE_SHA256)  $@" | sha256sum --check --quiet
