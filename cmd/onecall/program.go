@@ -68,7 +68,8 @@ read, such as ONECALL_ETCD_ENDPOINTS.`,
 	flags.StringVar(&p.tls.Cert, "tls-cert", "", "file of the certificate for instances")
 	flags.StringVar(&p.tls.Key, "tls-key", "", "file of its key")
 	flags.BoolVar(&p.plain, "insecure", false, "call instances on other machines without TLS")
-	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.settle(), p.ping(), p.dev())
+	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.settle(), p.ping(), p.dev(),
+		p.newProject(), p.generate(), p.protos())
 	return root
 }
 
