@@ -9,6 +9,8 @@ BIN := $(BUILD)/bin
 TOOLS := $(BIN)/.tools
 export PATH := $(BIN):$(PATH)
 
+MODULE := github.com/onecall-dev/onecall
+
 # The platforms besides this one for which everything must compile, tests included.
 PLATFORMS := windows/amd64 darwin/arm64 linux/386
 
@@ -141,8 +143,28 @@ fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)
 	# Descriptors are large: without a bound the time goes into making each find smaller.
 	go test ./internal/schema -run '^$$' -fuzz '^FuzzUnpack$$' -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 1x
 
+.PHONY: scaffold
+scaffold: ## Install the command from a module proxy in a folder, make a project with it, and run its targets
+	cd cmd/onecall && go run ./internal/installed
+
+# The command's go.mod has no replace, because go install refuses one: go.work has it, and
+# neither go mod tidy nor go get reads that.
+.PHONY: tidy
+tidy: ## Run go mod tidy in the module of the command
+	cd cmd/onecall && go mod edit -replace $(MODULE)=../.. && \
+	  { go mod tidy && failed=0 || failed=1; go mod edit -dropreplace $(MODULE); exit $$failed; }
+
+.PHONY: release
+release: ## Set VERSION, such as v1.2.3, in all modules, and print what is left to do
+	@[[ "$(VERSION)" =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "write make release VERSION=v1.2.3" >&2; exit 1; }
+	for mod in $$(git grep -l '$(MODULE) v' -- '*/go.mod'); do go mod edit -require $(MODULE)@$(VERSION) $$mod; done
+	@echo "After make ci:"
+	@echo "  git commit -a -m 'release: $(VERSION)'"
+	@for tag in $(VERSION) $(LIBRARIES:%=%/$(VERSION)); do echo "  git tag $$tag"; done
+	@echo "  git push --atomic origin HEAD $(VERSION) $(LIBRARIES:%=%/$(VERSION))"
+
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test bench-gate demo ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test bench-gate demo scaffold ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool

@@ -2,11 +2,10 @@ module github.com/onecall-dev/onecall/cmd/onecall
 
 go 1.26.0
 
-replace github.com/onecall-dev/onecall => ../../
-
 require (
+	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2
 	github.com/bufbuild/protocompile v0.14.1
-	github.com/onecall-dev/onecall v0.0.0-00010101000000-000000000000
+	github.com/onecall-dev/onecall v0.0.0
 	github.com/spf13/cobra v1.10.2
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/mod v0.41.0
@@ -16,7 +15,6 @@ require (
 )
 
 require (
-	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect
 	buf.build/go/protovalidate v1.4.0 // indirect
 	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.3 // indirect
