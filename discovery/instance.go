@@ -55,7 +55,41 @@ type Instance struct {
 	// Started is when the process started, to the millisecond; zero when
 	// unknown.
 	Started time.Time
+	// Socket is a unix socket on which the instance is reached too; zero if there is
+	// none.
+	Socket Socket
 }
+
+// Socket is a unix socket of an instance, for callers on its host. Either all fields are
+// set or none.
+type Socket struct {
+	// Host identifies the host of the instance, from its start until its next one.
+	Host string
+	// Path is the absolute path of the socket.
+	Path string
+	// File identifies the file at Path, so that a caller does not take another file at the
+	// same path for it: its device and inode, "device:inode".
+	File string
+}
+
+// problem returns why callers cannot use a socket, and "" if they can or there is none.
+func (s Socket) problem() string {
+	if s == (Socket{}) {
+		return ""
+	}
+	if s.Host == "" || s.File == "" || !strings.HasPrefix(s.Path, "/") {
+		return "has no host, no file or no absolute path: set all three, or none"
+	}
+	for _, text := range []string{s.Host, s.Path, s.File} {
+		if problem := textProblem(text); problem != "" {
+			return problem
+		}
+	}
+	return ""
+}
+
+// Valid reports whether callers can use the socket. It is false for the zero value.
+func (s Socket) Valid() bool { return s != Socket{} && s.problem() == "" }
 
 // Equal reports whether two instances are the same in every field.
 func (i Instance) Equal(other any) bool {
@@ -83,6 +117,9 @@ func (i Instance) Validate() error {
 		if problem := textProblem(text.value); problem != "" {
 			return &InstanceError{Instance: i, Field: text.field, Problem: problem}
 		}
+	}
+	if problem := i.Socket.problem(); problem != "" {
+		return &InstanceError{Instance: i, Field: "Socket", Problem: problem}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ func TestAnInstanceThatCallersCanUseIsValid(t *testing.T) {
 		"a state of serving":          {API: "auth", Address: "localhost:80", State: discovery.Serving},
 		"a state of draining":         {API: "auth", Address: "localhost:80", State: discovery.Draining},
 		"a full proto name as an API": {API: "auth.v1.AuthService", Address: "localhost:80"},
+		"a socket":                    {API: "auth", Address: "localhost:80", Socket: discovery.Socket{Host: "h", Path: "/tmp/a", File: "1:2"}},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
@@ -35,6 +36,9 @@ func TestAnInstanceThatCallersCanUseIsValid(t *testing.T) {
 func TestAnInstanceThatCallersCannotUseIsRefusedByField(t *testing.T) {
 	t.Parallel()
 	at := func(address string) discovery.Instance { return discovery.Instance{API: "auth", Address: address} }
+	with := func(host, path, file string) discovery.Instance {
+		return discovery.Instance{API: "auth", Address: "localhost:80", Socket: discovery.Socket{Host: host, Path: path, File: file}}
+	}
 	tests := map[string]struct {
 		instance       discovery.Instance
 		field, problem string
@@ -65,6 +69,12 @@ func TestAnInstanceThatCallersCannotUseIsRefusedByField(t *testing.T) {
 		"a bracket left open":          {at("[2001:db8::7:80"), "Address", `is not "host:port"`},
 		"a URL":                        {at("http://localhost:80"), "Address", `is not "host:port"`},
 		"two ports":                    {at("localhost:80:81"), "Address", `is not "host:port"`},
+		"a socket without a host":      {with("", "/a", "1:2"), "Socket", "has no host, no file or no absolute path"},
+		"a socket without a path":      {with("h", "", "1:2"), "Socket", "no absolute path"},
+		"a socket without a file":      {with("h", "/a", ""), "Socket", "no file"},
+		"a socket of a relative path":  {with("h", "a", "1:2"), "Socket", "no absolute path"},
+		"a socket with a line break":   {with("h", "/a\n", "1:2"), "Socket", "is no line of text"},
+		"a socket of a long path":      {with("h", "/"+strings.Repeat("a", 1024), "1:2"), "Socket", "has 1025 bytes"},
 	}
 	for title, test := range tests {
 		t.Run(title, func(t *testing.T) {
@@ -93,6 +103,7 @@ func TestInstancesAreEqualInEveryField(t *testing.T) {
 		return discovery.Instance{
 			API: "auth", Address: "localhost:80", Incarnation: discovery.Incarnation{1}, Service: "auth.v1.AuthService",
 			State: discovery.Serving, Version: "1", Zone: "a", Schema: "s", Started: started,
+			Socket: discovery.Socket{Host: "h", Path: "/p", File: "1:2"},
 		}
 	}
 	elsewhere := build()
@@ -110,6 +121,7 @@ func TestInstancesAreEqualInEveryField(t *testing.T) {
 		"Zone":        func(i *discovery.Instance) { i.Zone = "x" },
 		"Schema":      func(i *discovery.Instance) { i.Schema = "x" },
 		"Started":     func(i *discovery.Instance) { i.Started = started.Add(time.Millisecond) },
+		"Socket":      func(i *discovery.Instance) { i.Socket.File = "1:3" },
 	} {
 		t.Run("but for "+field, func(t *testing.T) {
 			t.Parallel()

@@ -41,11 +41,18 @@ func serveBehindAs(t *testing.T, registry *memory.Registry, e *echo, running *se
 	return proxy
 }
 
-// eachCut is eachShape for calls of a service behind a proxy. EchoSoon of the service
-// calls handle, and counts its runs.
+// eachCut is eachShape for calls of a service behind a proxy, over TCP and over a unix
+// socket. EchoSoon of the service calls handle, and counts its runs.
 func eachCut(t *testing.T, handle func(ctx context.Context, c *cutting) (string, error), test func(*cutting)) {
 	t.Helper()
-	eachCutBehind(t, serveBehind, handle, test)
+	for way, serve := range map[string]func(*testing.T, *memory.Registry, *echo, ...framework.ServeOption) *wire.Proxy{
+		"over TCP": serveBehind, "over a unix socket": serveSocketBehind,
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			eachCutBehind(t, serve, handle, test)
+		})
+	}
 }
 
 // eachCutBehind is eachCut for a service that serve serves.

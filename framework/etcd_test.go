@@ -25,6 +25,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/framework"
+	"github.com/onecall-dev/onecall/framework/internal/unixsocket"
 	"github.com/onecall-dev/onecall/internal/eventually"
 	"github.com/onecall-dev/onecall/internal/fixedport"
 	"github.com/onecall-dev/onecall/internal/grpctest"
@@ -56,12 +57,12 @@ func openEtcd(tb testing.TB, endpoints ...string) *etcd.Registry {
 }
 
 // serveOn serves the test APIs through a registry until the test ends.
-func serveOn(t *testing.T, registry discovery.Registry) {
+func serveOn(t *testing.T, registry discovery.Registry, options ...framework.ServeOption) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	returned := make(chan error, 1)
 	go func() {
-		returned <- framework.Serve(ctx, registry, (&echo{}).register, quiet, framework.ShutdownTimeout(eventually.Limit))
+		returned <- framework.Serve(ctx, registry, (&echo{}).register, append(options, quiet, framework.ShutdownTimeout(eventually.Limit))...)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -74,12 +75,20 @@ func serveOn(t *testing.T, registry discovery.Registry) {
 func TestAServiceIsFoundInEtcdByAnyClient(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, embed.Config{})
-	serveOn(t, openEtcd(t, server.Endpoints()...))
+	seen := new(networks)
+	arrived := func(whose, want string) {
+		t.Helper()
+		if got := seen.take(); got != want && unixsocket.Supported {
+			t.Errorf("the call of %s arrived over %q, want %q", whose, got, want)
+		}
+	}
+	serveOn(t, openEtcd(t, server.Endpoints()...), seen.option())
 	bus := newBus(t, openEtcd(t, server.Endpoints()...))
 	ready(t, bus, "test.echo", "onecall.test.v1.PlainService")
 	if reply, err := testv1.NewEchoServiceClient(bus).Echo(t.Context(), &testv1.EchoRequest{Text: "hi"}); err != nil || reply.GetText() != "hi" {
 		t.Errorf("Echo on a bus = %v, %v", reply, err)
 	}
+	arrived("a bus", "unix")
 
 	snapshot := discoverytest.Watch(t, openEtcd(t, server.Endpoints()...), "test.echo").
 		Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
@@ -91,6 +100,7 @@ func TestAServiceIsFoundInEtcdByAnyClient(t *testing.T) {
 	if reply, err := testv1.NewEchoServiceClient(direct).Echo(t.Context(), &testv1.EchoRequest{Text: "hi"}); err != nil || reply.GetText() != "hi" {
 		t.Errorf("Echo of a plain gRPC client = %v, %v", reply, err)
 	}
+	arrived("a plain gRPC client", "tcp")
 
 	client, err := clientv3.New(clientv3.Config{Endpoints: server.Endpoints(), Logger: zap.NewNop()})
 	if err != nil {
@@ -109,6 +119,7 @@ func TestAServiceIsFoundInEtcdByAnyClient(t *testing.T) {
 	if reply, err := testv1.NewEchoServiceClient(official).Echo(t.Context(), &testv1.EchoRequest{Text: "hi"}); err != nil || reply.GetText() != "hi" {
 		t.Errorf("Echo of a client with etcd's own resolver = %v, %v", reply, err)
 	}
+	arrived("a client with etcd's own resolver", "tcp")
 }
 
 func TestEtcdMayComeLater(t *testing.T) {

@@ -33,6 +33,8 @@ type environment struct {
 	Policy          string        `env:"ONECALL_POLICY_FILE"`
 	MaxInFlight     int           `env:"ONECALL_MAX_IN_FLIGHT"`
 	Admin           string        `env:"ONECALL_ADMIN"`
+	SocketDir       string        `env:"ONECALL_SOCKET_DIR"`
+	NoSocket        bool          `env:"ONECALL_NO_SOCKET"`
 }
 
 // pages are the status pages of the environment.
@@ -124,6 +126,8 @@ func (e environment) serve(set server.Options) []ServeOption {
 	add("ONECALL_POLICY_FILE", e.Policy != "" && set.Policy == nil && set.PolicyFile == "", AuthorizeFile(e.Policy))
 	_, limited := set.InFlight[""]
 	add("ONECALL_MAX_IN_FLIGHT", e.MaxInFlight != 0 && !limited, MaxInFlight(e.MaxInFlight))
+	add("ONECALL_SOCKET_DIR", e.SocketDir != "" && set.SocketDir == "" && !set.NoSocket, SocketDir(e.SocketDir))
+	add("ONECALL_NO_SOCKET", e.NoSocket && set.SocketDir == "", NoSocket())
 	for _, both := range e.both(set.Zone, set.TLS, set.Insecure, set.Admin != nil) {
 		add(both.name, true, both.option)
 	}
@@ -139,6 +143,9 @@ func (e environment) bus(set client.Options) []BusOption {
 	var out []BusOption
 	for _, each := range e.both(set.Zone, set.TLS, set.Insecure, set.Admin != nil) {
 		out = append(out, busOption(func(o *client.Options) error { return each.explain(each.option.applyToBus(o)) }))
+	}
+	if e.NoSocket {
+		out = append(out, NoSocket())
 	}
 	return out
 }

@@ -192,6 +192,7 @@ func notifiesOfAllFields(t *testing.T, here, elsewhere discovery.Registry) {
 		Zone:        "zone-a",
 		Schema:      "sha256:abc",
 		Started:     time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC),
+		Socket:      discovery.Socket{Host: "4a1c", Path: "/tmp/socket", File: "26:1234"},
 	}
 	Register(t, here, full)
 	got := Watch(t, elsewhere, "auth").UntilAddresses(t, full.Address)

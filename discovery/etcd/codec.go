@@ -33,6 +33,30 @@ type metadata struct {
 	Zone        string          `json:"zone,omitempty"`
 	Schema      string          `json:"schema,omitempty"`
 	Started     *time.Time      `json:"started,omitempty"`
+	Socket      *socket         `json:"socket,omitempty"`
+}
+
+// socket is a [discovery.Socket]. One that cannot be read is none: the instance is still
+// reached at its address.
+type socket struct{ discovery.Socket }
+
+// socketFields are the fields of a socket.
+type socketFields struct {
+	Host string `json:"host"`
+	Path string `json:"path"`
+	File string `json:"file"`
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (s socket) MarshalJSON() ([]byte, error) { return json.Marshal(socketFields(s.Socket)) }
+
+// UnmarshalJSON implements [json.Unmarshaler]. It never fails.
+func (s *socket) UnmarshalJSON(data []byte) error {
+	var read socketFields
+	if json.Unmarshal(data, &read) == nil && discovery.Socket(read).Valid() {
+		s.Socket = discovery.Socket(read)
+	}
+	return nil
 }
 
 // encodeInstance returns the value of an instance's key.
@@ -48,6 +72,9 @@ func encodeInstance(instance discovery.Instance) ([]byte, error) {
 	if !instance.Started.IsZero() {
 		started := instance.Started.UTC().Truncate(time.Millisecond)
 		meta.Started = &started
+	}
+	if instance.Socket != (discovery.Socket{}) {
+		meta.Socket = &socket{instance.Socket}
 	}
 	encoded, err := json.Marshal(meta)
 	if err != nil {
@@ -115,6 +142,9 @@ func decodeMetadata(instance *discovery.Instance, data json.RawMessage) error {
 	instance.Version = meta.Version
 	instance.Zone = meta.Zone
 	instance.Schema = meta.Schema
+	if meta.Socket != nil {
+		instance.Socket = meta.Socket.Socket
+	}
 	if meta.Started != nil {
 		started := meta.Started.UTC().Truncate(time.Millisecond)
 		if year := started.Year(); year >= 0 && year <= 9999 { // JSON has no other years

@@ -39,6 +39,9 @@ func anyInstance(draw *rand.Rand) discovery.Instance {
 	if draw.IntN(4) > 0 {
 		instance.Started = time.UnixMilli(draw.Int64N(1 << 42)).In(time.FixedZone("", draw.IntN(7200)-3600))
 	}
+	if draw.IntN(4) > 0 {
+		instance.Socket = discovery.Socket{Host: "h" + text(), Path: "/" + text(), File: "f" + text()}
+	}
 	return instance
 }
 
@@ -106,6 +109,53 @@ func TestTheValueIsEtcdsOwnNamingFormat(t *testing.T) {
 	}
 }
 
+// TestTheAddressIsWhatOthersReadOfAnInstanceWithASocket reads a value as etcd's own client
+// does, which knows no socket.
+func TestTheAddressIsWhatOthersReadOfAnInstanceWithASocket(t *testing.T) {
+	t.Parallel()
+	written := discovery.Instance{
+		API: "auth", Address: "10.0.0.7:8443", Incarnation: discovery.Incarnation{1}, State: discovery.Serving,
+		Socket: discovery.Socket{Host: "h", Path: "/tmp/onecall-0/a", File: "26:1234"},
+	}
+	data, err := encodeInstance(written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var theirs endpoints.Endpoint
+	if err := json.Unmarshal(data, &theirs); err != nil {
+		t.Fatal(err)
+	}
+	meta, _ := theirs.Metadata.(map[string]any)
+	if theirs.Addr != written.Address || meta["incarnation"] != written.Incarnation.String() || meta["state"] != "serving" {
+		t.Errorf("of %s others read %+v", data, theirs)
+	}
+	const want = `"socket":{"host":"h","path":"/tmp/onecall-0/a","file":"26:1234"}`
+	if !strings.Contains(string(data), want) {
+		t.Errorf("%s does not have %s", data, want)
+	}
+}
+
+func TestASocketThatCannotBeReadIsNone(t *testing.T) {
+	t.Parallel()
+	for title, socket := range map[string]string{
+		"null": `null`, "text": `"/tmp/a"`, "a number": `7`, "a list": `["/tmp/a"]`, "nothing": `{}`,
+		"no path":              `{"host":"h","file":"1:2"}`,
+		"a relative path":      `{"host":"h","path":"a","file":"1:2"}`,
+		"a file that is none":  `{"host":"h","path":"/a","file":7}`,
+		"a line break":         `{"host":"h","path":"/a\n","file":"1:2"}`,
+		"a path beyond bounds": `{"host":"h","path":"/` + strings.Repeat("a", 1024) + `","file":"1:2"}`,
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			const incarnation = "AQIDBAUGBwgJCgsMDQ4PEA"
+			read, err := decodeInstance("auth", []byte(`{"Addr":"10.0.0.7:80","Metadata":{"incarnation":"`+incarnation+`","zone":"a","socket":`+socket+`}}`))
+			if err != nil || read.Address != "10.0.0.7:80" || read.Incarnation.String() != incarnation || read.Zone != "a" || read.Socket != (discovery.Socket{}) {
+				t.Errorf("read %+v, %v; want the instance without a socket", read, err)
+			}
+		})
+	}
+}
+
 func TestAnotherProgramsValueIsReadAsFarAsItGoes(t *testing.T) {
 	t.Parallel()
 	for title, data := range map[string]string{
@@ -168,6 +218,7 @@ func FuzzDecodeInstance(f *testing.F) {
 		{
 			API: "auth", Address: "[2001:db8::7]:1", Incarnation: discovery.Incarnation{1, 2, 3}, Service: "auth.v1.AuthService",
 			State: discovery.Draining, Version: "v1.2.3", Zone: "a", Schema: "sha256:00", Started: time.UnixMilli(1767323045006),
+			Socket: discovery.Socket{Host: "h", Path: "/tmp/a", File: "1:2"},
 		},
 	} {
 		data, err := encodeInstance(instance)
@@ -188,6 +239,7 @@ func FuzzDecodeInstance(f *testing.F) {
 		`{"Addr":"localhost:80","Metadata":{"incarnation":"short"}}`,
 		`{"Addr":"localhost:80","Metadata":{"started":"2026-01-02T03:04:05.006+01:00"}}`,
 		`{"Addr":"localhost:80","Metadata":{"started":"0001-01-01T00:00:00Z"}}`,
+		`{"Addr":"localhost:80","Metadata":{"socket":{"host":"h","path":"a","file":"1:2"}}}`,
 		`{"Addr":"\ud800:80","Metadata":{"version":"\u0000<&>"}}`,
 	} {
 		f.Add([]byte(seed))

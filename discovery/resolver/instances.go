@@ -301,7 +301,7 @@ func (i *instances) setEndpoint(c *candidate) {
 	if c.reachability == nil {
 		c.reachability = &reachability{address: c.instance.Address, instances: i}
 	}
-	address := i.config.Attach(resolver.Address{Addr: c.instance.Address}, c.instance.Incarnation, Observer{c.reachability})
+	address := i.config.Attach(resolver.Address{Addr: c.instance.Address}, *c.instance, Observer{c.reachability})
 	address.Attributes = address.Attributes.WithValue(incarnationKey{}, c.instance.Incarnation).WithValue(renewalsKey{}, c.renewals)
 	c.endpoint = resolver.Endpoint{Addresses: []resolver.Address{address}}
 }

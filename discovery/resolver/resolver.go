@@ -59,10 +59,10 @@ type Config struct {
 	Accept func(instance discovery.Instance, recheck func()) error
 	// Connection is called with each state of each connection, unless it is nil.
 	Connection func(Connection)
-	// Attach returns an address with what the load-balancing policy needs of the
-	// instance, in an attribute. It returns equal addresses for equal arguments. Nil
+	// Attach returns an address with what the load-balancing policy and the dialer need of
+	// the instance, in attributes. It returns equal addresses for equal arguments. Nil
 	// attaches nothing.
-	Attach func(resolver.Address, discovery.Incarnation, Observer) resolver.Address
+	Attach func(resolver.Address, discovery.Instance, Observer) resolver.Address
 	// Logger receives a line when the registry has lost an API's instances, and when an
 	// instance is gone, is avoided, refuses calls, or is back; nil is [slog.Default].
 	Logger *slog.Logger
@@ -95,7 +95,7 @@ func NewBuilder(source Source, config Config) *Builder {
 		config.Accept = func(discovery.Instance, func()) error { return nil }
 	}
 	if config.Attach == nil {
-		config.Attach = func(address resolver.Address, _ discovery.Incarnation, _ Observer) resolver.Address { return address }
+		config.Attach = func(address resolver.Address, _ discovery.Instance, _ Observer) resolver.Address { return address }
 	}
 	if config.Connection == nil {
 		config.Connection = func(Connection) {}

@@ -96,7 +96,7 @@ func build(t *testing.T, config ...onecall.Config) (*recorder, resolver.Resolver
 		with = config[0]
 	}
 	with.Observe = s.observe
-	with.Attach = func(address resolver.Address, _ discovery.Incarnation, observer onecall.Observer) resolver.Address {
+	with.Attach = func(address resolver.Address, _ discovery.Instance, observer onecall.Observer) resolver.Address {
 		address.Attributes = address.Attributes.WithValue(observerKey{}, observer)
 		return address
 	}

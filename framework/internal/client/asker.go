@@ -126,8 +126,9 @@ func (a *askers) dial(key askerKey, rpc string) (*asker, error) {
 	of.watch.start()
 	made := &asker{key: key, api: of, calls: a.bus.caller.NewChannel()}
 	made.gone, made.end = context.WithCancel(context.Background())
+	address := a.bus.options.dialer.AttachUsed(grpcresolver.Address{Addr: key.address}, key.incarnation)
 	// The instance must name itself: the registry may be late.
-	address := client.WithInstance(grpcresolver.Address{Addr: key.address}, discovery.Incarnation{}, made)
+	address = client.WithInstance(address, discovery.Incarnation{}, made)
 	resolvers := manual.NewBuilderWithScheme(resolver.Scheme)
 	resolvers.InitialState(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{{Addresses: []grpcresolver.Address{address}}}})
 	read := a.bus.options

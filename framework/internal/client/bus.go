@@ -20,6 +20,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
+	"github.com/onecall-dev/onecall/framework/internal/unixsocket"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/protoargs/encode"
@@ -71,6 +72,9 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	}
 	options.plainText = plaintext.New(options.Insecure)
 	options.notify = notifier.New(options.Log, options.Observers)
+	if unixsocket.Supported && !options.NoSocket {
+		options.dialer = unixsocket.NewDialer(options.Log)
+	}
 	caller := client.NewCaller()
 	if err := secure(&options); err != nil {
 		return nil, err

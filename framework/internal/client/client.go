@@ -92,8 +92,8 @@ func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) 
 		Accept: func(instance discovery.Instance, again func()) error {
 			return c.accept(ch, instance, again)
 		},
-		Attach: func(address grpcresolver.Address, incarnation discovery.Incarnation, observer resolver.Observer) grpcresolver.Address {
-			return client.WithInstance(address, incarnation, observer)
+		Attach: func(address grpcresolver.Address, instance discovery.Instance, observer resolver.Observer) grpcresolver.Address {
+			return client.WithInstance(bus.options.dialer.Attach(address, instance.Socket, instance.Incarnation), instance.Incarnation, observer)
 		},
 		Logger: bus.options.Log,
 		Lines:  &c.api.lines,

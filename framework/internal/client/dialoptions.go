@@ -27,6 +27,9 @@ func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.L
 	options := slices.Clone(resolvers) // grpc-go takes the first resolver of a scheme
 	// A proxy of the environment would replace the instances' addresses.
 	options = append(options, grpc.WithNoProxy())
+	if bus.dialer != nil { // a dialer of the program replaces it, and uses no socket
+		options = append(options, grpc.WithContextDialer(bus.dialer.Dial))
+	}
 	options = append(options, bus.Limits.options()...)
 	switch {
 	case bus.identity != nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/notifier"
 	"github.com/onecall-dev/onecall/framework/internal/plaintext"
 	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
+	"github.com/onecall-dev/onecall/framework/internal/unixsocket"
 	"github.com/onecall-dev/onecall/framework/observe"
 	"github.com/onecall-dev/onecall/internal/schema"
 	"github.com/onecall-dev/onecall/telemetry"
@@ -41,6 +42,8 @@ type Options struct {
 	SettleWithin time.Duration
 	// Tokens seals tokens, nil if there is no key.
 	Tokens cipher.AEAD
+	// NoSocket says that no unix socket of an instance is used.
+	NoSocket bool
 	// Unpack reads a schema that an instance publishes. nil means [schema.Unpack].
 	Unpack func(packed, service string) (*schema.Schema, error)
 
@@ -73,6 +76,8 @@ type Options struct {
 	credentials bool
 	identity    *tlsfiles.Identity    // of TLS
 	plainText   plaintext.Credentials // if there are neither
+	// dialer connects over unix sockets too, nil if none are used.
+	dialer *unixsocket.Dialer
 }
 
 // DefaultOptions returns the options of a bus without any.

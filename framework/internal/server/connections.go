@@ -12,11 +12,8 @@ import (
 	"github.com/onecall-dev/onecall/internal/lograte"
 )
 
-// connections is a listener that closes each connection above its limits as soon as it
-// has accepted it. A caller then connects to another instance: nothing was sent.
+// connections are those of a service, on all its listeners.
 type connections struct {
-	net.Listener
-
 	limits  Limits
 	log     *slog.Logger
 	lines   lograte.Limiter
@@ -27,12 +24,19 @@ type connections struct {
 	hosts map[netip.Addr]int // those of open, by host
 }
 
-func newConnections(listener net.Listener, limits Limits, log *slog.Logger) *connections {
-	return &connections{Listener: listener, limits: limits, log: log, hosts: make(map[netip.Addr]int)}
+func newConnections(limits Limits, log *slog.Logger) *connections {
+	return &connections{limits: limits, log: log, hosts: make(map[netip.Addr]int)}
+}
+
+// limitedListener is a listener that closes each connection above the limits as soon as it
+// has accepted it. A caller then connects to another instance: nothing was sent.
+type limitedListener struct {
+	net.Listener
+	*connections
 }
 
 // Accept implements [net.Listener].
-func (c *connections) Accept() (net.Conn, error) {
+func (c limitedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := c.Listener.Accept()
 		if err != nil {
@@ -85,13 +89,18 @@ func (c *connections) count() int {
 }
 
 // hostOf returns the host of a peer: its IP address, of IPv6 the first 64 bits, because one
-// host may use all addresses of its network. It is the zero value if the peer has none.
+// host may use all addresses of its network. That of a unix socket is the loopback address.
+// It is the zero value if the peer has none.
 func hostOf(address net.Addr) netip.Addr {
-	at, ok := address.(*net.TCPAddr)
-	if !ok {
+	var ip netip.Addr
+	switch at := address.(type) {
+	case *net.UnixAddr:
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case *net.TCPAddr:
+		ip = at.AddrPort().Addr().Unmap()
+	default:
 		return netip.Addr{}
 	}
-	ip := at.AddrPort().Addr().Unmap()
 	if ip.Is6() {
 		if network, err := ip.Prefix(64); err == nil {
 			return network.Addr()

@@ -25,5 +25,7 @@ func killOf(ctx context.Context) context.Context {
 func (s *Service) die() {
 	s.guard.EndCalls()
 	s.server.Stop()
-	<-s.served //nolint:errcheck // it says that the server was stopped
+	for range s.listeners() {
+		<-s.served //nolint:errcheck // it says that the server was stopped
+	}
 }

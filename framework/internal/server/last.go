@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"net"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,8 +20,13 @@ var errStopping = status.Error(codes.Unavailable, "the instance shuts down: call
 // calls. The returned function ends it, and first waits for answers under way, until ctx
 // ends.
 func (s *Service) answerLast() (end func(ctx context.Context)) {
-	listener := s.listener.second()
-	if listener == nil {
+	var listeners []net.Listener
+	for _, from := range s.listeners() {
+		if listener := from.second(); listener != nil {
+			listeners = append(listeners, listener)
+		}
+	}
+	if len(listeners) == 0 {
 		return func(context.Context) {}
 	}
 	watching, stopWatching := context.WithCancel(context.Background())
@@ -33,7 +40,10 @@ func (s *Service) answerLast() (end func(ctx context.Context)) {
 	last := grpc.NewServer(append(s.chain.options(s.options, served), grpc.NumStreamWorkers(0), grpc.UnknownServiceHandler(refuse))...)
 	last.RegisterService(s.chain.settling(), nil)
 	grpc_health_v1.RegisterHealthServer(last, s.health)
-	ended := background(func() { _ = last.Serve(listener) }) // its error is that of the listener, which ends with the service
+	var serving sync.WaitGroup
+	for _, listener := range listeners {
+		serving.Go(func() { _ = last.Serve(listener) }) // its error is that of the listener, which ends with the service
+	}
 	return func(ctx context.Context) {
 		stopWatching()
 		select {
@@ -41,7 +51,7 @@ func (s *Service) answerLast() (end func(ctx context.Context)) {
 		case <-ctx.Done():
 		}
 		last.Stop()
-		<-ended
+		serving.Wait()
 	}
 }
 

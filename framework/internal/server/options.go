@@ -23,8 +23,12 @@ import (
 type Options struct {
 	Listen func(context.Context) (net.Listener, error)
 	// Listener is the program's own, which Listen returns. It is nil if there is none.
-	Listener        net.Listener
-	AdvertiseAs     string
+	Listener    net.Listener
+	AdvertiseAs string
+	// SocketDir is the directory for the unix socket, "" for the default. NoSocket says that
+	// there is none.
+	SocketDir       string
+	NoSocket        bool
 	ShutdownTimeout time.Duration
 	// LameDuck is for how long a shutdown goes on accepting calls, and TerminationGrace
 	// after how long the platform kills the process, 0 if that is not known.

@@ -45,8 +45,8 @@ func (s *Service) follow() (stop func()) {
 }
 
 // instances returns the instances to register: one for each API, at the service's
-// address.
-func (s *Service) instances() []discovery.Instance {
+// address and at its socket, if there is one.
+func (s *Service) instances(socket discovery.Socket) []discovery.Instance {
 	started := time.Now()
 	var instances []discovery.Instance
 	for _, api := range s.apis.contracts() {
@@ -62,6 +62,7 @@ func (s *Service) instances() []discovery.Instance {
 			Schema:      digest,
 			Descriptors: descriptors,
 			Started:     started,
+			Socket:      socket,
 		})
 	}
 	return instances

@@ -49,11 +49,13 @@ type Service struct {
 
 	// begin sets these.
 	listener     *handover
+	socket       *handover // that of the unix socket, nil if there is none
 	address      string
 	registered   []discovery.Instance
 	connections  *connections
 	registration discovery.Registration
-	served       <-chan error // receives the error of accepting connections, once
+	// served receives the error of accepting connections, once for each listener.
+	served chan error
 
 	done chan struct{} // closed when Run has returned
 	err  error         // the error of Wait; set before done is closed
@@ -67,6 +69,7 @@ func newService(ctx context.Context, registry discovery.Registry, options Option
 		incarnation: discovery.NewIncarnation(),
 		health:      health.NewServer(),
 		killed:      killOf(ctx),
+		served:      make(chan error, 2),
 		done:        make(chan struct{}),
 	}
 	s.life, s.stop = context.WithCancel(ctx)
@@ -225,18 +228,22 @@ func (s *Service) begin() error {
 			return errors.Join(err, listener.Close())
 		}
 	}
-	s.connections = newConnections(listener, s.options.Limits, s.options.Log)
-	s.listener = newHandover(s.connections, listener)
-	s.served = s.accept(s.listener)
-	select {
-	case <-s.listener.accepting:
-	case err := <-s.served:
+	s.connections = newConnections(s.options.Limits, s.options.Log)
+	if s.listener, err = s.accept(listener); err != nil {
 		return err
 	}
-	s.registered = s.instances()
+	socket, err := s.openSocket()
+	if err != nil {
+		return err
+	}
+	s.registered = s.instances(socket)
 	if s.registration, err = s.registry.Register(s.registered...); err != nil {
 		s.server.Stop()
-		return errors.Join(fmt.Errorf("registering: %w", err), <-s.served)
+		err = fmt.Errorf("registering: %w", err)
+		for range s.listeners() {
+			err = errors.Join(err, <-s.served)
+		}
+		return err
 	}
 	s.options.Log.Info("serving", "address", s.address, "apis", names(s.apis.contracts()))
 	return nil
@@ -256,9 +263,7 @@ func (s *Service) abandon() {
 	}
 	s.options.callLog.Close()
 	_ = s.options.CloseListener() // it may be closed already, as the other one
-	if s.listener != nil {
-		_ = s.listener.Listener.Close()
-	}
+	s.closeListeners()
 	s.admin.Close()
 }
 
@@ -272,31 +277,36 @@ func (s *Service) Run() {
 	defer s.uncollect()
 	defer s.identity.Watch()()
 	defer s.authorization.watch()()
-	defer func() { _ = s.listener.Listener.Close() }() // it may be closed already
+	defer s.closeListeners()
 	defer s.follow()()
 	select {
 	case <-s.life.Done():
-		s.err = s.shutDown(s.served)
+		s.err = s.shutDown(len(s.listeners()))
 	case err := <-s.served:
-		s.err = errors.Join(fmt.Errorf("onecall: service: %w", err), s.shutDown(nil))
+		s.err = errors.Join(fmt.Errorf("onecall: service: %w", err), s.shutDown(len(s.listeners())-1))
 	case <-s.killed.Done():
 		s.die()
 	}
 }
 
-// accept starts a goroutine in which the server accepts connections. The returned
-// channel receives the server's error, once.
-func (s *Service) accept(listener net.Listener) <-chan error {
-	served := make(chan error, 1)
+// accept accepts connections from a listener, on another goroutine. It returns when that has
+// begun.
+func (s *Service) accept(from net.Listener) (*handover, error) {
+	listener := newHandover(limitedListener{from, s.connections}, from)
 	go func() {
 		err := errors.New("its goroutine was ended by the listener")
 		defer func() { // also if the listener calls runtime.Goexit
 			if err != nil {
 				err = fmt.Errorf("accepting connections: %w", err)
 			}
-			served <- err
+			s.served <- err
 		}()
 		err = s.server.Serve(listener)
 	}()
-	return served
+	select {
+	case <-listener.accepting:
+		return listener, nil
+	case err := <-s.served:
+		return listener, err
+	}
 }

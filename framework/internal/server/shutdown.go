@@ -47,9 +47,9 @@ type shutdown struct {
 }
 
 // shutDown leaves the registry and finishes the calls under way, within
-// ShutdownTimeout. served receives the error of accepting connections. It is nil if
-// that error was received before.
-func (s *Service) shutDown(served <-chan error) error {
+// ShutdownTimeout. accepting is from how many listeners the server still accepts
+// connections.
+func (s *Service) shutDown(accepting int) error {
 	begun, timeout := time.Now(), s.options.ShutdownTimeout
 	s.drain.begin(begun)
 	end := begun.Add(timeout)
@@ -61,27 +61,27 @@ func (s *Service) shutDown(served <-chan error) error {
 	err := down.leave()
 	log.Info("the registry was left; finishing the calls under way", "after", down.elapsed(), "calls", s.underWay.all().String())
 	err = errors.Join(err, down.finish())
-	err = errors.Join(err, down.accepted(served))
+	err = errors.Join(err, down.accepted(accepting))
 	log.Info("stopped", "after", down.elapsed())
 	s.drain.end(time.Since(begun))
 	s.options.notify.Notify(context.Background(), observe.ShutdownEnded{Err: err, Duration: time.Since(begun)})
 	return err
 }
 
-// accepted waits until the server has stopped accepting connections, and returns its
-// error. If a handler keeps the server from stopping, accepted waits until d.end.
-func (d *shutdown) accepted(served <-chan error) error {
-	if served == nil {
-		return nil
-	}
+// accepted waits until the server has stopped accepting connections from its listeners, and
+// returns its errors. If a handler keeps the server from stopping, accepted waits until d.end.
+func (d *shutdown) accepted(listeners int) (err error) {
 	timer := time.NewTimer(time.Until(d.end))
 	defer timer.Stop()
-	select {
-	case err := <-served:
-		return err
-	case <-timer.C:
-		return nil
+	for range listeners {
+		select {
+		case ended := <-d.served:
+			err = errors.Join(err, ended)
+		case <-timer.C:
+			return err
+		}
 	}
+	return err
 }
 
 // elapsed returns how long the shutdown has taken, for the log.

@@ -152,11 +152,14 @@ func appendCertificate(to []byte, leaf *x509.Certificate) []byte {
 	}
 }
 
-// appendAddress appends the host of a peer without a certificate.
+// appendAddress appends the host of a peer without a certificate. That of a unix socket is
+// the loopback address.
 func appendAddress(to []byte, address net.Addr) []byte {
 	switch at := address.(type) {
 	case nil:
 		return to
+	case *net.UnixAddr:
+		return appendIP(to, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	case *net.TCPAddr:
 		return appendIP(to, at.AddrPort().Addr())
 	}

@@ -6,6 +6,7 @@ package wire
 import (
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -32,6 +33,12 @@ func Start(tb testing.TB) *Proxy {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return StartOn(tb, listener)
+}
+
+// StartOn is Start with a listener, such as that of a unix socket. The proxy closes it.
+func StartOn(tb testing.TB, listener net.Listener) *Proxy {
+	tb.Helper()
 	p := &Proxy{tb: tb, listener: listener}
 	p.running.Go(p.accept)
 	tb.Cleanup(p.Close)
@@ -41,8 +48,8 @@ func Start(tb testing.TB) *Proxy {
 // Address returns the address of the proxy.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
-// Forward sets the address to which new connections are forwarded. Until then they
-// are closed.
+// Forward sets the address to which new connections are forwarded, or the absolute path of
+// a unix socket. Until then they are closed.
 func (p *Proxy) Forward(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +141,11 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		target := p.target
 		p.mu.Unlock()
-		server, err := new(net.Dialer).DialContext(p.tb.Context(), "tcp", target)
+		network := "tcp"
+		if filepath.IsAbs(target) {
+			network = "unix"
+		}
+		server, err := new(net.Dialer).DialContext(p.tb.Context(), network, target)
 		if err != nil {
 			abort(client)
 			continue
