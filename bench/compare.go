@@ -22,12 +22,11 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-const (
-	// deadline is the API's timeout, which the plain caller sets itself.
-	deadline = 2 * time.Second
-	// payload is the size of the request and of the response, in bytes.
-	payload = 50
-)
+// deadline is the API's timeout, which the plain caller sets itself.
+const deadline = 2 * time.Second
+
+// payload is the size of the request and of the response, in bytes.
+var payload = 50
 
 // way is a way to make the same call.
 type way struct {
@@ -139,7 +138,10 @@ func namedCall(bus *framework.Bus) func(context.Context) error {
 }
 
 func newBus(address, incarnation string, options ...framework.BusOption) (*framework.Bus, error) {
-	instance := discovery.Instance{API: api, Address: address}
+	return newBusOf(discovery.Instance{API: api, Address: address}, incarnation, options...)
+}
+
+func newBusOf(instance discovery.Instance, incarnation string, options ...framework.BusOption) (*framework.Bus, error) {
 	if incarnation != "" {
 		var err error
 		if instance.Incarnation, err = discovery.ParseIncarnation(incarnation); err != nil {

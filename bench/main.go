@@ -24,6 +24,8 @@ func main() {
 	flag.StringVar(&o.callers, "callers", "1,64", "numbers of callers at once, comma-separated")
 	flag.BoolVar(&o.observed, "observe", false, "measure what metrics, traces and the log of calls cost")
 	flag.BoolVar(&o.secured, "secure", false, "measure what authentication and authorization cost")
+	flag.BoolVar(&o.sockets, "socket", false, "measure calls over a unix socket")
+	flag.IntVar(&payload, "bytes", payload, "bytes of a request and of its reply")
 	flag.StringVar(&o.gate, "gate", "", "fail unless calls allocate what this file says")
 	flag.BoolVar(&o.timed, "cpu", false, "with -gate: fail also if a call needs more CPU")
 	flag.BoolVar(&o.update, "update", false, "with -gate: write the file")
@@ -40,6 +42,7 @@ func main() {
 type options struct {
 	serve, callers, gate             string
 	observed, secured, timed, update bool
+	sockets                          bool
 	turns                            int
 	length                           time.Duration
 }
@@ -67,6 +70,8 @@ func (o options) run() error {
 		measure = compareServings(observings)
 	case o.secured:
 		measure = compareServings(securings)
+	case o.sockets:
+		measure = compareSockets
 	}
 	fmt.Println(machine())
 	for text := range strings.SplitSeq(o.callers, ",") {

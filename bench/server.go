@@ -37,8 +37,8 @@ func (echo) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoRespon
 	return &testv1.EchoResponse{Text: req.GetText()}, nil
 }
 
-// serve runs a server's process. It writes a line with its address and, if it has one,
-// its incarnation. Then it answers each line with its usage, until its input ends.
+// serve runs a server's process. It writes a line with its address and, if it has them, its
+// incarnation and its socket. Then it answers each line with its usage, until its input ends.
 func serve(ctx context.Context, as string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -88,7 +88,9 @@ func serveOnecall(ctx context.Context, address chan<- string, options ...framewo
 	registry := memory.New()
 	stop := registry.Watch(api, func(snapshot discovery.Snapshot) {
 		if snapshot.Err() == nil {
-			address <- snapshot.Instances[0].Address + " " + snapshot.Instances[0].Incarnation.String()
+			instance := snapshot.Instances[0]
+			socket, _ := json.Marshal(instance.Socket) // it has texts alone
+			address <- instance.Address + " " + instance.Incarnation.String() + " " + string(socket)
 		}
 	})
 	defer stop()
@@ -101,6 +103,7 @@ func serveOnecall(ctx context.Context, address chan<- string, options ...framewo
 type server struct {
 	address     string
 	incarnation string // "" of a plain server
+	socket      discovery.Socket
 	command     *exec.Cmd
 	lines       *bufio.Scanner
 	ask         io.WriteCloser
@@ -127,6 +130,13 @@ func start(ctx context.Context, self, as string, environment ...string) (*server
 		return nil, errors.Join(fmt.Errorf("the %s server gave no address", as), s.lines.Err(), s.stop())
 	}
 	s.address, s.incarnation, _ = strings.Cut(s.lines.Text(), " ")
+	var socket string
+	s.incarnation, socket, _ = strings.Cut(s.incarnation, " ")
+	if socket != "" {
+		if err := json.Unmarshal([]byte(socket), &s.socket); err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+	}
 	return s, nil
 }
 
