@@ -15,20 +15,23 @@ import (
 
 	"github.com/onecall-dev/onecall/framework/internal/client"
 	"github.com/onecall-dev/onecall/framework/internal/server"
+	fewest "github.com/onecall-dev/onecall/internal/leastrequest"
 )
 
-// policies are the load balancing policies of grpc-go.
+// policies are the default load balancing policy, and those of grpc-go.
 var policies = []string{
-	leastrequest.Name, roundrobin.Name, weightedroundrobin.Name, ringhash.Name, randomsubsetting.Name, pickfirst.Name,
+	fewest.Name, leastrequest.Name, roundrobin.Name, weightedroundrobin.Name, ringhash.Name, randomsubsetting.Name, pickfirst.Name,
 }
 
 // LoadBalancing sets how a bus distributes calls to the instances of an API. policy is
-// the name of one of grpc-go's policies. config is its configuration as JSON, as in
+// "onecall_least_request" or the name of one of grpc-go's policies. config is its configuration as JSON, as in
 // gRPC's service config. "" means the policy's defaults. With every policy a call is
 // bound to the instance that was picked.
 //
-// The default is "least_request_experimental" with {"choiceCount": 10}, which sends
-// fewer calls to an instance that is slow or frozen. Others are "round_robin",
+// The default is "onecall_least_request", which sends a call to the instance with the
+// fewest calls in flight, and so fewer to one that is slow or frozen. It compares all
+// instances of an API, or ten of them if there are more. It takes no configuration.
+// Others are "least_request_experimental" (with "choiceCount"), "round_robin",
 // "weighted_round_robin", "ring_hash_experimental" (configured with
 // "requestHashHeader"), "random_subsetting_experimental" (with "subsetSize" and
 // "childPolicy"), "pick_first", and every policy that the program registered with

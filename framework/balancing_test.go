@@ -28,6 +28,7 @@ var demanding = framework.Admission(framework.AdmissionConfig{RequireIdentity: t
 func TestCallsStayBoundWhateverThePolicy(t *testing.T) {
 	t.Parallel()
 	for policy, config := range map[string]string{
+		"onecall_least_request":          "",
 		"least_request_experimental":     "",
 		"round_robin":                    "",
 		"weighted_round_robin":           `{"enableOobLoadReport": false}`,
@@ -62,7 +63,7 @@ func TestABadPolicyIsAnErrorAtConstruction(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ policy, config, want string }{
 		{"", "", `no policy has the name ""`},
-		{"roundrobin", "", `no policy has the name "roundrobin": use one of ["least_request_experimental"`},
+		{"roundrobin", "", `no policy has the name "roundrobin": use one of ["onecall_least_request"`},
 		{"least_request_experimental", `{"choiceCount": 1}`, "choiceCount"},
 		{"round_robin", "{", `policy "round_robin" takes no configuration`},
 		{"pick_first", "{", `configuration { of "pick_first"`},

@@ -417,7 +417,7 @@ func ExampleLoadBalancing() {
 	// Output:
 	// <nil>
 	// <nil>
-	// onecall: bus: option LoadBalancing: no policy has the name "fastest": use one of ["least_request_experimental" "round_robin" "weighted_round_robin" "ring_hash_experimental" "random_subsetting_experimental" "pick_first"]
+	// onecall: bus: option LoadBalancing: no policy has the name "fastest": use one of ["onecall_least_request" "least_request_experimental" "round_robin" "weighted_round_robin" "ring_hash_experimental" "random_subsetting_experimental" "pick_first"]
 }
 
 func ExampleZone() {

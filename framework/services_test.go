@@ -110,7 +110,7 @@ func TestAnAPIOfWhichOnlyAnotherServiceIsServed(t *testing.T) {
 // instances has the RPC, and it is picked last.
 func TestAnRPCThatOnlyNewerInstancesHave(t *testing.T) {
 	t.Parallel()
-	for policy, config := range map[string]string{"least_request_experimental": `{"choiceCount": 10}`, "round_robin": ""} {
+	for policy, config := range map[string]string{"onecall_least_request": "", "least_request_experimental": `{"choiceCount": 10}`, "round_robin": ""} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
 			registry := memory.New()

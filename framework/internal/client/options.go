@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer/leastrequest"
 
 	"github.com/onecall-dev/onecall/framework/internal/admin"
 	"github.com/onecall-dev/onecall/framework/internal/ended"
@@ -17,6 +16,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/framework/internal/unixsocket"
 	"github.com/onecall-dev/onecall/framework/observe"
+	"github.com/onecall-dev/onecall/internal/leastrequest"
 	"github.com/onecall-dev/onecall/internal/schema"
 	"github.com/onecall-dev/onecall/telemetry"
 )
@@ -85,7 +85,5 @@ func DefaultOptions() Options {
 	return Options{Log: slog.Default(), Balancing: defaultBalancing, Retry: RetryIdempotent, Limits: defaultLimits()}
 }
 
-// defaultBalancing draws ten instances at random and picks the one with the fewest
-// calls under way. With fewer draws and only two instances, a frozen instance would be
-// picked again and again. Each draw costs an allocation.
-var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{"choiceCount":10}`)}
+// defaultBalancing picks the instance with the fewest calls in flight.
+var defaultBalancing = map[string]json.RawMessage{leastrequest.Name: json.RawMessage(`{}`)}
