@@ -52,6 +52,8 @@ type Attempt struct {
 	identity  atmostonce.Identity
 	counter   *counter // that of identity, until its number has ended
 	stamp     *stamp   // the metadata with identity, until the pick ends
+	sent      *sending // that which has the stamp, nil if the result of the pick has it
+	first     sending  // of the first invocation of grpc-go
 	outcome   atmostonce.Outcome
 	childDone func(balancer.DoneInfo) // the child policy's, for this pick
 	err       error                   // the error that grpc-go returned to the innermost interceptor
@@ -241,9 +243,10 @@ func (a *Attempt) bindable() error {
 	}
 }
 
-// bind binds the attempt to an instance and returns the metadata to send. It fails if
-// the attempt may have left already, or has ended.
-func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, childDone func(balancer.DoneInfo)) (metadata.MD, error) {
+// bind binds the attempt to an instance. sent is the context in which grpc-go reads the
+// metadata, and gets the identity. If it is nil, bind returns the metadata to send. It fails
+// if the attempt may have left already, or has ended.
+func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, sent *sending, childDone func(balancer.DoneInfo)) (metadata.MD, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.bindable(); err != nil {
@@ -257,8 +260,7 @@ func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, c
 	a.picked, a.childDone = true, childDone
 	a.bound = bound
 	if a.asks {
-		a.stamp = newStamp(a.identity.Value())
-		return a.stamp.metadata, nil
+		return a.send(a.identity.Value(), sent), nil
 	}
 	if incarnation.IsZero() { // a plain gRPC server, which knows no identities
 		a.identity = atmostonce.Identity{}
@@ -266,27 +268,18 @@ func (a *Attempt) bind(bound *boundSubConn, incarnation discovery.Incarnation, c
 	}
 	var value string
 	a.identity, a.counter, value = a.channel.caller.identify(incarnation)
-	a.stamp = newStamp(value)
-	return a.stamp.metadata, nil
+	return a.send(value, sent), nil
 }
 
-// stamp is the metadata of a pick. grpc-go copies it when it makes the stream, so
-// another pick can use it when this one has ended.
-type stamp struct {
-	metadata metadata.MD
-	value    [1]string
-}
-
-var stamps = sync.Pool{New: func() any {
-	s := new(stamp)
-	s.metadata = metadata.MD{atmostonce.CallKey: s.value[:]}
-	return s
-}}
-
-func newStamp(value string) *stamp {
-	s, _ := stamps.Get().(*stamp)
-	s.value[0] = value
-	return s
+// send makes the stamp of a pick. It returns the metadata for the pick's result, if grpc-go
+// does not read that of sent. a.mu is held.
+func (a *Attempt) send(value string, sent *sending) metadata.MD {
+	a.stamp, a.sent = newStamp(value, sent), sent
+	if sent == nil {
+		return a.stamp.metadata
+	}
+	sent.stamp = a.stamp
+	return nil
 }
 
 // mayBind reports whether bind would succeed.
@@ -301,10 +294,13 @@ func (a *Attempt) mayBind() bool {
 func (a *Attempt) done(info balancer.DoneInfo) {
 	a.mu.Lock()
 	childDone := a.childDone
-	if a.stamp != nil {
-		stamps.Put(a.stamp)
+	if a.sent != nil {
+		a.sent.stamp = nil
 	}
-	a.childDone, a.stamp, a.picked = nil, nil, false
+	if a.stamp != nil {
+		a.stamp.release(info.BytesSent)
+	}
+	a.childDone, a.stamp, a.sent, a.picked = nil, nil, nil, false
 	a.arrived()
 	if info.BytesSent {
 		a.left = true

@@ -44,7 +44,7 @@ func TestAnExpiredSessionIsBelievedFromTheBoundInstanceAlone(t *testing.T) {
 			now := epoch
 			caller := newCaller(func() time.Time { return now })
 			attempt := caller.NewChannel().NewAttempt(t.Context(), "/a.B/C")
-			if _, err := attempt.bind(nil, bound, nil); err != nil {
+			if _, err := attempt.bind(nil, bound, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 			before := caller.session.Load().id
@@ -83,12 +83,12 @@ func TestAnAttemptThatHasEndedIsNotBound(t *testing.T) {
 	t.Parallel()
 	attempt := NewCaller().NewChannel().NewAttempt(t.Context(), "/a.B/C")
 	attempt.End()
-	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil); status.Code(err) != codes.Canceled || attempt.mayBind() || attempt.Outcome() != atmostonce.NotSent {
+	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil, nil); status.Code(err) != codes.Canceled || attempt.mayBind() || attempt.Outcome() != atmostonce.NotSent {
 		t.Errorf("an attempt that has ended is bound: %v", err)
 	}
 	// One that is under way when the call returns may yet run.
 	attempt = NewCaller().NewChannel().NewAttempt(t.Context(), "/a.B/C")
-	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil); err != nil {
+	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	attempt.End()
@@ -101,7 +101,7 @@ func TestAnAttemptThatHasEndedIsNotBound(t *testing.T) {
 	if attempt.Outcome() != atmostonce.NotSent || !attempt.Settled(failed) || attempt.Settled(errors.New("another")) {
 		t.Errorf("when its attempt has ended the outcome is %v, settled %t", attempt.Outcome(), attempt.Settled(failed))
 	}
-	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil); err == nil {
+	if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil, nil); err == nil {
 		t.Error("an attempt of a call that has ended is made again")
 	}
 }
@@ -128,14 +128,14 @@ func TestAPickWithoutItsAttemptIsRefused(t *testing.T) {
 		"a connection that is not the policy's": {balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}, channel.ID(), nil, "whose instance is not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			picker := &binding{child: onePicker{test.conn}, channel: test.channel}
+			picker := &binding{child: onePicker{conn: test.conn}, channel: test.channel}
 			_, err := picker.Pick(test.info)
 			if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), test.says) || !attempt.mayBind() {
 				t.Errorf("with %s the pick = %v, want INTERNAL that says %q", name, err, test.says)
 			}
 		})
 	}
-	picker := &binding{child: onePicker{good}, channel: channel.ID()}
+	picker := &binding{child: onePicker{conn: good}, channel: channel.ID()}
 	if picked, err := picker.Pick(balancer.PickInfo{Ctx: attempt, FullMethodName: "/a.B/C"}); err != nil || len(picked.Metadata[atmostonce.CallKey]) != 1 {
 		t.Errorf("the call's own pick = %v, %v", picked, err)
 	}

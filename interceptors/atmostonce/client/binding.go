@@ -42,7 +42,11 @@ func (b *binding) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		endPick(result)
 		return balancer.PickResult{}, unattached(bound.address)
 	}
-	identity, err := attempt.bind(bound, *incarnation, result.Done)
+	sent := sendingOf(info.Ctx, attempt)
+	if !sent.isRead(info.Ctx) {
+		sent = nil
+	}
+	identity, err := attempt.bind(bound, *incarnation, sent, result.Done)
 	if err != nil {
 		endPick(result)
 		return balancer.PickResult{}, err

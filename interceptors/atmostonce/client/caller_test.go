@@ -100,12 +100,12 @@ func TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if got := attempt.Outcome(); got != atmostonce.NotSent {
 		t.Errorf("before a pick the outcome is %v", got)
 	}
-	first, err := attempt.bind(nil, incarnation, nil)
+	first, err := attempt.bind(nil, incarnation, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := first[atmostonce.CallKey][0]
-	if _, err := attempt.bind(nil, incarnation, nil); status.Code(err) != codes.Unavailable {
+	if _, err := attempt.bind(nil, incarnation, nil, nil); status.Code(err) != codes.Unavailable {
 		t.Errorf("bound twice at once: %v", err)
 	}
 	if got := attempt.Outcome(); got != atmostonce.Unknown {
@@ -115,13 +115,13 @@ func TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft(t *testing.T) {
 	if got := attempt.Outcome(); got != atmostonce.NotSent {
 		t.Errorf("without a stream the outcome is %v", got)
 	}
-	second, err := attempt.bind(nil, incarnation, nil)
+	second, err := attempt.bind(nil, incarnation, nil, nil)
 	if err != nil || second[atmostonce.CallKey][0] == before {
 		t.Errorf("what never left is bound anew as %v (%v), want another number than %s", second, err, before)
 	}
 	ends := 0
 	attempt.done(balancer.DoneInfo{Err: errors.New("broken"), BytesSent: true})
-	if _, err := attempt.bind(nil, incarnation, func(balancer.DoneInfo) { ends++ }); status.Code(err) != codes.Unavailable || attempt.mayBind() {
+	if _, err := attempt.bind(nil, incarnation, nil, func(balancer.DoneInfo) { ends++ }); status.Code(err) != codes.Unavailable || attempt.mayBind() {
 		t.Errorf("what may have left is bound again: %v", err)
 	}
 	if got := attempt.Outcome(); got != atmostonce.Unknown || ends != 0 {
@@ -148,7 +148,7 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			attempt := NewCaller().NewChannel().NewAttempt(t.Context(), "/a.B/C")
-			if _, err := attempt.bind(nil, incarnation, nil); err != nil {
+			if _, err := attempt.bind(nil, incarnation, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 			attempt.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: test.trailer})
@@ -159,7 +159,7 @@ func TestTheOutcomeIsWhatTheBoundInstanceSays(t *testing.T) {
 	}
 	// A server without identities cannot be believed.
 	attempt := NewCaller().NewChannel().NewAttempt(t.Context(), "/a.B/C")
-	if md, err := attempt.bind(nil, discovery.Incarnation{}, nil); err != nil || md != nil {
+	if md, err := attempt.bind(nil, discovery.Incarnation{}, nil, nil); err != nil || md != nil {
 		t.Fatalf("a call to a plain server has the metadata %v (%v)", md, err)
 	}
 	attempt.done(balancer.DoneInfo{Err: errors.New("failed"), BytesSent: true, Trailer: metadata.MD{atmostonce.OutcomeKey: {"refused"}, atmostonce.IncarnationKey: {""}}})

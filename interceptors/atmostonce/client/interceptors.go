@@ -58,8 +58,12 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 	if err != nil {
 		return err
 	}
+	attempt := attemptOf(ctx)
+	if attempt != nil {
+		ctx = attempt.newSending(ctx)
+	}
 	err = invoker(ctx, method, req, reply, conn, opts...)
-	if attempt := attemptOf(ctx); err != nil && attempt != nil {
+	if err != nil && attempt != nil {
 		attempt.failed(err)
 		if attempt.unwritable(req, opts, err) {
 			attempt.unwritten()
@@ -75,8 +79,11 @@ func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *g
 	if err != nil {
 		return nil, err
 	}
-	stream, err := streamer(ctx, desc, conn, method, opts...)
 	attempt := attemptOf(ctx)
+	if attempt != nil {
+		ctx = attempt.newSending(ctx)
+	}
+	stream, err := streamer(ctx, desc, conn, method, opts...)
 	switch {
 	case attempt == nil:
 		return stream, err

@@ -173,7 +173,7 @@ func TestACallHasEndedForItsLaneOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			caller := NewCaller()
 			attempt := caller.NewChannel().NewAttempt(t.Context(), "/a.B/C")
-			if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil); err != nil {
+			if _, err := attempt.bind(nil, discovery.NewIncarnation(), nil, nil); err != nil {
 				t.Fatal(err)
 			}
 			counter := attempt.counter

@@ -24,7 +24,7 @@ func TestACallOfADayAgoIsNotRetriedForAnExpiredSession(t *testing.T) {
 				t.Error("a call that was never bound is retried in a new session")
 			}
 			incarnation := discovery.NewIncarnation()
-			if _, err := attempt.bind(nil, incarnation, nil); err != nil {
+			if _, err := attempt.bind(nil, incarnation, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 			if attempt.Renew() {

@@ -28,14 +28,14 @@ func TestAQuestionIsSentToItsInstanceAlone(t *testing.T) {
 			t.Parallel()
 			caller := NewCaller()
 			call := caller.NewChannel().NewAttempt(t.Context(), "/a.B/C")
-			sent, err := call.bind(nil, bound, nil)
+			sent, err := call.bind(nil, bound, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			value := sent[atmostonce.CallKey][0]
 			call.done(balancer.DoneInfo{Err: status.Error(codes.Unavailable, "broken"), BytesSent: true})
 			question := caller.NewChannel().Ask(t.Context(), "/x.Y/Z", call.Identity())
-			asked, err := question.bind(nil, test.at, nil)
+			asked, err := question.bind(nil, test.at, nil, nil)
 			misplaced, replaced := question.Misplaced()
 			if misplaced != test.misplaced || replaced != test.replaced || (err != nil) != test.misplaced {
 				t.Errorf("misplaced is %t, replaced is %t, the error is %v", misplaced, replaced, err)
@@ -57,7 +57,7 @@ func TestTheAnswerIsTheOutcome(t *testing.T) {
 	t.Parallel()
 	for _, outcome := range []atmostonce.Outcome{atmostonce.Refused, atmostonce.Executed} {
 		call := NewCaller().NewChannel().NewAttempt(t.Context(), "/a.B/C")
-		if _, err := call.bind(nil, discovery.NewIncarnation(), nil); err != nil {
+		if _, err := call.bind(nil, discovery.NewIncarnation(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		broken := errors.New("broken")

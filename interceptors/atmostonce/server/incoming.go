@@ -6,39 +6,18 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/onecall-dev/onecall/interceptors/atmostonce/internal/contextkey"
 )
 
 // The keys under which grpc-go keeps a call's incoming metadata and its stream in
-// the context. They are unexported, so keyOf finds each by having grpc-go look it
-// up.
+// the context. They are unexported.
 var (
-	incomingKey = keyOf(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
-	streamKey   = keyOf(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
+	incomingKey = contextkey.Of(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
+	streamKey   = contextkey.Of(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
 	// causeKey is that of package context for a context that can be canceled.
-	causeKey = keyOf(func(ctx context.Context) { _ = context.Cause(ctx) })
+	causeKey = contextkey.Of(func(ctx context.Context) { _ = context.Cause(ctx) })
 )
-
-// keyProbe is a context that records the key that is looked up in it.
-type keyProbe struct {
-	context.Context //nolint:containedctx // it is one
-
-	key any
-}
-
-// Value implements [context.Context].
-func (p *keyProbe) Value(key any) any {
-	p.key = key
-	return nil
-}
-
-// keyOf returns the context key that read looks up.
-func keyOf(read func(context.Context)) any {
-	ended, cancel := context.WithCancel(context.Background())
-	cancel() // [context.Cause] looks nothing up in a context that has not ended
-	probe := &keyProbe{Context: ended}
-	read(probe)
-	return probe.key
-}
 
 // Incoming returns the values of a key of the metadata with which a call arrived, which
 // must not be changed. ctx is a context of the call. Unlike grpc-go's function it also

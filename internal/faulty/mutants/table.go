@@ -16,7 +16,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 
 // mutants returns all mutants.
 func mutants() []mutant {
-	return slices.Concat(binding(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(),
+	return slices.Concat(binding(), sending(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(),
 		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing(), named(), socketProofs(), sockets())
 }
 
@@ -28,6 +28,42 @@ func named() []mutant {
 			breaks: "only streams are begun by name as streams",
 			edits:  []edit{{pkg: calls, in: "methodFor", old: "case stream && !is:", new: "case false:"}},
 			suites: of(facade, "TestOnlyStreamsAreStreamedByName"),
+		},
+	}
+}
+
+// sending breaks in which context the identity is.
+func sending() []mutant {
+	return []mutant{
+		{
+			name:   "the identity in metadata that is not sent",
+			breaks: "a call carries its identity if a stats.Handler replaced its metadata",
+			edits:  []edit{{pkg: client, in: "sending.isRead", old: "return found", new: "return found || true"}},
+			suites: of(client, "TestTheIdentityIsSentOnceWhateverTheMetadata"),
+		},
+		{
+			name:   "a second invocation has the context of the first",
+			breaks: "only the context of the pick that bound an attempt has the identity",
+			edits:  []edit{{pkg: client, in: "Attempt.newSending", old: "made.attempt != nil", new: "false"}},
+			suites: of(client, "TestTheIdentityIsOnlyInTheContextOfItsPick"),
+		},
+		{
+			name:   "the identity stays in the context",
+			breaks: "nothing has the identity of an attempt whose pick has ended",
+			edits:  []edit{{pkg: client, in: "Attempt.done", old: "a.sent.stamp = nil", new: "_ = a.sent"}},
+			suites: of(client, "TestTheIdentityIsOnlyInTheContextOfItsPick"),
+		},
+		{
+			name:   "metadata that others read is used again",
+			breaks: "what was read of one call is never the identity of another",
+			edits:  []edit{{pkg: client, in: "stamp.release", old: "s.reads == 1 && streamed", new: "s.reads > 0"}},
+			suites: of(client, "TestWhatOthersReadKeepsItsValue"),
+		},
+		{
+			name:   "an unknown grpc-go is trusted",
+			breaks: "the identity is in the result of the pick unless grpc-go is known to read the metadata later",
+			edits:  []edit{{pkg: client, in: "sending.isRead", old: "s == nil || !readsLate", new: "s == nil"}},
+			suites: of(client, "TestAnUnknownGRPCGetsTheIdentityFromThePick"),
 		},
 	}
 }
@@ -53,7 +89,7 @@ func binding() []mutant {
 		{
 			name:   "binding off: the attempt is not bound",
 			breaks: "a call to an instance that knows identities carries one",
-			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, result.Done)", new: "metadata.MD(nil), error(nil)"}},
+			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, sent, result.Done)", new: "metadata.MD(nil), error(nil)"}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
 		},
 		{
