@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 )
 
 // TestMain lets the test binary run as the servers that compare starts.
@@ -22,20 +24,20 @@ func TestMain(m *testing.M) {
 }
 
 func TestEachWayIsMeasured(t *testing.T) {
-	for title, measure := range map[string]func(context.Context, string, int, int, time.Duration) ([]*way, error){"compare": compare, "observed": compareServings(observings), "secured": compareServings(securings)} {
+	for title, of := range map[string]func(context.Context, string, int, int, time.Duration) ([]*measure.Way, error){"compare": compare, "observed": compareServings(observings), "secured": compareServings(securings)} {
 		for _, callers := range []int{1, 8} {
 			t.Run(fmt.Sprint(title, " with ", callers, " callers"), func(t *testing.T) {
-				ways, err := measure(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
+				ways, err := of(t.Context(), os.Args[0], callers, 2, 20*time.Millisecond)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, way := range ways {
-					if len(way.turns) != 2 {
-						t.Errorf("%s has %d turns, want 2", way.name, len(way.turns))
+					if len(way.Turns) != 2 {
+						t.Errorf("%s has %d turns, want 2", way.Name, len(way.Turns))
 					}
-					for _, figure := range figures {
-						if got := median(way.turns, figure.of); got <= 0 {
-							t.Errorf("%s: %s is %v", way.name, figure.name, got)
+					for _, figure := range measure.Figures {
+						if got := way.Median(figure.Of); got <= 0 {
+							t.Errorf("%s: %s is %v", way.Name, figure.Name, got)
 						}
 					}
 				}
@@ -56,16 +58,6 @@ func TestBadFlagsAreErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if err := flags.run(); err == nil {
 				t.Errorf("run with %+v is no error", flags)
-			}
-		})
-	}
-}
-
-func TestMiddleIsTheMedian(t *testing.T) {
-	for want, values := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
-		t.Run(fmt.Sprint(len(values), " values"), func(t *testing.T) {
-			if got := middle(values); got != want {
-				t.Errorf("the median of %v is %v, want %v", values, got, want)
 			}
 		})
 	}

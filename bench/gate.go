@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 	"github.com/onecall-dev/onecall/framework"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -189,55 +190,36 @@ func (g gated) count(ctx context.Context, self string) (least allocated, err err
 	if err != nil {
 		return least, err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
+	defer func() { err = errors.Join(err, server.Stop()) }()
 	call, end, err := g.open(server)
 	if err != nil {
 		return least, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	way := measure.Way{Server: server.Server, Call: call}
 	least = allocated{math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1)}
 	for turn := range 1 + gateTurns {
-		used, err := server.useOf(ctx, gateCalls, call)
+		used, err := way.Calls(ctx, gateCalls)
 		if err != nil {
 			return least, err
 		}
 		if turn > 0 { // the first turn warms up
-			least = least.least(allocated{used.callerMallocs, used.serverMallocs, used.callerBytes, used.serverBytes})
+			least = least.least(allocated{used.CallerMallocs, used.ServerMallocs, used.CallerBytes, used.ServerBytes})
 		}
 	}
 	return least, nil
 }
 
-// useOf makes calls one after the other, and returns what they cost.
-func (s *server) useOf(ctx context.Context, calls int, call func(context.Context) error) (turn, error) {
-	serverBefore, err := s.used()
-	if err != nil {
-		return turn{}, err
-	}
-	callerBefore := use()
-	for range calls {
-		if err := call(ctx); err != nil {
-			return turn{}, err
-		}
-	}
-	callerAfter := use()
-	serverAfter, err := s.used()
-	if err != nil {
-		return turn{}, err
-	}
-	return costOf(int64(calls), callerAfter.since(callerBefore), serverAfter.since(serverBefore)), nil
-}
-
 // open returns the call of a way, and what ends its connections.
 func (g gated) open(server *server) (call func(context.Context) error, end func() error, err error) {
 	if g.call == nil {
-		conn, err := dialPlain(server.address)
+		conn, err := dialPlain(server.Address)
 		if err != nil {
 			return nil, nil, err
 		}
 		return plainCall(conn), conn.Close, nil
 	}
-	bus, err := newBus(server.address, server.incarnation, g.options...)
+	bus, err := newBus(server.Address, server.incarnation, g.options...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -280,7 +262,7 @@ func leastRatio(ctx context.Context, self string, limit float64) (least float64,
 // ratioOfCPU returns the CPU time of a call on a bus, of both processes, for 1 on plain
 // grpc-go.
 func ratioOfCPU(ctx context.Context, self string, turns int, length time.Duration) (ratio float64, err error) {
-	var ways []*way
+	var ways []*measure.Way
 	var closers []func() error
 	defer func() {
 		for _, closer := range closers {
@@ -292,16 +274,16 @@ func ratioOfCPU(ctx context.Context, self string, turns int, length time.Duratio
 		if err != nil {
 			return 0, err
 		}
-		closers = append(closers, server.stop)
+		closers = append(closers, server.Stop)
 		call, end, err := of.open(server)
 		if err != nil {
 			return 0, err
 		}
 		closers = append(closers, end)
-		ways = append(ways, &way{name: of.name, server: server, call: call})
+		ways = append(ways, &measure.Way{Name: of.name, Server: server.Server, Call: call})
 	}
-	if err := takeTurns(ctx, ways, ratioCallers, turns, length); err != nil {
+	if err := measure.TakeTurns(ctx, ways, ratioCallers, turns, length); err != nil {
 		return 0, err
 	}
-	return ways[1].ratio(ways[0], func(t turn) float64 { return t.callerCPU + t.serverCPU }), nil
+	return ways[1].Ratio(ways[0], measure.Turn.CPU), nil
 }

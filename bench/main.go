@@ -1,10 +1,6 @@
 // Bench compares the cost of a call on a bus with that of the same call on plain
 // grpc-go: wall time, CPU and allocations per call, of the caller and of the server,
 // which are separate processes.
-//
-// The ways take turns of some milliseconds, so that other load of the machine affects all
-// of them alike. Figures are medians over the turns. Ratios are medians of the ratios
-// within a turn.
 package main
 
 import (
@@ -16,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 )
 
 func main() {
@@ -64,22 +62,22 @@ func (o options) run() error {
 	if o.turns < 1 || o.length <= 0 {
 		return fmt.Errorf("-turns %d and -time %v: both are more than zero", o.turns, o.length)
 	}
-	measure := compare
+	of := compare
 	switch {
 	case o.observed:
-		measure = compareServings(observings)
+		of = compareServings(observings)
 	case o.secured:
-		measure = compareServings(securings)
+		of = compareServings(securings)
 	case o.sockets:
-		measure = compareSockets
+		of = compareSockets
 	}
-	fmt.Println(machine())
+	fmt.Println(measure.Machine())
 	for text := range strings.SplitSeq(o.callers, ",") {
 		count, err := strconv.Atoi(text)
 		if err != nil || count < 1 {
 			return fmt.Errorf("-callers: %q is not a number of callers", text)
 		}
-		ways, err := measure(ctx, self, count, o.turns, o.length)
+		ways, err := of(ctx, self, count, o.turns, o.length)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 	"github.com/onecall-dev/onecall/framework"
 	"github.com/onecall-dev/onecall/telemetry"
 	"github.com/onecall-dev/onecall/telemetry/otel"
@@ -101,13 +102,13 @@ func logged(level slog.Level) framework.Option {
 
 // compareServings returns a function that measures ways with a number of concurrent
 // callers. Each has a server and a bus of its own.
-func compareServings(all []serving) func(ctx context.Context, self string, callers, turns int, length time.Duration) ([]*way, error) {
-	return func(ctx context.Context, self string, callers, turns int, length time.Duration) ([]*way, error) {
+func compareServings(all []serving) func(ctx context.Context, self string, callers, turns int, length time.Duration) ([]*measure.Way, error) {
+	return func(ctx context.Context, self string, callers, turns int, length time.Duration) ([]*measure.Way, error) {
 		return measureServings(ctx, all, self, callers, turns, length)
 	}
 }
 
-func measureServings(ctx context.Context, all []serving, self string, callers, turns int, length time.Duration) (ways []*way, err error) {
+func measureServings(ctx context.Context, all []serving, self string, callers, turns int, length time.Duration) (ways []*measure.Way, err error) {
 	var closers []func() error
 	defer func() {
 		for _, closer := range closers {
@@ -119,13 +120,13 @@ func measureServings(ctx context.Context, all []serving, self string, callers, t
 		if err != nil {
 			return nil, err
 		}
-		closers = append(closers, server.stop)
-		bus, err := newBus(server.address, server.incarnation, of.busOptions()...)
+		closers = append(closers, server.Stop)
+		bus, err := newBus(server.Address, server.incarnation, of.busOptions()...)
 		if err != nil {
 			return nil, err
 		}
 		closers = append(closers, bus.Close)
-		ways = append(ways, &way{name: of.name, server: server, call: busCall(bus)})
+		ways = append(ways, &measure.Way{Name: of.name, Server: server.Server, Call: busCall(bus)})
 	}
-	return ways, takeTurns(ctx, ways, callers, turns, length)
+	return ways, measure.TakeTurns(ctx, ways, callers, turns, length)
 }

@@ -5,17 +5,18 @@ import (
 	"errors"
 	"time"
 
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 	"github.com/onecall-dev/onecall/discovery"
 )
 
 // compareSockets measures calls of one service over TCP and over its unix socket.
-func compareSockets(ctx context.Context, self string, callers, turns int, length time.Duration) (ways []*way, err error) {
+func compareSockets(ctx context.Context, self string, callers, turns int, length time.Duration) (ways []*measure.Way, err error) {
 	served, err := start(ctx, self, "onecall")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, served.stop()) }()
-	overTCP, err := newBus(served.address, served.incarnation)
+	defer func() { err = errors.Join(err, served.Stop()) }()
+	overTCP, err := newBus(served.Address, served.incarnation)
 	if err != nil {
 		return nil, err
 	}
@@ -26,9 +27,9 @@ func compareSockets(ctx context.Context, self string, callers, turns int, length
 		return nil, err
 	}
 	defer overSocket.Close()
-	ways = []*way{
-		{name: "TCP", server: served, call: busCall(overTCP)},
-		{name: "unix socket", server: served, call: busCall(overSocket)},
+	ways = []*measure.Way{
+		{Name: "TCP", Server: served.Server, Call: busCall(overTCP)},
+		{Name: "unix socket", Server: served.Server, Call: busCall(overSocket)},
 	}
-	return ways, takeTurns(ctx, ways, callers, turns, length)
+	return ways, measure.TakeTurns(ctx, ways, callers, turns, length)
 }

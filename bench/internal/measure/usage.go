@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"fmt"
@@ -11,31 +11,31 @@ import (
 	"github.com/onecall-dev/onecall/bench/cputime"
 )
 
-// usage is the CPU time and the allocations of a process since its start.
-type usage struct {
+// Usage is the CPU time and the allocations of a process since its start.
+type Usage struct {
 	CPU     time.Duration `json:"cpu"` // user and system
 	Mallocs uint64        `json:"mallocs"`
 	Bytes   uint64        `json:"bytes"` // allocated
 }
 
-// use returns this process's usage.
-func use() usage {
+// Use returns this process's usage.
+func Use() Usage {
 	used, err := cputime.Used()
 	if err != nil {
 		panic(err) // a process can always read its own times
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return usage{CPU: used, Mallocs: memory.Mallocs, Bytes: memory.TotalAlloc}
+	return Usage{CPU: used, Mallocs: memory.Mallocs, Bytes: memory.TotalAlloc}
 }
 
 // since returns what was used since before.
-func (u usage) since(before usage) usage {
-	return usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs, Bytes: u.Bytes - before.Bytes}
+func (u Usage) since(before Usage) Usage {
+	return Usage{CPU: u.CPU - before.CPU, Mallocs: u.Mallocs - before.Mallocs, Bytes: u.Bytes - before.Bytes}
 }
 
-// machine describes the machine of the figures.
-func machine() string {
+// Machine describes the machine of the figures.
+func Machine() string {
 	model := "unknown CPU"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
