@@ -31,6 +31,12 @@ func TestThePageHasTheHelpOfEachCommand(t *testing.T) {
 	out.WriteString(written + generatedFrom + "\n```text\n" + root + "```\n")
 	for _, name := range commandsOf(root) {
 		out.WriteString("\n### onecall " + name + "\n\n```text\n" + help(t, name) + "```\n")
+		if name == "completion" { // its commands are the shells
+			continue
+		}
+		for _, below := range commandsOf(help(t, name)) {
+			out.WriteString("\n### onecall " + name + " " + below + "\n\n```text\n" + help(t, name, below) + "```\n")
+		}
 	}
 	want := out.String()
 	if *update {

@@ -69,7 +69,7 @@ read, such as ONECALL_ETCD_ENDPOINTS.`,
 	flags.StringVar(&p.tls.Key, "tls-key", "", "file of its key")
 	flags.BoolVar(&p.plain, "insecure", false, "call instances on other machines without TLS")
 	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.settle(), p.ping(), p.dev(),
-		p.newProject(), p.generate(), p.protos())
+		p.newProject(), p.generate(), p.protos(), p.schema())
 	return root
 }
 

@@ -18,10 +18,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/onecall-dev/onecall/proto/sourceinfo"
 )
 
-// sourceInfo is the package that keeps comments.
-const sourceInfo = protogen.GoImportPath("github.com/onecall-dev/onecall/proto/sourceinfo")
+// sourceInfoPath is the package that keeps comments.
+const sourceInfoPath = protogen.GoImportPath("github.com/onecall-dev/onecall/proto/sourceinfo")
 
 // own is the package of the options, which declares no API.
 const own = protoreflect.FullName("onecall.v1")
@@ -39,7 +41,7 @@ func generate(plugin *protogen.Plugin) error {
 		if !file.Generate || file.Desc.Package() == own {
 			continue
 		}
-		comments := commentsOf(file.Proto.GetSourceCodeInfo())
+		comments := sourceinfo.Comments(file.Proto.GetSourceCodeInfo())
 		if len(comments.GetLocation()) == 0 {
 			continue
 		}
@@ -53,7 +55,7 @@ func generate(plugin *protogen.Plugin) error {
 		out.P()
 		out.P("package ", file.GoPackageName)
 		out.P()
-		out.P("var _ = ", sourceInfo.Ident("Register"), "(", strconv.Quote(file.Desc.Path()), ", \"\" +")
+		out.P("var _ = ", sourceInfoPath.Ident("Register"), "(", strconv.Quote(file.Desc.Path()), ", \"\" +")
 		for line := range slices.Chunk(data, bytesPerLine) {
 			out.P("\t", strconv.QuoteToASCII(string(line)), " +")
 		}
@@ -64,20 +66,3 @@ func generate(plugin *protogen.Plugin) error {
 
 // bytesPerLine is how many bytes a generated line holds.
 const bytesPerLine = 64
-
-// commentsOf returns the part of a source's information that holds comments of
-// declarations.
-func commentsOf(info *descriptorpb.SourceCodeInfo) *descriptorpb.SourceCodeInfo {
-	out := &descriptorpb.SourceCodeInfo{}
-	for _, location := range info.GetLocation() {
-		if len(location.GetPath()) < 2 || location.GetLeadingComments() == "" && location.GetTrailingComments() == "" {
-			continue
-		}
-		out.Location = append(out.Location, &descriptorpb.SourceCodeInfo_Location{
-			Path:             location.GetPath(),
-			LeadingComments:  location.LeadingComments,
-			TrailingComments: location.TrailingComments,
-		})
-	}
-	return out
-}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/contract"
-	"github.com/onecall-dev/onecall/internal/schema"
+	"github.com/onecall-dev/onecall/internal/schemafile"
 )
 
 // Dump writes the schemas that the instances of APIs publish in a registry to a file, for
@@ -21,7 +21,7 @@ func Dump(ctx context.Context, registry discovery.Registry, path string, apis ..
 	if len(apis) == 0 {
 		return errors.New("schematest: Dump: there is no API: give bus names such as auth")
 	}
-	var content file
+	var content schemafile.File
 	for _, name := range apis {
 		found, err := published(ctx, registry, name)
 		if err != nil {
@@ -29,29 +29,29 @@ func Dump(ctx context.Context, registry discovery.Registry, path string, apis ..
 		}
 		content.APIs = append(content.APIs, found...)
 	}
-	return content.write(path)
+	return content.Write(path)
 }
 
 // published returns the schemas of an API in a registry.
-func published(ctx context.Context, registry discovery.Registry, name string) ([]api, error) {
+func published(ctx context.Context, registry discovery.Registry, name string) ([]schemafile.API, error) {
 	snapshot, err := instances(ctx, registry, name)
 	if err != nil {
 		return nil, err
 	}
-	var found []api
+	var found []schemafile.API
 	for _, instance := range snapshot.Instances {
 		if instance.Schema == "" {
 			return nil, fmt.Errorf("the instance at %s publishes no schema", instance.Address)
 		}
-		if slices.ContainsFunc(found, func(a api) bool { return a.Schema == instance.Schema && a.Service == instance.Service }) {
+		if slices.ContainsFunc(found, func(a schemafile.API) bool { return a.Schema == instance.Schema && a.Service == instance.Service }) {
 			continue
 		}
 		packed, err := registry.Descriptors(ctx, instance)
 		if err != nil {
 			return nil, err
 		}
-		one := api{API: name, Service: instance.Service, Version: instance.Version, Schema: instance.Schema, Descriptors: []byte(packed)}
-		if _, err := one.unpack(); err != nil {
+		one := schemafile.API{API: name, Service: instance.Service, Version: instance.Version, Schema: instance.Schema, Descriptors: []byte(packed)}
+		if _, err := one.Unpack(); err != nil {
 			return nil, fmt.Errorf("the instance at %s: %w", instance.Address, err)
 		}
 		found = append(found, one)
@@ -93,15 +93,15 @@ func DumpCalls(path, caller string, rpcs ...string) error {
 	if caller == "" || len(rpcs) == 0 {
 		return errors.New("schematest: DumpCalls: give the name of the caller, and the RPCs that it uses, such as auth.check_password")
 	}
-	content := file{Caller: caller}
+	content := schemafile.File{Caller: caller}
 	for _, rpc := range rpcs {
 		method := linkedRPC(rpc)
 		if method == nil {
 			return fmt.Errorf("schematest: DumpCalls: no RPC %q is linked into the program: import its generated code", rpc)
 		}
-		at := slices.IndexFunc(content.APIs, func(a api) bool { return a.Service == method.Service.API.Service })
+		at := slices.IndexFunc(content.APIs, func(a schemafile.API) bool { return a.Service == method.Service.API.Service })
 		if at < 0 {
-			one, err := linked(method.Service)
+			one, err := schemafile.Linked(method.Service.API.Name, method.Service.Descriptor)
 			if err != nil {
 				return fmt.Errorf("schematest: DumpCalls: %w", err)
 			}
@@ -109,20 +109,7 @@ func DumpCalls(path, caller string, rpcs ...string) error {
 		}
 		content.APIs[at].RPCs = append(content.APIs[at].RPCs, method.RPC.Name)
 	}
-	return content.write(path)
-}
-
-// linked returns the schema of a service that is linked into the program.
-func linked(service *contract.Service) (api, error) {
-	digest, err := schema.Digest(service.Descriptor)
-	if err != nil {
-		return api{}, err
-	}
-	packed, err := schema.Of(service.Descriptor).Pack()
-	if err != nil {
-		return api{}, err
-	}
-	return api{API: service.API.Name, Service: service.API.Service, Schema: digest, Descriptors: []byte(packed)}, nil
+	return content.Write(path)
 }
 
 // contracts returns the RPCs that are linked into the program.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/onecall-dev/onecall/internal/contract"
 	"github.com/onecall-dev/onecall/internal/schema"
+	"github.com/onecall-dev/onecall/internal/schemafile"
 )
 
 // Fits tests a caller: it compares the RPCs that the caller uses, as linked into the test,
@@ -37,7 +38,7 @@ func Fits(tb testing.TB, path string, rpcs ...string) {
 
 // usedRPCs returns the linked RPCs that a caller uses, and fails the test for those that
 // cannot be compared.
-func usedRPCs(tb testing.TB, path string, content file, rpcs []string) []*contract.Method {
+func usedRPCs(tb testing.TB, path string, content schemafile.File, rpcs []string) []*contract.Method {
 	tb.Helper()
 	if len(rpcs) == 0 {
 		used := linkedOf(content)
@@ -52,7 +53,7 @@ func usedRPCs(tb testing.TB, path string, content file, rpcs []string) []*contra
 		switch {
 		case method == nil:
 			tb.Errorf("schematest: no RPC %q is linked into the test: import its generated code", name)
-		case !slices.ContainsFunc(content.APIs, func(a api) bool { return a.Service == method.Service.API.Service }):
+		case !slices.ContainsFunc(content.APIs, func(a schemafile.API) bool { return a.Service == method.Service.API.Service }):
 			tb.Errorf("schematest: %s has no schema of %s, which has the RPC %s: dump that API too", path, method.Service.API.Service, method.RPC.Name)
 		default:
 			used = append(used, method)
@@ -62,7 +63,7 @@ func usedRPCs(tb testing.TB, path string, content file, rpcs []string) []*contra
 }
 
 // linkedOf returns all RPCs of the APIs in a file that are linked in.
-func linkedOf(content file) []*contract.Method {
+func linkedOf(content schemafile.File) []*contract.Method {
 	index := contracts()
 	seen := make(map[string]bool)
 	var used []*contract.Method
@@ -107,18 +108,18 @@ func FitsCaller(tb testing.TB, path string) {
 	}
 }
 
-func mustRead(tb testing.TB, path string) file {
+func mustRead(tb testing.TB, path string) schemafile.File {
 	tb.Helper()
-	content, err := read(path)
+	content, err := schemafile.Read(path)
 	if err != nil {
 		tb.Fatalf("schematest: %v", err)
 	}
 	return content
 }
 
-func mustUnpack(tb testing.TB, path string, one api) *schema.Schema {
+func mustUnpack(tb testing.TB, path string, one schemafile.API) *schema.Schema {
 	tb.Helper()
-	found, err := one.unpack()
+	found, err := one.Unpack()
 	if err != nil {
 		tb.Fatalf("schematest: %s: %v", path, err)
 	}

@@ -263,7 +263,7 @@ func TestMistakesFailTheTest(t *testing.T) {
 		want string
 	}{
 		"no file":           {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, "testdata/ghost.schema") }, "no such file"},
-		"another file":      {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, "doc.go") }, "is no file of schematest"},
+		"another file":      {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, "doc.go") }, "is no file of schemas"},
 		"an empty file":     {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, write("{}")) }, "has no API"},
 		"not linked":        {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, write(`{"apis": [`+api+`]}`)) }, "no API of "},
 		"a caller's file":   {func(tb testing.TB) { tb.Helper(); schematest.Fits(tb, shop) }, "test it with FitsCaller"},

@@ -19,6 +19,7 @@ const maxTextBytes = 200
 
 // Difference is one way in which two schemas are incompatible.
 type Difference struct {
+	Kind Kind
 	// Part is the part that differs, such as "auth.check_password: request.username".
 	Part string
 	// Built is the part in the caller's schema, and Served in the instance's schema;
@@ -44,6 +45,11 @@ type comparison struct {
 	seen map[pair]bool
 	// bytes is true if messages of one schema are decoded with the other: see Misread.
 	bytes bool
+	// all is true if the compatible changes that break generated code or calls by name are
+	// found too: see Changes.
+	all bool
+	// packages are those of the service before and after, if all is true.
+	packages [2]protoreflect.FullName
 }
 
 // Misread returns the parts that a reader misreads if it decodes the bytes of a message
@@ -67,11 +73,15 @@ func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
 // other differences are harmless. It returns at most the first [MaxDifferences].
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
-	methods := make([]protoreflect.MethodDescriptor, built.Methods().Len())
+	return c.rpcs(api, methodsOf(built), served)
+}
+
+func methodsOf(service protoreflect.ServiceDescriptor) []protoreflect.MethodDescriptor {
+	methods := make([]protoreflect.MethodDescriptor, service.Methods().Len())
 	for i := range methods {
-		methods[i] = built.Methods().Get(i)
+		methods[i] = service.Methods().Get(i)
 	}
-	return c.rpcs(api, methods, served)
+	return methods
 }
 
 // CompareRPC is [Compare] for one RPC alone, of the schema that a caller was built with.
@@ -85,15 +95,18 @@ func (c *comparison) rpcs(api string, built []protoreflect.MethodDescriptor, ser
 		name := contract.RPCName(api, string(here.Name()))
 		there := served.Methods().ByName(here.Name())
 		switch {
-		case here.Parent().FullName() != served.FullName():
-			c.add(name, "/"+string(here.Parent().FullName()), "/"+string(served.FullName()))
+		case here.Parent().FullName() != served.FullName() && !c.all:
+			c.add(ServiceRenamed, name, "/"+string(here.Parent().FullName()), "/"+string(served.FullName()))
 			return c.found
 		case there == nil:
-			c.add(name, "an RPC", "")
+			c.rpcGone(api, here, served)
 			continue
 		case shape(here) != shape(there):
-			c.add(name, shape(here), shape(there))
+			c.add(StreamChanged, name, shape(here), shape(there))
 			continue
+		}
+		if idempotent(here) && !idempotent(there) {
+			c.add(IdempotencyRemoved, name, "idempotent", "not idempotent")
 		}
 		c.messages(name+": request", here.Input(), there.Input(), true)
 		c.messages(name+": reply", here.Output(), there.Output(), false)
@@ -116,9 +129,10 @@ type pair struct {
 	request       bool
 }
 
-func (c *comparison) add(part, built, served string) {
-	if len(c.found) < MaxDifferences {
-		c.found = append(c.found, Difference{Part: part, Built: quote.Clip(built, maxTextBytes), Served: quote.Clip(served, maxTextBytes)})
+// add adds a difference, unless it is compatible and only incompatible ones are wanted.
+func (c *comparison) add(kind Kind, part, built, served string) {
+	if len(c.found) < MaxDifferences && (c.all || kind.Effect().Incompatible) {
+		c.found = append(c.found, Difference{Kind: kind, Part: part, Built: quote.Clip(built, maxTextBytes), Served: quote.Clip(served, maxTextBytes)})
 	}
 }
 
@@ -129,9 +143,12 @@ func below(part, name string) string { return quote.Clip(part+name, maxTextBytes
 func (c *comparison) messages(part string, built, served protoreflect.MessageDescriptor, request bool) {
 	if wellKnown(built) || wellKnown(served) {
 		if built.FullName() != served.FullName() {
-			c.add(part, string(built.FullName()), string(served.FullName()))
+			c.add(TypeChanged, part, string(built.FullName()), string(served.FullName()))
 		}
 		return
+	}
+	if c.renamed(built, served) {
+		c.add(MessageRenamed, part, string(built.FullName()), string(served.FullName()))
 	}
 	key := pair{built.FullName(), served.FullName(), request}
 	if c.seen[key] {
@@ -147,9 +164,12 @@ func (c *comparison) messages(part string, built, served protoreflect.MessageDes
 		case there != nil:
 			c.fields(at, here, there, request)
 		case served.Fields().ByNumber(here.Number()) != nil:
-			c.add(at, number(here), "named "+string(served.Fields().ByNumber(here.Number()).Name()))
+			taken := served.Fields().ByNumber(here.Number())
+			c.add(takenBy(here, taken), at, number(here), "named "+string(taken.Name()))
 		case contract.Required(here) && !c.bytes:
-			c.add(at, "required", "")
+			c.add(RequiredRemoved, at, "required", "")
+		default:
+			c.add(FieldRemoved, at, "a field", "")
 		}
 	}
 	if request {
@@ -168,7 +188,7 @@ func (c *comparison) newlyRequired(part string, built, served protoreflect.Messa
 	for i := range fields.Len() {
 		there := fields.Get(i)
 		if contract.Required(there) && built.Fields().ByName(there.Name()) == nil && built.Fields().ByNumber(there.Number()) == nil {
-			c.add(below(part, "."+string(there.Name())), "", "required")
+			c.add(RequiredAdded, below(part, "."+string(there.Name())), "", "required")
 		}
 	}
 }
@@ -186,7 +206,7 @@ func (c *comparison) merged(part string, built, reader protoreflect.MessageDescr
 			case first == nil:
 				first = here
 			case here.ContainingOneof() == nil || here.ContainingOneof() != first.ContainingOneof():
-				c.add(below(part, "."+string(here.Name())), together(false, first.Name()), together(true, first.Name()))
+				c.add(OneofChanged, below(part, "."+string(here.Name())), together(false, first.Name()), together(true, first.Name()))
 			}
 		}
 	}
@@ -215,7 +235,7 @@ func (c *comparison) oneofs(part string, built, served protoreflect.MessageDescr
 			if !ok {
 				firsts[side][oneof] = m
 			} else if first.oneofs != m.oneofs {
-				c.add(below(part, "."+string(m.name)), together(side == 0, first.name), together(side == 1, first.name))
+				c.add(OneofChanged, below(part, "."+string(m.name)), together(side == 0, first.name), together(side == 1, first.name))
 				break
 			}
 		}
@@ -230,14 +250,17 @@ func together(same bool, other protoreflect.Name) string {
 }
 
 func (c *comparison) fields(part string, here, there protoreflect.FieldDescriptor, request bool) {
-	for _, aspect := range []func(protoreflect.FieldDescriptor) string{number, cardinality, kind} {
-		if aspect(here) != aspect(there) {
-			c.add(part, aspect(here), aspect(there))
+	for _, aspect := range []struct {
+		of      func(protoreflect.FieldDescriptor) string
+		changed Kind
+	}{{number, FieldRenumbered}, {cardinality, CardinalityChanged}, {kind, TypeChanged}} {
+		if aspect.of(here) != aspect.of(there) {
+			c.add(aspect.changed, part, aspect.of(here), aspect.of(there))
 			return
 		}
 	}
 	if !c.bytes && presence(here) != presence(there) {
-		c.add(part, presence(here), presence(there))
+		c.add(PresenceChanged, part, presence(here), presence(there))
 		return
 	}
 	if here.IsMap() {
@@ -254,6 +277,9 @@ func (c *comparison) fields(part string, here, there protoreflect.FieldDescripto
 }
 
 func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor) {
+	if c.renamed(here, there) {
+		c.add(EnumRenamed, part, string(here.FullName()), string(there.FullName()))
+	}
 	values := here.Values()
 	for i := range values.Len() {
 		value := values.Get(i)
@@ -262,12 +288,12 @@ func (c *comparison) enums(part string, here, there protoreflect.EnumDescriptor)
 		switch {
 		case other == nil && c.bytes:
 			if taken := there.Values().ByNumber(value.Number()); taken != nil && !same(here.Values().ByName(taken.Name()), value) {
-				c.add(at, fmt.Sprintf("number %d", value.Number()), "named "+string(taken.Name()))
+				c.add(ValueRenamed, at, fmt.Sprintf("number %d", value.Number()), "named "+string(taken.Name()))
 			}
 		case other == nil:
-			c.add(at, fmt.Sprintf("number %d", value.Number()), "")
+			c.valueGone(at, value, here, there)
 		case other.Number() != value.Number():
-			c.add(at, fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
+			c.add(ValueRenumbered, at, fmt.Sprintf("number %d", value.Number()), fmt.Sprintf("number %d", other.Number()))
 		}
 	}
 }

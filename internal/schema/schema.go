@@ -67,6 +67,12 @@ func Of(service protoreflect.ServiceDescriptor) *Schema {
 	return &Schema{Service: service, Types: protoregistry.GlobalTypes, comments: sourceinfo.Find}
 }
 
+// Compiled returns the schema of a service in compiled .proto files, which is only for
+// [Schema.Pack]. comments returns those of a file.
+func Compiled(service protoreflect.ServiceDescriptor, comments func(path string) *descriptorpb.SourceCodeInfo) *Schema {
+	return &Schema{Service: service, Types: protoregistry.GlobalTypes, comments: comments}
+}
+
 // Comment returns the comment of a part of the schema, "" if there is none.
 func (s *Schema) Comment(part protoreflect.Descriptor) string {
 	file := part.ParentFile()

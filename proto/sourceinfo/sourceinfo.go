@@ -48,3 +48,20 @@ func Find(path string) *descriptorpb.SourceCodeInfo {
 	}
 	return found()
 }
+
+// Comments returns the part of the information about a .proto file that has the comments of
+// declarations: what protoc-gen-onecall generates, and an API publishes.
+func Comments(info *descriptorpb.SourceCodeInfo) *descriptorpb.SourceCodeInfo {
+	out := &descriptorpb.SourceCodeInfo{}
+	for _, location := range info.GetLocation() {
+		if len(location.GetPath()) < 2 || location.GetLeadingComments() == "" && location.GetTrailingComments() == "" {
+			continue
+		}
+		out.Location = append(out.Location, &descriptorpb.SourceCodeInfo_Location{
+			Path:             location.GetPath(),
+			LeadingComments:  location.LeadingComments,
+			TrailingComments: location.TrailingComments,
+		})
+	}
+	return out
+}
