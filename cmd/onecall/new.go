@@ -69,7 +69,10 @@ func (p *program) runNew(ctx context.Context, project scaffold.Project) error {
 	}
 	defer os.RemoveAll(folder) //nolint:errcheck // it is there only after an error
 	records, err := p.fill(ctx, project, folder)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted: no project was made")
+	case err != nil:
 		return err
 	}
 	if err := os.Rename(folder, project.Name); err != nil {

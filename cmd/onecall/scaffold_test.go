@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/onecall-dev/onecall/cmd/onecall/internal/generator"
 	"github.com/onecall-dev/onecall/cmd/onecall/internal/scaffold"
 	"github.com/onecall-dev/onecall/internal/eventually"
 )
@@ -137,6 +138,41 @@ func TestGenerateWritesWhatTheProtoFilesSay(t *testing.T) {
 	}
 }
 
+// TestGenerateWritesWhatBufWrites compares it with the committed code of the example, which
+// buf generated.
+func TestGenerateWritesWhatBufWrites(t *testing.T) {
+	t.Parallel()
+	project := newProject(t, "shop")
+	mustRun(t, project, "go", "mod", "edit", "-module", "github.com/onecall-dev/onecall/examples/auth")
+	if err := os.RemoveAll(filepath.Join(project, "proto")); err != nil {
+		t.Fatal(err)
+	}
+	committed := filepath.Join("..", "..", "examples", "auth", "proto", "auth", "v1")
+	generated := filepath.Join(project, "proto", "auth", "v1")
+	text, err := os.ReadFile(filepath.Join(committed, "auth.proto"))
+	if err == nil {
+		err = os.MkdirAll(generated, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(generated, "auth.proto"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := runIn(t, project, "generate"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for _, name := range []string{"auth.pb.go", "auth_grpc.pb.go", "auth_onecall.pb.go"} {
+		want, err := os.ReadFile(filepath.Join(committed, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(generated, name)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what buf generated (%v)", name, err)
+		}
+	}
+}
+
 // TestNewRefusesWithoutLeavingAnything runs it with names, in folders and in an environment
 // with which it cannot make a project.
 func TestNewRefusesWithoutLeavingAnything(t *testing.T) {
@@ -180,6 +216,53 @@ func TestNewRefusesWithoutLeavingAnything(t *testing.T) {
 	}
 }
 
+// TestNewLeavesNothingWhenItIsInterruptedOrCannotResolve interrupts it while it works, and
+// then runs it without a module proxy and with an empty cache.
+func TestNewLeavesNothingWhenItIsInterruptedOrCannotResolve(t *testing.T) {
+	t.Parallel()
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := func(dir string) {
+		t.Helper()
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("new left %v (%v)", left, err)
+		}
+	}
+	dir := t.TempDir()
+	command := exec.CommandContext(eventually.Context(t), binary, "new", "shop", "--onecall", checkout)
+	command.Dir, command.Env = dir, environment("GOWORK=off")
+	errs, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	printed := lines(errs)
+	eventually.Receive(t, "the first line", printed)
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for line := range printed {
+		last = line
+	}
+	if _ = command.Wait(); last != "onecall: interrupted: no project was made" || command.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %d and %q", command.ProcessState.ExitCode(), last)
+	}
+	empty(dir)
+
+	command = exec.CommandContext(eventually.Context(t), binary, "new", "shop", "--onecall", checkout)
+	command.Dir, command.Env = dir, environment("GOWORK=off", "GOPROXY=off", "GOMODCACHE="+t.TempDir())
+	if got := finish(t, command, ""); got.code != 1 || got.out != "" || !strings.Contains(got.errs, "module lookup disabled by GOPROXY=off") ||
+		!strings.HasSuffix(got.errs, "onecall: go list -mod=mod -deps tool has failed, for the reason above (exit status 1)\n") {
+		t.Errorf("without a proxy: %+v", got)
+	}
+	empty(dir)
+}
+
 // TestAProjectHasTheVersionsOfThisModule compares what the templates fix with go.mod.
 func TestAProjectHasTheVersionsOfThisModule(t *testing.T) {
 	t.Parallel()
@@ -189,6 +272,13 @@ func TestAProjectHasTheVersionsOfThisModule(t *testing.T) {
 	}
 	if !slices.Contains(strings.Split(string(text), "\n"), "go "+scaffold.GoVersion) {
 		t.Errorf("a project has Go %s, and the module another", scaffold.GoVersion)
+	}
+	text, err = os.ReadFile("../../tools/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), generator.GRPCPlugin+" "+generator.GRPCVersion+" ") {
+		t.Errorf("a project has protoc-gen-go-grpc %s, and the module of the tools another", generator.GRPCVersion)
 	}
 }
 

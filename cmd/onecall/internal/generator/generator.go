@@ -40,7 +40,7 @@ type Project struct {
 	Dir string
 	// Env are more variables of the environment for the go command.
 	Env []string
-	// Log gets what the go command prints about its progress.
+	// Log gets what the go command prints about its progress and its errors.
 	Log io.Writer
 }
 
@@ -138,16 +138,15 @@ func (p Project) output(ctx context.Context, args ...string) ([]byte, error) {
 func (p Project) goCommand(ctx context.Context, stdin []byte, args ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, "go", args...) //nolint:gosec // of this program
 	command.Dir, command.Env = p.Dir, append(os.Environ(), p.Env...)
-	var errs bytes.Buffer
-	command.Stdin, command.Stderr = bytes.NewReader(stdin), io.MultiWriter(&errs, p.Log)
+	command.Stdin, command.Stderr = bytes.NewReader(stdin), p.Log
 	out, err := command.Output()
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, errors.New("the go command is not in PATH: install Go from https://go.dev/dl")
 	case err != nil:
-		return nil, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, errs.Bytes())
+		return nil, fmt.Errorf("go %s has failed, for the reason above (%w)", strings.Join(args, " "), err)
 	}
 	return out, nil
 }
