@@ -42,6 +42,13 @@ ifeq ($(TESTPKGS),./...)
 	for module in bench $(LIBRARIES); do (cd $$module && go test $(TESTFLAGS) ./...); done
 endif
 
+# Pages whose commands are run, each page in an empty folder.
+PAGES := docs/tutorial.md docs/command.md docs/how-to/your-own-module.md docs/how-to/reflection-and-grpcurl.md
+
+.PHONY: tutorial
+tutorial: $(TOOLS) ## Run the commands of the tutorial and of PAGES, and compare what they print
+	go run ./internal/pages/run $(PAGES)
+
 .PHONY: test-busy
 test-busy: ## Run the tests N times (default 10) beside two busy loops a core, and say what failed
 	TESTPKGS="$(TESTPKGS)" TESTFLAGS="$(TESTFLAGS)" .ci/test-busy $(or $(N),10)

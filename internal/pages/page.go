@@ -1,10 +1,17 @@
 // Package pages reads the Markdown pages of the project, so that tests can compare them with
-// the code.
+// the code, and runs the commands that they show.
 //
-// A comment in the line before a block of commands says what runs it:
+// A comment in the line before a block says what runs the block:
 //
 //	<!-- run by TestName -->             a test that reads the page or does the same
 //	<!-- run by make target -->          a target of the Makefile
+//	<!-- terminal 1 -->                  [Runner], in a shell that the number names
+//	<!-- terminal 1 until "text" -->     the same; the command goes on after this output
+//	<!-- terminal 1 exit 12 -->          the same; the exit code is not 0
+//	<!-- terminal 1 interrupt -->        the same, after Ctrl-C there
+//	<!-- output of terminal 1 -->        this block is what the block before it printed
+//	<!-- file name -->                   [Runner] writes this block to the file
+//	<!-- part of name -->                the file has these lines
 package pages
 
 import (
