@@ -47,7 +47,8 @@ PAGES := docs/tutorial.md docs/command.md docs/how-to/your-own-module.md docs/ho
 
 .PHONY: tutorial
 tutorial: $(TOOLS) ## Run the commands of the tutorial and of PAGES, and compare what they print
-	go run ./internal/pages/run $(PAGES)
+	go build -o $(BIN)/pages ./internal/pages/run
+	cd cmd/onecall && go run ./internal/installed $(BIN)/pages $(PAGES)
 
 .PHONY: test-busy
 test-busy: ## Run the tests N times (default 10) beside two busy loops a core, and say what failed
@@ -171,7 +172,7 @@ release: ## Set VERSION, such as v1.2.3, in all modules, and print what is left 
 	@echo "  git push --atomic origin HEAD $(VERSION) $(LIBRARIES:%=%/$(VERSION))"
 
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test bench-gate demo scaffold ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test bench-gate demo scaffold tutorial ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool

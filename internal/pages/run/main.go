@@ -1,10 +1,11 @@
 // Run runs the commands of pages, each page in an empty folder of its own, and compares what
 // they print with what the page shows.
 //
-//	go run ./internal/pages/run docs/tutorial.md
+//	make tutorial PAGES=docs/tutorial.md
 //
-// It changes two things in the commands: the source of Onecall is this checkout, not that on
-// GitHub, and programs that would listen on a fixed port listen on a free one.
+// It changes two things in the commands: a clone of Onecall is this checkout, and programs
+// that would listen on a fixed port listen on a free one. make publishes the modules of this
+// checkout, so that commands which install or require Onecall get it.
 package main
 
 import (
@@ -94,7 +95,7 @@ func environment(folder, tools, etcd string) []string {
 		}
 	}
 	return append(kept,
-		"ONECALL_ETCD_ENDPOINTS=http://"+etcd, "GOBIN="+tools, "GOWORK=off",
+		"ONECALL_ETCD_ENDPOINTS=http://"+etcd, "GOBIN="+tools,
 		"PATH="+tools+string(os.PathListSeparator)+os.Getenv("PATH"), "XDG_CONFIG_HOME="+folder,
 	)
 }

@@ -1,6 +1,7 @@
 // Installed tests what a user does first. It publishes the working tree on a module proxy in
 // a folder, installs the command from there with go install, makes a project in an empty
-// folder, and runs its demo, its tests and its generator.
+// folder, and runs its demo, its tests and its generator. With arguments it runs these as a
+// command instead, in the root of the repository, for which the modules are published.
 package main
 
 import (
@@ -66,6 +67,10 @@ func run(ctx context.Context) (err error) {
 	)}
 	if err := os.Mkdir(u.dir, 0o700); err != nil { //nolint:mnd // of this user alone
 		return err
+	}
+	if arguments := os.Args[1:]; len(arguments) > 0 {
+		u.dir = root
+		return u.run(ctx, arguments[0], arguments[1:]...)
 	}
 	if err := u.run(ctx, "go", "install", commandModule+"@"+published.version); err != nil {
 		return err
