@@ -76,7 +76,12 @@ func answersUntilItsHandlersHaveEnded(t *testing.T, serve func(*testing.T, *memo
 	eventually.True(t, "the connections go away", func() bool { return idle.GetState() == connectivity.Idle })
 	leave()
 	proxy.Cut()
-	eventually.Receive(t, "a question over a new connection", asked)
+	select {
+	case <-asked:
+	case <-returned.Done():
+		_, err := returned.Await(t.Context())
+		t.Fatalf("the call ended without a question over a new connection: %v", err)
+	}
 
 	late := testv1.NewEchoServiceClient(plainConn(t, proxy.Address()))
 	identity := atmostonce.Identity{Incarnation: instance.Incarnation, Session: atmostonce.NewSession(time.Now()), Seq: 1}
