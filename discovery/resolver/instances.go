@@ -227,12 +227,21 @@ func (i *instances) retained() (retained int) {
 	return retained
 }
 
-// buildCandidates makes candidates of the wanted instances. A candidate of an unchanged
-// instance stays the same value, so that grpc-go keeps its connection.
+// buildCandidates makes candidates of the wanted instances, which are sorted by address. A
+// candidate of an unchanged instance stays the same value, so that grpc-go keeps its
+// connection.
 func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 	candidates := make([]*candidate, len(wanted))
+	left := i.candidates // that are not compared yet
 	for n, instance := range wanted {
-		before := i.find(instance)
+		for len(left) > 0 && left[0].instance.Address < instance.Address {
+			i.noteGone(left[0])
+			left = left[1:]
+		}
+		before := i.before(instance, left)
+		if len(left) > 0 && left[0].instance.Address == instance.Address {
+			left = left[1:]
+		}
 		if before != nil && *before.instance == *instance {
 			candidates[n] = before
 			continue
@@ -244,38 +253,29 @@ func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 		}
 		i.setEndpoint(candidates[n])
 	}
-	i.noteGone(candidates)
+	for _, gone := range left {
+		i.noteGone(gone)
+	}
 	i.candidates = candidates
 }
 
-// noteGone logs which candidates are gone.
-func (i *instances) noteGone(left []*candidate) {
-	for _, before := range i.candidates {
-		address := before.instance.Address
-		_, stays := slices.BinarySearchFunc(left, address, func(c *candidate, address string) int {
-			return cmp.Compare(c.instance.Address, address)
-		})
-		if stays {
-			continue
-		}
-		draining := slices.ContainsFunc(i.snapshot.Instances, func(present discovery.Instance) bool {
-			return present.Address == address && present.State == discovery.Draining
-		})
-		i.notes.add(note{slog.LevelInfo, "an instance is gone", address, func() []any { return []any{"drained", draining} }})
-	}
+// noteGone logs that a candidate is gone.
+func (i *instances) noteGone(gone *candidate) {
+	address := gone.instance.Address
+	draining := slices.ContainsFunc(i.snapshot.Instances, func(present discovery.Instance) bool {
+		return present.Address == address && present.State == discovery.Draining
+	})
+	i.notes.add(note{slog.LevelInfo, "an instance is gone", address, func() []any { return []any{"drained", draining} }})
 }
 
-// find returns the candidate of an instance, also of one that was lost; nil if it is
-// new.
-func (i *instances) find(instance *discovery.Instance) *candidate {
+// before returns the candidate of an instance, also of one that was lost; nil if it is new.
+// The first of left has its address if any has.
+func (i *instances) before(instance *discovery.Instance, left []*candidate) *candidate {
 	if gone := i.lost[instance.Address]; gone != nil && gone.instance == instance {
 		return gone.candidate
 	}
-	n, found := slices.BinarySearchFunc(i.candidates, instance.Address, func(c *candidate, address string) int {
-		return cmp.Compare(c.instance.Address, address)
-	})
-	if found && i.candidates[n].instance.Incarnation == instance.Incarnation {
-		return i.candidates[n]
+	if len(left) > 0 && left[0].instance.Address == instance.Address && left[0].instance.Incarnation == instance.Incarnation {
+		return left[0]
 	}
 	return nil
 }

@@ -48,6 +48,11 @@ func (s *Set) Reset(entries []Entry) {
 
 // Put adds an entry, in place of the one with the same key.
 func (s *Set) Put(entry Entry) {
+	s.instances = nil
+	if at := s.index(entry.Key); at >= 0 && compare(s.sorted[at], entry) == 0 {
+		s.sorted[at] = entry // where it was, as an instance that begins to drain
+		return
+	}
 	s.Remove(entry.Key)
 	if s.addresses == nil {
 		s.addresses = make(map[string]string)
@@ -57,15 +62,23 @@ func (s *Set) Put(entry Entry) {
 		i, _ := slices.BinarySearchFunc(s.sorted, entry, compare)
 		s.sorted = slices.Insert(s.sorted, i, entry)
 	}
-	s.instances = nil
 }
 
 // Remove removes the entry of a key, if there is one.
 func (s *Set) Remove(key string) {
-	address := s.addresses[key]
+	at := s.index(key)
 	delete(s.addresses, key)
+	if at >= 0 {
+		s.sorted = slices.Delete(s.sorted, at, at+1)
+		s.instances = nil
+	}
+}
+
+// index returns the index of a key in sorted, -1 if there is no usable entry.
+func (s *Set) index(key string) int {
+	address := s.addresses[key]
 	if address == "" {
-		return
+		return -1
 	}
 	i, _ := slices.BinarySearchFunc(s.sorted, address, func(entry Entry, address string) int {
 		return cmp.Compare(entry.Instance.Address, address)
@@ -73,8 +86,7 @@ func (s *Set) Remove(key string) {
 	for s.sorted[i].Key != key {
 		i++
 	}
-	s.sorted = slices.Delete(s.sorted, i, i+1)
-	s.instances = nil
+	return i
 }
 
 // Len returns how many keys there are, also those of values that cannot be used.
