@@ -26,7 +26,8 @@ type Registry struct {
 var _ discovery.Registry = (*Registry)(nil)
 
 // Open returns the registry that config describes, or a *[ConfigError]. It reads the
-// certificate files and does no other I/O: etcd need not run yet.
+// certificate files, and does not wait for etcd, which need not run yet. It begins to
+// connect, so that the first registration or watch takes less time.
 func Open(config Config) (*Registry, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -41,6 +42,7 @@ func Open(config Config) (*Registry, error) {
 	}
 	r.registrar = newRegistrar(r.conn, r.keys, config)
 	r.watcher = newWatcher(r.conn, r.keys, config)
+	r.conn.Begin()
 	return r, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,12 +42,23 @@ type Connection struct {
 	// making has one element while a goroutine makes the client, or Close runs.
 	making chan struct{}
 	client atomic.Pointer[clientv3.Client]
+	begun  sync.WaitGroup // the goroutine of Begin
 }
 
 // New returns a connection that lasts until life ends. After that its owner calls Close.
 // config must come from [Config.WithDefaults]. New does no I/O.
 func New(life context.Context, config Config) *Connection {
 	return &Connection{config: config, life: life, making: make(chan struct{}, 1)}
+}
+
+// Begin begins to connect, so that the first request waits less. It does not wait itself, and
+// a failure is left to the first request.
+func (c *Connection) Begin() {
+	c.begun.Go(func() {
+		if client, err := c.Get(c.life); err == nil {
+			client.ActiveConnection().Connect()
+		}
+	})
 }
 
 // Life returns the context that the connection was made with.
@@ -167,6 +179,7 @@ func (c *Connection) make() (*clientv3.Client, error) {
 
 // Close closes the client, if there is one. The connection's life must have ended.
 func (c *Connection) Close() {
+	c.begun.Wait()
 	c.making <- struct{}{} // wait for make, which ends with life
 	defer func() { <-c.making }()
 	if client := c.client.Swap(nil); client != nil {

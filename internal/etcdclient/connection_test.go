@@ -11,6 +11,7 @@ import (
 
 	"github.com/onecall-dev/onecall/internal/etcdclient"
 	"github.com/onecall-dev/onecall/internal/eventually"
+	"github.com/onecall-dev/onecall/internal/grpctest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,6 +91,39 @@ func TestCloseEndsEveryCallThatWaits(t *testing.T) {
 			if client, err := conn.Get(t.Context()); client != nil || err == nil {
 				t.Errorf("Get after Close = %v, %v; want an error", client, err)
 			}
+		})
+	}
+}
+
+func TestAConnectionIsMadeBeforeItIsUsed(t *testing.T) {
+	t.Parallel()
+	address, accepted := grpctest.Accepts(t)
+	config, wrong := etcdclient.Config{Endpoints: []string{"http://" + address.String()}}.WithDefaults()
+	if wrong != nil {
+		t.Fatal(wrong)
+	}
+	life, end := context.WithCancel(context.Background())
+	conn := etcdclient.New(life, config)
+	conn.Begin()
+	eventually.Receive(t, "a connection", accepted)
+	eventually.Returns(t, "closing", func() {
+		end()
+		conn.Close()
+	})
+}
+
+// TestABeginEndsWithItsConnection also has a constructor that waits for a token.
+func TestABeginEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"", "root"} {
+		t.Run("user "+user, func(t *testing.T) {
+			t.Parallel()
+			conn, end := silent(t, user)
+			conn.Begin()
+			eventually.Returns(t, "closing", func() {
+				end()
+				conn.Close()
+			})
 		})
 	}
 }
