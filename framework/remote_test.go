@@ -346,6 +346,9 @@ func TestABadRuleIsAnErrorAtTheStart(t *testing.T) {
 	file.MessageType[0].Field[0].Options = rules
 	file.Service[0].Name, file.Service[0].Options = new("BrokenService"), nil
 	file.Service[0].Method[0].InputType, file.Service[0].Method[0].OutputType = new(".shop.broken.v1.FindItemRequest"), new(".shop.broken.v1.FindItemResponse")
+	file.Service[0].Method = append(file.Service[0].Method, &descriptorpb.MethodDescriptorProto{
+		Name: new("Unruled"), InputType: new(".shop.broken.v1.FindItemResponse"), OutputType: new(".shop.broken.v1.FindItemResponse"),
+	})
 	linked, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
 	if err == nil {
 		err = protoregistry.GlobalFiles.RegisterFile(linked)
@@ -363,5 +366,10 @@ func TestABadRuleIsAnErrorAtTheStart(t *testing.T) {
 	err = bus.Invoke(t.Context(), "/"+name+"/FindItem", &testv1.EchoRequest{}, &testv1.EchoResponse{})
 	if status.Code(err) != codes.Internal || framework.OutcomeOf(err) != framework.NotSent || !strings.Contains(err.Error(), "does not compile") {
 		t.Errorf("the first call = %v", err)
+	}
+	// An RPC whose messages have no rules does not wait for those of others.
+	err = newBus(t, memory.New()).Invoke(t.Context(), "/"+name+"/Unruled", &testv1.EchoRequest{}, &testv1.EchoResponse{})
+	if err == nil || !strings.Contains(err.Error(), "it was never served") {
+		t.Errorf("a call without rules = %v", err)
 	}
 }

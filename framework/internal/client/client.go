@@ -12,10 +12,8 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
-	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/client"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
-	"github.com/onecall-dev/onecall/interceptors/validate"
 )
 
 // serviceClient has the connections of a bus to the instances of one proto service of an
@@ -25,9 +23,6 @@ type serviceClient struct {
 	service string // the full proto name; "" means the service of any instance
 	// limits are the declared timeouts, by gRPC's path.
 	limits map[string]timeout.Limit
-	// rules returns the rules of the messages, by gRPC's path. The first call compiles
-	// them.
-	rules  func() (map[string]validate.Method, error)
 	outage *outage
 	// withTimeouts applies limits to calls, by its service config.
 	withTimeouts *channel
@@ -58,12 +53,6 @@ type channel struct {
 func newServiceClient(of *api, service string) (*serviceClient, error) {
 	c := &serviceClient{api: of, service: service, limits: make(map[string]timeout.Limit), outage: newOutage(of)}
 	linked := of.bus.contracts.Service(service)
-	c.rules = sync.OnceValues(func() (map[string]validate.Method, error) {
-		if linked == nil {
-			return map[string]validate.Method{}, nil
-		}
-		return schemas.CompileRules(linked.API)
-	})
 	if linked != nil && linked.Err == nil {
 		for _, rpc := range linked.API.RPCs {
 			if !rpc.Stream {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/onecall-dev/onecall/framework/internal/callerr"
 	"github.com/onecall-dev/onecall/framework/internal/meter"
+	"github.com/onecall-dev/onecall/framework/internal/schemas"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 	"github.com/onecall-dev/onecall/interceptors/validate"
 	"github.com/onecall-dev/onecall/internal/contract"
@@ -90,15 +91,15 @@ func (b *Bus) addRoute(ctx context.Context, path string, opts []grpc.CallOption)
 	if err != nil {
 		return nil, err
 	}
-	rules, err := client.rules()
-	if err != nil {
-		return nil, callerr.Faulty(b.nameOf(path), err)
-	}
 	var listed *contract.RPC
+	var rules validate.Method
 	if found := b.contracts.Method(path); found != nil {
 		listed = found.RPC
+		if rules, err = schemas.CompileRule(of, listed); err != nil {
+			return nil, callerr.Faulty(b.nameOf(path), err)
+		}
 	}
-	added := newRoute(client, of, path, listed, rules[path])
+	added := newRoute(client, of, path, listed, rules)
 	if added.listed {
 		b.keep(added)
 	}

@@ -11,21 +11,24 @@ import (
 // CompileRules compiles the rules of an API's messages, by gRPC's path. An API has no
 // rules if its descriptor is not linked into the program.
 func CompileRules(api *contract.API) (map[string]validate.Method, error) {
-	service := LinkedService(api.Service)
 	rules := make(map[string]validate.Method, len(api.RPCs))
-	for _, rpc := range api.RPCs {
-		rules[rpc.Method] = validate.Method{RPC: rpc.Name}
-		if service == nil {
-			continue
-		}
-		_, name, _ := contract.SplitMethod(rpc.Method)
-		compiled, err := validate.Compile(rpc.Name, service.Methods().ByName(protoreflect.Name(name)))
-		if err != nil {
+	for i := range api.RPCs {
+		var err error
+		if rules[api.RPCs[i].Method], err = CompileRule(api, &api.RPCs[i]); err != nil {
 			return nil, err
 		}
-		rules[rpc.Method] = compiled
 	}
 	return rules, nil
+}
+
+// CompileRule compiles the rules of the messages of one RPC: see [CompileRules].
+func CompileRule(api *contract.API, rpc *contract.RPC) (validate.Method, error) {
+	service := LinkedService(api.Service)
+	if service == nil {
+		return validate.Method{RPC: rpc.Name}, nil
+	}
+	_, name, _ := contract.SplitMethod(rpc.Method)
+	return validate.Compile(rpc.Name, service.Methods().ByName(protoreflect.Name(name)))
 }
 
 // LinkedService returns the descriptor of a service, nil if it is not linked into the

@@ -47,10 +47,9 @@ func (s *Service) follow() (stop func()) {
 // instances returns the instances to register: one for each API, at the service's
 // address and at its socket, if there is one.
 func (s *Service) instances(socket discovery.Socket) []discovery.Instance {
-	started := time.Now()
+	started, packed := time.Now(), s.schemas()
 	var instances []discovery.Instance
 	for _, api := range s.apis.contracts() {
-		digest, descriptors := s.published(api)
 		instances = append(instances, discovery.Instance{
 			API:         api.Name,
 			Address:     s.address,
@@ -59,8 +58,8 @@ func (s *Service) instances(socket discovery.Socket) []discovery.Instance {
 			State:       discovery.Serving,
 			Version:     programVersion(),
 			Zone:        s.options.Zone,
-			Schema:      digest,
-			Descriptors: descriptors,
+			Schema:      packed[api.Name].digest,
+			Descriptors: packed[api.Name].descriptors,
 			Started:     started,
 			Socket:      socket,
 		})
@@ -68,22 +67,41 @@ func (s *Service) instances(socket discovery.Socket) []discovery.Instance {
 	return instances
 }
 
-// published returns the schema of an API to publish. If it cannot be published, both
-// results are "": callers with generated code do not need it.
-func (s *Service) published(api *contract.API) (digest, descriptors string) {
+// published is the schema of an API that is published. If it cannot be, it is zero:
+// callers with generated code do not need it.
+type published struct{ digest, descriptors string }
+
+// publish makes the schemas to publish on another goroutine, because that takes
+// milliseconds. wait returns them, by API.
+func (s *Service) publish(apis []*contract.API) (wait func() map[string]published) {
+	packed := make(map[string]published, len(apis))
+	made := background(func() {
+		for _, api := range apis {
+			packed[api.Name] = s.schemaOf(api)
+		}
+	})
+	return func() map[string]published {
+		<-made
+		return packed
+	}
+}
+
+// schemaOf returns the schema of an API to publish.
+func (s *Service) schemaOf(api *contract.API) published {
 	service := schemas.LinkedService(api.Service)
 	if service == nil {
-		return "", ""
+		return published{}
 	}
+	var descriptors string
 	digest, err := schema.Digest(service)
 	if err == nil {
 		descriptors, err = schema.Of(service).Pack()
 	}
 	if err != nil {
 		s.options.Log.Warn("the schema of an API is not published: callers need its generated code", "api", api.Name, "error", err)
-		return "", ""
+		return published{}
 	}
-	return digest, descriptors
+	return published{digest, descriptors}
 }
 
 // programVersion returns the version of the program's main module, "" if it was

@@ -35,6 +35,8 @@ type Service struct {
 	identity    *tlsfiles.Identity // nil without option TLS
 	// authorization is nil without a policy.
 	authorization *authorization
+	// schemas waits for the schemas to publish, by API. newServer sets it.
+	schemas func() map[string]published
 
 	life context.Context //nolint:containedctx // that of the service: it shuts down when it ends
 	stop context.CancelFunc
@@ -147,6 +149,7 @@ func (s *Service) newServer() (err error) {
 		}
 	}()
 	contracts := s.apis.contracts()
+	s.schemas = s.publish(contracts) // while the rules are compiled
 	rules := make(map[string]validate.Method)
 	for _, api := range contracts {
 		compiled, wrong := schemas.CompileRules(api)
@@ -252,6 +255,9 @@ func (s *Service) begin() error {
 // abandon releases everything that a service holds which could not start.
 func (s *Service) abandon() {
 	s.stop()
+	if s.schemas != nil {
+		s.schemas()
+	}
 	if s.guard != nil {
 		s.guard.EndCalls()
 	}

@@ -29,6 +29,12 @@ func named() []mutant {
 			edits:  []edit{{pkg: calls, in: "methodFor", old: "case stream && !is:", new: "case false:"}},
 			suites: of(facade, "TestOnlyStreamsAreStreamedByName"),
 		},
+		{
+			name:   "a call waits for the rules of another RPC",
+			breaks: "a first call compiles the rules of its own messages only",
+			edits:  []edit{{pkg: calls, in: "Bus.addRoute", old: "schemas.CompileRule(of, listed)", new: "schemas.CompileRule(of, &of.RPCs[0])"}},
+			suites: of(facade, "TestABadRuleIsAnErrorAtTheStart"),
+		},
 	}
 }
 
