@@ -92,6 +92,10 @@ check-generate: generate ## Fail when committed generated Go is not what the .pr
 	@changed=$$(git status --porcelain -- $(GENERATED)); if [ -n "$$changed" ]; then \
 	  echo "generated Go is stale: run 'make generate' and commit the result:"; echo "$$changed"; exit 1; fi
 
+.PHONY: command-reference
+command-reference: ## Write the reference of the command into docs/command.md
+	cd cmd/onecall && go test -count=1 -run '^TestThePageHasTheReferenceOfAllCommands$$' . -args -update
+
 .PHONY: breaking
 breaking: $(TOOLS) ## Fail when proto/ breaks the baseline in proto/baseline.binpb
 	buf build proto -o $(BUILD)/proto.binpb

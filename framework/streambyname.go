@@ -3,20 +3,29 @@ package framework
 import (
 	"context"
 
-	"google.golang.org/grpc"
-
+	"github.com/onecall-dev/onecall/framework/internal/callerr"
 	"github.com/onecall-dev/onecall/framework/internal/client"
 )
 
-// Stream begins a stream by name, without generated code. The schema is found as in
-// [Bus.Call]. The only timeout of the stream is the deadline of ctx. The program must
-// end ctx, or receive until Recv returns an error.
+// Stream begins a stream by name, without generated code:
+//
+//	stream, err := bus.Stream(ctx, "shop.watch_orders", framework.Args{"customer": "adam"})
+//
+// The schema is found as in [Bus.Call]. Parameters, if there are any, are the first
+// request, and the only one if requests are not a stream. Options of the call follow them.
+// The only timeout of the stream is the deadline of ctx. The program must end ctx, or
+// receive until Recv returns an error.
 //
 // Errors are those of [Bus.NewStream], and:
-//   - INVALID_ARGUMENT: the name is not valid, or the RPC is not a stream.
+//   - INVALID_ARGUMENT: the name is not valid, the RPC is not a stream, or the parameters
+//     are wrong, as for [Bus.Call]. The stream was not begun.
 //   - UNIMPLEMENTED: the API does not have the RPC.
-func (b *Bus) Stream(ctx context.Context, name string, options ...grpc.CallOption) (*Stream, error) {
-	begun, err := b.calls.StreamByName(ctx, name, options)
+func (b *Bus) Stream(ctx context.Context, name string, args ...any) (*Stream, error) {
+	parameters, options, positional := sortArgs(args)
+	if positional != nil {
+		return nil, callerr.Invalid(name, "parameters go by name only: give one framework.Args, and the options after it")
+	}
+	begun, err := b.calls.StreamByName(ctx, name, parameters, options)
 	if err != nil {
 		return nil, err
 	}

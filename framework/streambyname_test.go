@@ -33,11 +33,8 @@ func ExampleBus_Stream() {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := bus.Stream(ctx, "test.echo.chat")
+	stream, err := bus.Stream(ctx, "test.echo.watch", framework.Args{"text": "hello", "count": 3})
 	if err != nil {
-		log.Fatal(err)
-	}
-	if err := stream.Send(framework.Args{"text": "hello"}); err != nil {
 		log.Fatal(err)
 	}
 	reply, err := stream.Recv()
@@ -80,21 +77,39 @@ func TestStreamsByNameAreTheTypedStreams(t *testing.T) {
 			if err := stream.CloseSend(); err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for {
-				reply, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, fmt.Sprint(reply.Map()))
-			}
-			if !slices.Equal(got, test.replies) {
+			if got := received(t, stream); !slices.Equal(got, test.replies) {
 				t.Errorf("got %q, want %q", got, test.replies)
 			}
+			if stream, err = bus.Stream(eventually.Context(t), name, test.requests[0]); err != nil {
+				t.Fatal(err)
+			}
+			for _, request := range test.requests[1:] {
+				if err := stream.Send(request); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := stream.CloseSend(); err != nil {
+				t.Fatal(err)
+			}
+			if got := received(t, stream); !slices.Equal(got, test.replies) {
+				t.Errorf("with the first request at once got %q, want %q", got, test.replies)
+			}
 		})
+	}
+}
+
+// received returns the replies until the end of a stream.
+func received(t *testing.T, stream *framework.Stream) (replies []string) {
+	t.Helper()
+	for {
+		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return replies
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		replies = append(replies, fmt.Sprint(reply.Map()))
 	}
 }
 
@@ -129,6 +144,16 @@ func TestOnlyStreamsAreStreamedByName(t *testing.T) {
 	ready(t, bus, "test.echo")
 	if _, err := bus.Call(t.Context(), "test.echo.echo", framework.Args{"text": "x"}); err != nil {
 		t.Fatal(err) // and so the bus knows the RPC
+	}
+	for title, args := range map[string][]any{
+		"a wrong parameter": {framework.Args{"txt": "a"}}, "parameters twice": {framework.Args{"text": "a"}, framework.Args{"text": "b"}}, "a value": {"a"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			_, err := bus.Stream(t.Context(), "test.echo.watch", args...)
+			if framework.OutcomeOf(err) != framework.NotSent || status.Code(err) != codes.InvalidArgument {
+				t.Errorf("got %v (%v)", err, framework.OutcomeOf(err))
+			}
+		})
 	}
 	for name, want := range map[string]string{
 		"test.echo.echo":  "test.echo.echo: it is not a stream: call it with Bus.Call, or use its generated client",

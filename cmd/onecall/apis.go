@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
 )
 
 // apiRecord is an API in the output.
@@ -71,12 +73,39 @@ func shortAll(digests []string) []string {
 	return out
 }
 
+// apiChangeRecord is a change of an API in the output.
+type apiChangeRecord struct {
+	apiRecord
+
+	Time   time.Time `json:"time"`
+	Change string    `json:"change"`
+}
+
+func (c apiChangeRecord) cells() []string {
+	return []string{c.Time.Format(time.TimeOnly), signs[c.Change], c.API, strconv.Itoa(c.Serving) + " serving", strconv.Itoa(c.Draining) + " draining", strings.Join(c.Versions, ",")}
+}
+
+// colour implements colourer.
+func (c apiChangeRecord) colour() string { return changeColours[c.Change] }
+
+// colour implements colourer.
+func (a apiRecord) colour() string {
+	if a.Serving == 0 {
+		return yellow
+	}
+	return ""
+}
+
 func (p *program) apis() *cobra.Command {
-	return &cobra.Command{
-		Use:     "apis",
-		Short:   "List the APIs of the registry",
-		Long:    `List the APIs of the registry, also those that are not served now.`,
-		Example: `  onecall apis` + "\n" + `  onecall apis -o jsonl`,
+	var watching bool
+	command := &cobra.Command{
+		Use:   "apis",
+		Short: "List the APIs of the registry",
+		Long: `List the APIs of the registry, also those that are not served now.
+
+With --watch the command prints each change until it is interrupted: "+" for an API, and "~"
+when its instances have changed.`,
+		Example: `  onecall apis` + "\n" + `  onecall apis --watch -o jsonl`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			registry, err := p.registry()
@@ -84,13 +113,18 @@ func (p *program) apis() *cobra.Command {
 				return err
 			}
 			defer registry.Close()
+			if watching {
+				return p.watchAPIs(cmd.Context(), registry)
+			}
 			return p.listAPIs(cmd.Context(), registry)
 		},
 	}
+	command.Flags().BoolVarP(&watching, "watch", "w", false, "print each change, until interrupted")
+	return command
 }
 
-func (p *program) listAPIs(ctx context.Context, registry discovery.Registry) error {
-	snapshots, err := all(ctx, registry, "")
+func (p *program) listAPIs(ctx context.Context, registry *etcd.Registry) error {
+	snapshots, err := p.all(ctx, registry, "")
 	if err != nil {
 		return err
 	}
@@ -99,4 +133,22 @@ func (p *program) listAPIs(ctx context.Context, registry discovery.Registry) err
 		records = append(records, newAPIRecord(snapshot))
 	}
 	return writeTable(p, apiColumns, records)
+}
+
+// watchAPIs prints the changes of all APIs until ctx ends.
+func (p *program) watchAPIs(ctx context.Context, registry *etcd.Registry) error {
+	printed := make(map[string]apiRecord)
+	return p.watch(ctx, registry, "", func(snapshot discovery.Snapshot) error {
+		record := newAPIRecord(snapshot)
+		before, known := printed[record.API]
+		if !snapshot.Known || known && reflect.DeepEqual(before, record) {
+			return nil // it was not listed yet, or something else has changed
+		}
+		printed[record.API] = record
+		change := added
+		if known {
+			change = modified
+		}
+		return p.writeRow(apiChangeRecord{record, time.Now().UTC().Truncate(time.Millisecond), change})
+	})
 }

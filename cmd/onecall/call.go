@@ -30,6 +30,8 @@ type callRecord struct {
 	Millis      float64 `json:"millis"`
 	Token       string  `json:"token,omitempty"`
 	Reply       any     `json:"reply,omitempty"`
+	// Replies are those of a stream.
+	Replies []any `json:"replies,omitempty"`
 }
 
 // lastCall observes the call of this program.
@@ -64,33 +66,36 @@ func (p *program) call() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "call API.RPC [NAME=TEXT | NAME:=JSON | NAME=@FILE | NAME:=@FILE | -] …",
 		Short: "Call an RPC by its name",
-		Long: `Call a unary RPC by its name, with named parameters.
+		Long: `Call an RPC by its name, with named parameters.
 
 NAME=TEXT is a text, a number, a bool, the name of an enum's value, a time such as
 2026-01-02T15:04:05Z or a duration such as 1.5s: what the parameter takes. NAME:=JSON is any
 parameter, such as a message or a list. NAME=@FILE and NAME:=@FILE read it from a file. "-"
-reads a JSON object with parameters from standard input.
+reads a JSON object with parameters from standard input. If the RPC takes a stream of
+requests, "-" reads one from each line, and the other parameters are in all of them.
 
-The reply is JSON on standard output. With -o json, jsonl or yaml it is part of a record of
-the call, which is also written if the call fails. With -v the attempts of the call are
-logged, and the same call for grpcurl.`,
+The reply is JSON on standard output, and each reply of a stream a line. With -o json, jsonl
+or yaml there is a record of the call too, also if the call fails. With -v the call is logged,
+with the instance, a hash of the call's identity, the time and the outcome, and the same call
+for grpcurl.`,
 		Example: `  onecall call auth.check_password username=admin password=secret` + "\n" +
 			`  echo '{"username": "admin"}' | onecall call auth.check_password - password=@password.txt` + "\n" +
-			`  onecall call auth.get_user username=admin -o json`,
+			`  onecall call auth.get_user username=admin -o json` + "\n" +
+			`  printf '{"text": "a"}\n{"text": "b"}\n' | onecall call chat.talk -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.callByName(cmd.Context(), args[0], args[1:], flags)
 		},
 		ValidArgsFunction: p.completeCall,
 	}
-	command.Flags().DurationVar(&flags.timeout, "timeout", 0, "how long the call may take (default: the API's timeout)")
+	command.Flags().DurationVar(&flags.timeout, "timeout", 0, "how long the call may take (default: the API's timeout; a stream has none)")
 	command.Flags().StringArrayVarP(&flags.headers, "header", "H", nil, `metadata of the call, "name: value"; can be repeated`)
 	command.Flags().StringVar(&flags.tokenKey, "token-key", "", "file of a key with 64 hexadecimal digits: if the outcome is unknown, print a token for the command settle")
 	return command
 }
 
 func (p *program) callByName(ctx context.Context, name string, args []string, flags callFlags) error {
-	given, err := readParameters(args, p.in)
+	given, input, err := readParameters(args)
 	if err != nil && !errors.Is(err, errPositional) {
 		return usage(err)
 	}
@@ -112,7 +117,7 @@ func (p *program) callByName(ctx context.Context, name string, args []string, fl
 		if positional != nil {
 			return usage(fmt.Errorf("%w: write %s", positional, rightCall(ctx, bus, name)))
 		}
-		return p.callOn(ctx, bus, name, given, observed, flags)
+		return p.callOn(ctx, bus, name, given, input, observed, flags)
 	}, options...)
 }
 
@@ -153,34 +158,40 @@ func describeRPC(ctx context.Context, bus *framework.Bus, name string) (*framewo
 	return rpcOf(described, name)
 }
 
-// callOn makes the call and prints what became of it.
-func (p *program) callOn(ctx context.Context, bus *framework.Bus, name string, given []parameter, observed *lastCall, flags callFlags) error {
+// callOn makes the call and prints what became of it. input says that parameters are on
+// standard input too.
+func (p *program) callOn(ctx context.Context, bus *framework.Bus, name string, given []parameter, input bool, observed *lastCall, flags callFlags) error {
+	done := p.waiting("describing " + name)
+	rpc, err := describeRPC(ctx, bus, name)
+	done()
+	if err == nil && (rpc.ClientStream || rpc.ServerStream) {
+		return p.streamOn(ctx, bus, request{rpc, newTypes(rpc.Parameters), given}, input, observed, flags)
+	}
+	args := make(framework.Args)
+	// Without a description the call fails too, with an error that has an outcome.
+	if err == nil {
+		var more []parameter
+		if input {
+			if more, err = readObject(p.in); err != nil {
+				return usage(err)
+			}
+		}
+		if args, err = (request{rpc, newTypes(rpc.Parameters), given}).with(more); err != nil {
+			return usage(err)
+		}
+	}
 	var options []any
 	if flags.timeout != 0 {
 		options = append(options, framework.Timeout(flags.timeout))
 	}
-	args := make(framework.Args)
-	// Without a description the call fails too, with an error that has an outcome.
-	rpc, err := describeRPC(ctx, bus, name)
-	if err == nil {
-		if args, err = newTypes(rpc.Parameters).arguments(rpc, given); err != nil {
-			return usage(err)
-		}
-	}
+	done = p.waiting("calling " + name)
 	reply, err := bus.Call(ctx, name, append([]any{args}, options...)...)
+	done()
 	record := observed.record(name, err)
 	if err == nil {
 		record.Reply = readable(reply.Map())
-	} else if err = explain(name, err, rpc); flags.tokenKey != "" && framework.OutcomeOf(err) == framework.Unknown {
-		record.Token, err = withToken(err)
 	}
-	if p.verbose && rpc != nil {
-		fmt.Fprintln(p.errs, p.grpcurl(rpc, args, record.Instance))
-	}
-	if written := p.writeCall(record); err == nil {
-		return written
-	}
-	return ofCall(err)
+	return p.ended(rpc, args, false, record, nil, err, flags)
 }
 
 // explained is an error of a call in words of the command line.
@@ -199,16 +210,22 @@ func (e *explained) Unwrap() error { return e.err }
 // which the error of wrong parameters has, by a command line. A test sees that the words are
 // still those of the bus.
 func explain(name string, err error, rpc *framework.RPCDescription) error {
+	if _, done := errors.AsType[*explained](err); done {
+		return &explained{name + ": " + err.Error(), err}
+	}
 	if framework.OutcomeOf(err) == framework.Executed {
 		ended := status.Convert(err)
 		return &explained{fmt.Sprintf("%s: %s: %s (the call ran)", name, observe.StatusName(ended.Code()), ended.Message()), err}
 	}
-	text, _, inGo := strings.Cut(err.Error(), " Write bus.Call(")
-	if !inGo || rpc == nil {
+	text, _, is := strings.Cut(err.Error(), inGo)
+	if !is || rpc == nil {
 		return err
 	}
-	return &explained{strings.ReplaceAll(text, "framework.Args or a struct", "JSON") + " Write " + exampleCall(*rpc), err}
+	return &explained{text + " Write " + exampleCall(*rpc), err}
 }
+
+// inGo begins the right call in Go that an error shows.
+const inGo = " Write bus.Call("
 
 // writeCall prints a call: its reply alone, or the record if the format is for programs.
 func (p *program) writeCall(record callRecord) error {
@@ -228,7 +245,7 @@ func (l *lastCall) record(name string, err error) callRecord {
 	defer l.mu.Unlock()
 	ended := status.Convert(err)
 	record := callRecord{
-		RPC: name, Outcome: observe.OutcomeName(framework.OutcomeOf(err)), Code: observe.StatusName(ended.Code()), Message: ended.Message(),
+		RPC: name, Outcome: observe.OutcomeName(framework.OutcomeOf(err)), Code: observe.StatusName(ended.Code()), Message: remedy(ended.Message()),
 		Instance: l.attempt.Address, Incarnation: l.attempt.Incarnation.String(), Attempts: l.ended.Attempts, Millis: millis(l.ended.Duration),
 	}
 	for _, detail := range ended.Proto().GetDetails() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
 )
 
 // changeRecord is a change of an instance in the output.
@@ -74,13 +75,32 @@ func changes(before, after []discovery.Instance) []changeRecord {
 	return records
 }
 
+// colour implements colourer.
+func (c changeRecord) colour() string { return changeColours[c.Change] }
+
+var changeColours = map[string]string{added: green, modified: yellow, removed: red}
+
 // watchInstances prints the changes of the instances of an API, or of all, until ctx ends.
-func (p *program) watchInstances(ctx context.Context, registry discovery.Registry, api string) error {
-	if _, err := all(ctx, registry, api); err != nil {
+func (p *program) watchInstances(ctx context.Context, registry *etcd.Registry, api string) error {
+	printed := make(map[string][]discovery.Instance)
+	return p.watch(ctx, registry, api, func(snapshot discovery.Snapshot) error {
+		for _, change := range changes(printed[snapshot.API], snapshot.Instances) {
+			if err := p.writeRow(change); err != nil {
+				return err
+			}
+		}
+		printed[snapshot.API] = snapshot.Instances
+		return nil
+	})
+}
+
+// watch calls show with what the registry knows of an API, or of all, after each change,
+// until ctx ends or show fails.
+func (p *program) watch(ctx context.Context, registry *etcd.Registry, api string, show func(discovery.Snapshot) error) error {
+	if _, err := p.all(ctx, registry, api); err != nil {
 		return err
 	}
 	watching := watch(ctx, registry, api)
-	printed := make(map[string][]discovery.Instance)
 	for away := false; ; {
 		select {
 		case <-watching.changed:
@@ -89,12 +109,9 @@ func (p *program) watchInstances(ctx context.Context, registry discovery.Registr
 		}
 		snapshots := watching.snapshots()
 		for _, snapshot := range snapshots {
-			for _, change := range changes(printed[snapshot.API], snapshot.Instances) {
-				if err := p.writeRow(change); err != nil {
-					return err
-				}
+			if err := show(snapshot); err != nil {
+				return err
 			}
-			printed[snapshot.API] = snapshot.Instances
 		}
 		away = p.reportOutage(away, snapshots)
 	}
@@ -106,7 +123,7 @@ func (p *program) reportOutage(away bool, snapshots []discovery.Snapshot) bool {
 	at := slices.IndexFunc(snapshots, func(s discovery.Snapshot) bool { return s.Unreachable != nil })
 	switch {
 	case at >= 0 && !away:
-		fmt.Fprintf(p.errs, "onecall: %s\n", oneLine(snapshots[at].Unreachable.Error()))
+		fmt.Fprintf(p.errs, "onecall: %s\n", remedy(oneLine(snapshots[at].Unreachable.Error())))
 	case at < 0 && away:
 		fmt.Fprintln(p.errs, "onecall: the registry can be reached again")
 	}

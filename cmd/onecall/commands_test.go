@@ -29,10 +29,10 @@ func TestTheCommandsPrintTheirDataAndErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		endpoint string
-		stdin    string
-		args     string
-		want     result
+		at    place
+		stdin string
+		args  string
+		want  result
 	}{
 		"apis": {args: "apis -o plain", want: result{
 			out: "auth\tauth.v1.AuthService\t1\t0\t\tfDWXX5pB\n" +
@@ -42,7 +42,7 @@ func TestTheCommandsPrintTheirDataAndErrors(t *testing.T) {
 		"apis as YAML": {args: "apis -o yaml", want: result{
 			out: apiYAML("auth", "auth.v1.AuthService") + apiYAML("test.echo", "onecall.test.v1.EchoService") + apiYAML("test.kinds", "onecall.test.v1.KindsService"),
 		}},
-		"apis, etcd away": {endpoint: away, args: "apis", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"apis, etcd away": {at: away, args: "apis", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
 		"instances": {args: "instances auth", want: result{
 			out: "API  ADDRESS  STATE  VERSION  ZONE  AGE  SCHEMA  REACHABLE\nauth  ADDRESS  serving  west  DURATION  fDWXX5pB  DURATION\n",
 		}},
@@ -52,7 +52,7 @@ func TestTheCommandsPrintTheirDataAndErrors(t *testing.T) {
 		"instances of an unknown API": {args: "instances aut", want: result{
 			errs: `onecall: unknown API "aut": it was never served; check its name and that a service of it was started (did you mean auth? the registry knows auth, test.echo, test.kinds)` + "\n", code: 1,
 		}},
-		"instances, etcd away": {endpoint: away, args: "instances", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"instances, etcd away": {at: away, args: "instances", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
 		"describe an RPC": {args: "describe auth.get_user", want: result{out: `// AuthService manages the accounts of a site: the users and their rights.
 auth (auth.v1.AuthService)
 
@@ -83,13 +83,13 @@ onecall call auth.get_user username=…
 		"describe an unknown RPC": {args: "describe auth.get", want: result{
 			errs: `onecall: auth.get: API "auth" has no such RPC: it has auth.check_password, auth.reset_password, auth.get_user, auth.promote_to_admin` + "\n", code: 1,
 		}},
-		"describe, etcd away": {endpoint: away, args: "describe auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"describe, etcd away": {at: away, args: "describe auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
 		"ping":                {args: "ping auth -c 2 -o plain", want: result{out: "auth\tADDRESS\tserving\t2\t2" + strings.Repeat("\tDURATION", 3) + "\n"}},
 		"ping of an unknown API": {args: "ping nope", want: result{
 			errs: `onecall: unknown API "nope": it was never served; check its name and that a service of it was started (the registry knows auth, test.echo, test.kinds)` + "\n", code: 1,
 		}},
 		"ping with no count":                {args: "ping auth -c 0", want: result{errs: "onecall: --count 0: give 1 or more\n", code: 2}},
-		"ping, etcd away":                   {endpoint: away, args: "ping auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
+		"ping, etcd away":                   {at: away, args: "ping auth", want: result{errs: "onecall: the registry can't be reached: " + refused + "\n", code: 1}},
 		"call":                              {args: "call auth.check_password username=admin password=secret", want: result{out: "{\n  \"valid\": true\n}\n"}},
 		"call with a file":                  {args: "call auth.check_password username=adam password=@" + password + " -o plain", want: result{out: `{"valid":false}` + "\n"}},
 		"call with standard input":          {args: "call auth.check_password - password=secret -o plain", stdin: `{"username": "admin"}`, want: result{out: `{"valid":true}` + "\n"}},
@@ -110,27 +110,26 @@ onecall call auth.get_user username=…
 		"call with a parameter twice":   {args: "call auth.get_user username=a username=b", want: result{errs: "onecall: username is given twice: give it once; a list is JSON, such as username:='[1, 2]'\n", code: 2}},
 		"call with text for a message":  {args: "call test.kinds.place customer_name=x items=y", want: result{errs: "onecall: test.kinds.place: items takes a repeated onecall.test.v1.Item: give JSON, as items:='…'\n", code: 2}},
 		"call that breaks a rule":       {args: "call auth.get_user username=", want: result{errs: "onecall: auth.get_user: the request breaks the API's rules: username: must be at least 1 characters [string.min_len] (the call was not sent)\n", code: 10}},
-		"call of a stream":              {args: "call test.echo.watch text=x", want: result{errs: "onecall: test.echo.watch: it is a stream, which Bus.Call does not call: begin it with Bus.Stream, or use its generated client\n", code: 10}},
+		"call of a stream":              {args: "call test.echo.watch text=x count=2", want: result{out: `{"text":"x"}` + "\n" + `{"text":"x"}` + "\n"}},
 		"call of an unknown RPC":        {args: "call auth.get_usr username=x", want: result{errs: "onecall: auth.get_usr: API \"auth\" has no such RPC: did you mean auth.get_user?\n", code: 10}},
-		"call, etcd away":               {endpoint: away, args: "call auth.get_user username=admin", want: result{errs: "onecall: auth.get_user: the registry can't be reached: " + refused + " (the call was not sent)\n", code: 10}},
+		"call, etcd away":               {at: away, args: "call auth.get_user username=admin", want: result{errs: "onecall: auth.get_user: the registry can't be reached: " + refused + " (the call was not sent)\n", code: 10}},
 		"call with a wrong header":      {args: "call auth.get_user username=admin -H x", want: result{errs: "onecall: --header \"x\" is not \"name: value\"\n", code: 2}},
 		"an unknown command":            {args: "ap", want: result{errs: "onecall: unknown command \"ap\" for \"onecall\"\n", code: 2}},
 		"an unknown flag":               {args: "apis --foo", want: result{errs: "onecall: unknown flag: --foo\n", code: 2}},
 		"an unknown format":             {args: "apis -o xml", want: result{errs: "onecall: --output \"xml\": a format is one of table, plain, json, jsonl, yaml\n", code: 2}},
 		"no RPC to call":                {args: "call", want: result{errs: "onecall: requires at least 1 arg(s), only received 0\n", code: 2}},
-		"a wrong URL":                   {args: "apis --etcd localhost", want: result{errs: "onecall: etcd: Config.Endpoints[0]: \"localhost\" is not an http or https URL: write it like http://127.0.0.1:2379\n", code: 2}},
+		"a wrong URL":                   {args: "apis --etcd localhost", want: result{errs: "onecall: --etcd: \"localhost\" is not an http or https URL: write it like http://127.0.0.1:2379\n", code: 2}},
 		"another namespace, no API":     {args: "apis --namespace other -o json", want: result{out: "[]\n"}},
 		"settle without a key":          {args: "settle x", want: result{errs: "onecall: --token-key is missing: give the file with the key of the program that made the call\n", code: 2}},
 		"a key that is no hexadecimals": {args: "settle x --token-key " + password, want: result{errs: "onecall: --token-key: " + password + " has no hexadecimal digits: make a key with: openssl rand -hex 32\n", code: 2}},
-		"TLS files that are missing":    {args: "call auth.get_user username=x --tls-ca /nofile", want: result{errs: "onecall: bus: option TLS: open /nofile: no such file or directory\n", code: 2}},
+		"TLS files that are missing":    {args: "call auth.get_user username=x --tls-ca /nofile", want: result{errs: "onecall: --tls-ca, --tls-cert, --tls-key: open /nofile: no such file or directory\n", code: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			endpoint := test.endpoint
-			if endpoint == "" {
-				endpoint = w.endpoint
+			if test.at == (place{}) {
+				test.at = w.place
 			}
-			got := run(t, endpoint, test.stdin, strings.Fields(test.args)...)
+			got := run(t, test.at, test.stdin, strings.Fields(test.args)...)
 			got.out, got.errs = same(got.out), same(got.errs)
 			if want := (result{same(test.want.out), same(test.want.errs), test.want.code}); got != want {
 				t.Errorf("onecall %s:\n got %+v\nwant %+v", test.args, got, want)
@@ -146,7 +145,7 @@ func apiYAML(api, service string) string {
 // schemaOf returns how a table shows the schema of an API.
 func schemaOf(t *testing.T, w *world, api string) string {
 	t.Helper()
-	got := run(t, w.endpoint, "", "instances", api, "-o", "jsonl")
+	got := run(t, w.place, "", "instances", api, "-o", "jsonl")
 	var read struct {
 		Schema string `json:"schema"`
 	}
@@ -163,7 +162,7 @@ const scalars = `{"bool_value":true,"bytes_value":"AP8=","double_value":0.5,"fix
 func TestParametersOfEveryKindArriveAsTheyWereGiven(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	got := run(t, w.endpoint, "", "describe", "test.kinds.mirror", "-o", "json")
+	got := run(t, w.place, "", "describe", "test.kinds.mirror", "-o", "json")
 	if got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -176,7 +175,7 @@ func TestParametersOfEveryKindArriveAsTheyWereGiven(t *testing.T) {
 		if !strings.Contains(value, "scalars") {
 			value = strings.Replace(value, "{", `{"scalars":`+scalars+`,`, 1)
 		}
-		sent := run(t, w.endpoint, "", "call", "test.kinds.mirror", "kinds:="+value, "-o", "plain")
+		sent := run(t, w.place, "", "call", "test.kinds.mirror", "kinds:="+value, "-o", "plain")
 		var want, got any
 		if err := json.Unmarshal([]byte(`{"kinds":`+value+`}`), &want); err != nil {
 			t.Fatal(err)
@@ -185,7 +184,7 @@ func TestParametersOfEveryKindArriveAsTheyWereGiven(t *testing.T) {
 			t.Errorf("sent %s, got %+v (%v)", value, sent, err)
 		}
 	}
-	texts := run(t, w.endpoint, "", "call", "test.kinds.place", "customer_name=7", `address:={"street":"s","code":"c"}`, "mood=MOOD_SOUR", "note=@"+os.DevNull, "-v")
+	texts := run(t, w.place, "", "call", "test.kinds.place", "customer_name=7", `address:={"street":"s","code":"c"}`, "mood=MOOD_SOUR", "note=@"+os.DevNull, "-v")
 	if texts.code != 11 || !strings.Contains(texts.errs, `{"address":{"code":"c","street":"s"},"customer_name":"7","mood":"MOOD_SOUR","note":""}`) {
 		t.Errorf("got %+v", texts)
 	}
@@ -211,7 +210,7 @@ func subset(want, got any) bool {
 // flag that has precedence, and with a variable that is not known.
 func TestTheEnvironmentAndFlagsChooseTheRegistry(t *testing.T) {
 	t.Parallel()
-	endpoint, away := etcdServer(t), silent(t)
+	endpoint, away := newPlace().endpoint, silent(t).endpoint
 	for name, test := range map[string]struct {
 		env  []string
 		args []string

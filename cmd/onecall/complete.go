@@ -8,30 +8,23 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/framework"
 )
 
 // completeLimit is how long a shell waits for the names of a completion.
 const completeLimit = 300 * time.Millisecond
 
-// completion has what the registry knows for one completion. Without an answer in time
-// there is nothing to complete.
-func (p *program) completion(ctx context.Context, use func(ctx context.Context, apis []string, bus *framework.Bus) []string) []string {
+// completion calls use with the names of the registry, from the cache of earlier
+// completions or from etcd. Without an answer in time there is nothing to complete.
+func (p *program) completion(ctx context.Context, use func(names *completer) []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeLimit)
 	defer cancel()
-	var found []string
-	err := p.withBus(func(registry *etcd.Registry, bus *framework.Bus) error {
-		listed, err := first(ctx, registry, noAPI)
-		if err == nil {
-			found = use(ctx, listed.KnownAPIs, bus)
-		}
-		return err
-	})
+	names, err := p.newCompleter(ctx)
 	if err != nil {
 		return nil
 	}
-	return found
+	defer names.close()
+	return use(names)
 }
 
 // completeAPIs completes the name of an API.
@@ -39,8 +32,8 @@ func (p *program) completeAPIs(cmd *cobra.Command, args []string, text string) (
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return p.completion(cmd.Context(), func(_ context.Context, apis []string, _ *framework.Bus) []string {
-		return withPrefix(apis, text)
+	return p.completion(cmd.Context(), func(names *completer) []string {
+		return withPrefix(names.apis(), text)
 	}), cobra.ShellCompDirectiveNoFileComp
 }
 
@@ -50,20 +43,21 @@ func (p *program) completeRPC(cmd *cobra.Command, args []string, text string) ([
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	directive := cobra.ShellCompDirectiveNoFileComp
-	names := p.completion(cmd.Context(), func(ctx context.Context, apis []string, bus *framework.Bus) []string {
+	return p.completion(cmd.Context(), func(known *completer) []string {
 		var names []string
-		for _, api := range apis {
+		for _, api := range known.apis() {
 			switch {
 			case strings.HasPrefix(text, api+"."):
-				names = append(names, rpcNames(ctx, bus, api)...)
+				for _, rpc := range known.rpcs(api) {
+					names = append(names, rpc.Name)
+				}
 			case strings.HasPrefix(api, text):
 				names = append(names, api+".")
 				directive |= cobra.ShellCompDirectiveNoSpace
 			}
 		}
 		return withPrefix(names, text)
-	})
-	return names, directive
+	}), directive
 }
 
 // completeCall completes the name of an RPC, and then its parameters.
@@ -74,28 +68,15 @@ func (p *program) completeCall(cmd *cobra.Command, args []string, text string) (
 	if strings.Contains(text, "=@") {
 		return nil, cobra.ShellCompDirectiveDefault // a file
 	}
-	return p.completion(cmd.Context(), func(ctx context.Context, _ []string, bus *framework.Bus) []string {
-		rpc, err := describeRPC(ctx, bus, args[0])
-		if err != nil {
-			return nil
+	return p.completion(cmd.Context(), func(names *completer) []string {
+		api := args[0][:max(0, strings.LastIndexByte(args[0], '.'))]
+		for _, rpc := range names.rpcs(api) {
+			if rpc.Name == args[0] {
+				return withPrefix(parameterNames(&rpc, args[1:]), text)
+			}
 		}
-		return withPrefix(parameterNames(rpc, args[1:]), text)
-	}), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-}
-
-// rpcNames returns the names of the unary RPCs of an API.
-func rpcNames(ctx context.Context, bus *framework.Bus, api string) []string {
-	described, err := bus.Describe(ctx, api)
-	if err != nil {
 		return nil
-	}
-	var names []string
-	for _, rpc := range described.RPCs {
-		if !rpc.ClientStream && !rpc.ServerStream {
-			names = append(names, rpc.Name)
-		}
-	}
-	return names
+	}), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 // parameterNames returns how the parameters of an RPC begin, without those that are given:

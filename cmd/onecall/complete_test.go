@@ -1,8 +1,18 @@
 package main_test
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/onecall-dev/onecall/discovery/etcd/embed"
+	"github.com/onecall-dev/onecall/internal/eventually"
+	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
 // TestNamesAreCompletedFromTheRegistry asks for completions as the shells do.
@@ -12,33 +22,33 @@ func TestNamesAreCompletedFromTheRegistry(t *testing.T) {
 	away := silent(t)
 	const noFile, noSpace = ":4", ":6"
 	for name, test := range map[string]struct {
-		endpoint string
-		args     []string
-		want     string
+		at   place
+		args []string
+		want string
 	}{
-		"APIs":                 {w.endpoint, []string{"instances", "test."}, "test.echo test.kinds " + noFile},
-		"one API only":         {w.endpoint, []string{"instances", "auth", ""}, noFile},
-		"ping":                 {w.endpoint, []string{"ping", "a"}, "auth " + noFile},
-		"API of an RPC":        {w.endpoint, []string{"call", "a"}, "auth. " + noSpace},
-		"RPCs":                 {w.endpoint, []string{"call", "auth.p"}, "auth.promote_to_admin " + noFile},
-		"RPCs to describe":     {w.endpoint, []string{"describe", "test.kinds.s"}, "test.kinds.sign_in " + noFile},
-		"no streams":           {w.endpoint, []string{"call", "test.echo.w"}, noFile},
-		"parameters":           {w.endpoint, []string{"call", "auth.check_password", ""}, "username= password= " + noSpace},
-		"those not given":      {w.endpoint, []string{"call", "auth.check_password", "username=x", ""}, "password= " + noSpace},
-		"values and JSON":      {w.endpoint, []string{"call", "test.kinds.place", "mood=MOOD_C"}, "mood=MOOD_CALM mood=MOOD_CURIOUS " + noSpace},
-		"a list":               {w.endpoint, []string{"call", "test.kinds.place", "i"}, "items:= " + noSpace},
-		"a file":               {w.endpoint, []string{"call", "auth.check_password", "password=@"}, ":0"},
+		"APIs":                 {w.place, []string{"instances", "test."}, "test.echo test.kinds " + noFile},
+		"one API only":         {w.place, []string{"instances", "auth", ""}, noFile},
+		"ping":                 {w.place, []string{"ping", "a"}, "auth " + noFile},
+		"API of an RPC":        {w.place, []string{"call", "a"}, "auth. " + noSpace},
+		"RPCs":                 {w.place, []string{"call", "auth.p"}, "auth.promote_to_admin " + noFile},
+		"RPCs to describe":     {w.place, []string{"describe", "test.kinds.s"}, "test.kinds.sign_in " + noFile},
+		"streams":              {w.place, []string{"call", "test.echo.w"}, "test.echo.watch " + noFile},
+		"parameters":           {w.place, []string{"call", "auth.check_password", ""}, "username= password= " + noSpace},
+		"those not given":      {w.place, []string{"call", "auth.check_password", "username=x", ""}, "password= " + noSpace},
+		"values and JSON":      {w.place, []string{"call", "test.kinds.place", "mood=MOOD_C"}, "mood=MOOD_CALM mood=MOOD_CURIOUS " + noSpace},
+		"a list":               {w.place, []string{"call", "test.kinds.place", "i"}, "items:= " + noSpace},
+		"a file":               {w.place, []string{"call", "auth.check_password", "password=@"}, ":0"},
 		"etcd away":            {away, []string{"instances", ""}, noFile},
 		"etcd away, RPC":       {away, []string{"call", "auth."}, noFile},
 		"etcd away, parameter": {away, []string{"call", "auth.get_user", ""}, noSpace},
-		"an unknown API":       {w.endpoint, []string{"call", "nope.get_user", ""}, noSpace},
+		"an unknown API":       {w.place, []string{"call", "nope.get_user", ""}, noSpace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got string
 			// Within its limit a busy machine may complete nothing: the shell's user tries again.
 			for range 20 {
-				completed := run(t, test.endpoint, "", append([]string{"__completeNoDesc"}, test.args...)...)
+				completed := run(t, test.at, "", append([]string{"__completeNoDesc"}, test.args...)...)
 				if got = strings.Join(strings.Fields(completed.out), " "); completed.code != 0 || got == test.want {
 					break
 				}
@@ -47,5 +57,55 @@ func TestNamesAreCompletedFromTheRegistry(t *testing.T) {
 				t.Errorf("completed %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestCompletionsAreCachedForAShortTime completes names that etcd no longer answers for, and
+// then with a file that cannot be used.
+func TestCompletionsAreCachedForAShortTime(t *testing.T) {
+	t.Parallel()
+	server, err := embed.Start(eventually.Context(t), embed.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	at, cache := place{endpoint: server.Endpoints()[0]}, t.TempDir()
+	stop := serve(t, open(t, at), func(apis grpc.ServiceRegistrar) { testv1.RegisterKindsServiceServer(apis, &kinds{}) })
+	w := &world{registry: open(t, at)}
+	w.await(t, "test.kinds")
+	complete := func(args ...string) string {
+		got := runWith(t, append(at.env(), "XDG_CACHE_HOME="+cache, "HOME="+cache, "LocalAppData="+cache), "", append([]string{"__completeNoDesc"}, args...)...)
+		if got.code != 0 {
+			t.Errorf("%+v", got)
+		}
+		return strings.Join(strings.Fields(got.out), " ")
+	}
+	eventually.True(t, "a completion in time", func() bool {
+		return complete("call", "test.kinds.sign_in", "pass") == "password= :6" && complete("call", "test.k") == "test.kinds. :6"
+	})
+	stop() // which needs its etcd
+	_ = server.Close()
+	if got := complete("call", "test.kinds.sign_in", "pass"); got != "password= :6" {
+		t.Errorf("from the cache: %q", got)
+	}
+	files, err := filepath.Glob(filepath.Join(cache, "*", "*.json"))
+	if more, _ := filepath.Glob(filepath.Join(cache, "*", "*", "*.json")); len(more) > 0 {
+		files = append(files, more...)
+	}
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the cache has the files %q (%v)", files, err)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := regexp.MustCompile(`"read":"[^"]*"`).ReplaceAll(content, []byte(`"read":"`+time.Now().Add(-time.Hour).Format(time.RFC3339)+`"`))
+	for name, content := range map[string][]byte{"old": hourAgo, "broken": []byte("{")} {
+		if err := os.WriteFile(files[0], content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := complete("call", "test.kinds.sign_in", "pass"); got != ":6" {
+			t.Errorf("of a file that is %s: %q", name, got)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 )
 
@@ -44,10 +45,9 @@ func (p *program) runDev(ctx context.Context, config embed.Config, command []str
 		return p.runWithin(ctx, endpoints, command)
 	}
 	fmt.Fprintf(p.errs, "etcd is ready. Set this for services and callers, and end it with Ctrl-C:\n\n  export ONECALL_ETCD_ENDPOINTS=%s\n\n", strings.Join(endpoints, ","))
-	p.etcd.Endpoints = endpoints
-	registry, err := p.registry()
+	registry, err := etcd.Open(etcd.Config{Endpoints: endpoints, Namespace: p.settings.Namespace, Logger: p.logger()})
 	if err != nil {
-		return err
+		return usage(asFlag(err))
 	}
 	defer registry.Close()
 	return p.watchInstances(ctx, registry, "")

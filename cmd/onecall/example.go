@@ -2,18 +2,25 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/onecall-dev/onecall/framework"
 )
 
 // exampleCall returns a command line that calls an RPC with its required parameters. The
-// text of strings is to be filled in. It returns "" for a stream, which has no such call.
+// text of strings is to be filled in.
 func exampleCall(rpc framework.RPCDescription) string {
-	if rpc.ClientStream || rpc.ServerStream {
-		return ""
-	}
 	types := newTypes(rpc.Parameters)
+	if rpc.ClientStream {
+		request := make(map[string]any)
+		for _, field := range rpc.Parameters {
+			if field.Required {
+				request[field.Name] = types.example(field)
+			}
+		}
+		return "echo '" + asJSON(request) + "' | onecall call " + rpc.Name + " -"
+	}
 	call := []string{"onecall call", rpc.Name}
 	for _, field := range rpc.Parameters {
 		if !field.Required {
@@ -22,15 +29,22 @@ func exampleCall(rpc framework.RPCDescription) string {
 		switch value := types.example(field).(type) {
 		case string:
 			call = append(call, field.Name+"="+value)
+		case json.Number, bool:
+			call = append(call, field.Name+"="+fmt.Sprint(value))
 		default:
-			text, err := json.Marshal(value)
-			if err != nil { // it consists of maps, texts and numbers
-				panic(err)
-			}
-			call = append(call, field.Name+":='"+string(text)+"'")
+			call = append(call, field.Name+":='"+asJSON(value)+"'")
 		}
 	}
 	return strings.Join(call, " ")
+}
+
+// asJSON returns JSON of maps, texts and numbers.
+func asJSON(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 // example returns an example of a field's value, as JSON. A message that contains itself is

@@ -3,6 +3,7 @@ package main_test
 import (
 	"flag"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -14,9 +15,9 @@ const page = "../../docs/command.md"
 // generatedFrom is the heading of the part of the page that has the help.
 const generatedFrom = "## Commands\n"
 
-// TestThePageHasTheHelpOfEachCommand compares docs/command.md with what the commands print
-// with --help. With -update it writes it.
-func TestThePageHasTheHelpOfEachCommand(t *testing.T) {
+// TestThePageHasTheReferenceOfAllCommands compares docs/command.md with what the command
+// prints about all commands. With -update it writes it.
+func TestThePageHasTheReferenceOfAllCommands(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -26,19 +27,12 @@ func TestThePageHasTheHelpOfEachCommand(t *testing.T) {
 	if !found {
 		t.Fatalf("%s has no heading %q", page, generatedFrom)
 	}
-	root := help(t)
-	var out strings.Builder
-	out.WriteString(written + generatedFrom + "\n```text\n" + root + "```\n")
-	for _, name := range commandsOf(root) {
-		out.WriteString("\n### onecall " + name + "\n\n```text\n" + help(t, name) + "```\n")
-		if name == "completion" { // its commands are the shells
-			continue
-		}
-		for _, below := range commandsOf(help(t, name)) {
-			out.WriteString("\n### onecall " + name + " " + below + "\n\n```text\n" + help(t, name, below) + "```\n")
-		}
+	printed := run(t, place{}, "", "help", "--llm")
+	_, reference, found := strings.Cut(printed.out, "\n")
+	if printed.code != 0 || !found {
+		t.Fatalf("%+v", printed)
 	}
-	want := out.String()
+	want := written + generatedFrom + strings.ReplaceAll(reference, "\n## ", "\n### ")
 	if *update {
 		if err := os.WriteFile(page, []byte(want), 0o600); err != nil {
 			t.Fatal(err)
@@ -46,30 +40,33 @@ func TestThePageHasTheHelpOfEachCommand(t *testing.T) {
 		return
 	}
 	if string(text) != want {
-		t.Errorf("%s does not have the help of the commands: run go test -run %s . -update in cmd/onecall", page, t.Name())
+		t.Errorf("%s does not have the reference of the commands: run make command-reference", page)
 	}
 }
 
-// help returns the help of a command, without the flags that all commands have.
-func help(t *testing.T, command ...string) string {
-	t.Helper()
-	got := run(t, "", "", append(command, "--help")...)
-	if got.code != 0 || got.errs != "" {
-		t.Fatalf("%v --help: %+v", command, got)
+// TestManualPagesAreWritten writes the manual pages of all commands.
+func TestManualPagesAreWritten(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "man1")
+	if got := run(t, place{}, "", "man", dir); got != (result{}) {
+		t.Fatalf("%+v", got)
 	}
-	text, _, _ := strings.Cut(got.out, "\nGlobal Flags:\n")
-	return text
-}
-
-// commandsOf returns the commands that the help lists.
-func commandsOf(root string) []string {
-	_, listed, _ := strings.Cut(root, "Available Commands:\n")
-	listed, _, _ = strings.Cut(listed, "\n\n")
-	var names []string
-	for line := range strings.Lines(listed) {
-		if name := strings.Fields(line)[0]; name != "help" {
-			names = append(names, name)
+	for name, want := range map[string]string{"onecall.1": "onecall-doctor(1)", "onecall-call.1": `\fBNAME:=JSON\fP`, "onecall-context-set.1": "--etcd-ca"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if plain := strings.NewReplacer(`\-`, "-", `\fB`, "", `\fP`, "").Replace(string(text)); err != nil || !strings.Contains(plain, strings.NewReplacer(`\fB`, "", `\fP`, "").Replace(want)) {
+			t.Errorf("%s has no %s (%v):\n%s", name, want, err, plain)
 		}
 	}
-	return names
+}
+
+// TestHelpIsOfOneCommand asks for help in its two ways.
+func TestHelpIsOfOneCommand(t *testing.T) {
+	t.Parallel()
+	byFlag, byCommand := run(t, place{}, "", "context", "set", "--help"), run(t, place{}, "", "help", "context", "set")
+	if byFlag != byCommand || byFlag.code != 0 || !strings.HasPrefix(byFlag.out, "Make a context") {
+		t.Errorf("--help: %+v\nhelp: %+v", byFlag, byCommand)
+	}
+	if got := run(t, place{}, "", "help", "nope"); got.code != 2 || !strings.Contains(got.errs, `unknown command "nope"`) {
+		t.Errorf("%+v", got)
+	}
 }

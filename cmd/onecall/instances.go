@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
 	"github.com/onecall-dev/onecall/discovery/memory"
 	"github.com/onecall-dev/onecall/framework"
 )
@@ -45,6 +47,17 @@ func (i instanceRecord) cells() []string {
 		reachable = fmt.Sprintf("%.1fms", i.Millis)
 	}
 	return []string{i.API, i.Address, i.State, i.Version, i.Zone, age, short(i.Schema), reachable}
+}
+
+// colour implements colourer.
+func (i instanceRecord) colour() string {
+	switch {
+	case !i.Reachable:
+		return red
+	case i.State == string(discovery.Draining):
+		return yellow
+	}
+	return ""
 }
 
 // roughly returns a duration in its largest unit.
@@ -106,8 +119,8 @@ With --watch the command prints each change until it is interrupted: "+" for a n
 	return command
 }
 
-func (p *program) listInstances(ctx context.Context, registry discovery.Registry, api string) error {
-	snapshots, err := all(ctx, registry, api)
+func (p *program) listInstances(ctx context.Context, registry *etcd.Registry, api string) error {
+	snapshots, err := p.all(ctx, registry, api)
 	if err != nil {
 		return err
 	}
@@ -119,11 +132,13 @@ func (p *program) listInstances(ctx context.Context, registry discovery.Registry
 		instances = append(instances, snapshot.Instances...)
 	}
 	records := make([]instanceRecord, len(instances))
+	done := p.waiting("reaching the instances")
 	var probes sync.WaitGroup
 	for i, instance := range instances {
 		probes.Go(func() { records[i] = p.probed(ctx, instance) })
 	}
 	probes.Wait()
+	done()
 	return writeTable(p, instanceColumns, records)
 }
 
@@ -145,17 +160,21 @@ func (p *program) dial(instance discovery.Instance) (*framework.Conn, error) {
 	if _, err := alone.Register(instance); err != nil {
 		return nil, err
 	}
-	return framework.Dial(alone, instance.API, p.busOptions()...)
+	options, err := p.busOptions()
+	if err != nil {
+		return nil, err
+	}
+	return framework.Dial(alone, instance.API, options...)
 }
 
 // roundTrip measures a call of the health service.
-func roundTrip(ctx context.Context, conn *framework.Conn) (time.Duration, error) {
+func roundTrip(ctx context.Context, conn *framework.Conn, options ...grpc.CallOption) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	began := time.Now()
-	_, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	_, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{}, options...)
 	if err != nil {
-		return 0, errors.New(status.Convert(err).Message())
+		return 0, errors.New(remedy(status.Convert(err).Message()))
 	}
 	return time.Since(began), nil
 }

@@ -80,7 +80,7 @@ func TestDevRunsAnEtcdAndListsInstancesUntilItIsInterrupted(t *testing.T) {
 	for endpoint == "" {
 		_, endpoint, _ = strings.Cut(eventually.Receive(t, "the line to set", dev.errs), "export ONECALL_ETCD_ENDPOINTS=")
 	}
-	stop := serve(t, open(t, endpoint), func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, &streams{}) })
+	stop := serve(t, open(t, place{endpoint: endpoint}), func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, &streams{}) })
 	next := func(want string) {
 		t.Helper()
 		if got := eventually.Receive(t, want, dev.out); !strings.HasSuffix(same(got), want) {
@@ -88,7 +88,7 @@ func TestDevRunsAnEtcdAndListsInstancesUntilItIsInterrupted(t *testing.T) {
 		}
 	}
 	next("\t+\ttest.echo\tADDRESS\tserving")
-	if got := run(t, endpoint, "", "apis", "-o", "plain"); !strings.HasPrefix(got.out, "test.echo\tonecall.test.v1.EchoService\t1\t0") {
+	if got := run(t, place{endpoint: endpoint}, "", "apis", "-o", "plain"); !strings.HasPrefix(got.out, "test.echo\tonecall.test.v1.EchoService\t1\t0") {
 		t.Errorf("%+v", got)
 	}
 	stop()
@@ -100,7 +100,7 @@ func TestDevRunsAnEtcdAndListsInstancesUntilItIsInterrupted(t *testing.T) {
 	if left, err := os.ReadDir(temporary); err != nil || len(left) != 0 {
 		t.Errorf("dev left %v (%v)", left, err)
 	}
-	if got := run(t, endpoint, "", "instances", "test.echo"); got.code != 1 {
+	if got := run(t, place{endpoint: endpoint}, "", "instances", "test.echo"); got.code != 1 {
 		t.Errorf("the etcd of dev has not ended: %+v", got)
 	}
 }
@@ -109,7 +109,7 @@ func TestDevRunsAnEtcdAndListsInstancesUntilItIsInterrupted(t *testing.T) {
 func TestInstancesAreWatchedAsJSONLines(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	watching := start(t, []string{"ONECALL_ETCD_ENDPOINTS=" + w.endpoint}, "instances", "test.echo", "--watch", "-o", "jsonl")
+	watching := start(t, w.env(), "instances", "test.echo", "--watch", "-o", "jsonl")
 	next := func(change string) string {
 		t.Helper()
 		var got struct {
@@ -143,7 +143,7 @@ func TestACallOfUnknownOutcomeIsSettledByItsToken(t *testing.T) {
 	if err := os.WriteFile(key, []byte(strings.Repeat("0123456789abcdef", 4)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	call := start(t, []string{"ONECALL_ETCD_ENDPOINTS=" + w.endpoint}, "call", "test.kinds.sign_in", "username=adam", "password=x", "--token-key", key, "-o", "jsonl")
+	call := start(t, w.env(), "call", "test.kinds.sign_in", "username=adam", "password=x", "--token-key", key, "-o", "jsonl")
 	eventually.Receive(t, "the handler", w.kinds.begun)
 	if err := call.command.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -163,14 +163,14 @@ func TestACallOfUnknownOutcomeIsSettledByItsToken(t *testing.T) {
 	if _ = call.command.Wait(); call.command.ProcessState.ExitCode() != 12 {
 		t.Errorf("the call ended with %d", call.command.ProcessState.ExitCode())
 	}
-	if got := run(t, w.endpoint, "", "settle", record.Token, "--token-key", key, "--timeout", "1ms"); got.code != 12 || got.out != "" || strings.Contains(got.errs, "not sent") {
+	if got := run(t, w.place, "", "settle", record.Token, "--token-key", key, "--timeout", "1ms"); got.code != 12 || got.out != "" || strings.Contains(got.errs, "not sent") {
 		t.Errorf("while the handler runs: %+v", got)
 	}
 	close(w.kinds.ended)
-	if got := run(t, w.endpoint, "", "settle", record.Token, "--token-key", key, "-o", "plain"); got.code != 0 || got.out != `{"valid":true}`+"\n" {
+	if got := run(t, w.place, "", "settle", record.Token, "--token-key", key, "-o", "plain"); got.code != 0 || got.out != `{"valid":true}`+"\n" {
 		t.Errorf("%+v", got)
 	}
-	if got := run(t, w.endpoint, "", "settle", record.Token+"x", "--token-key", key); got.code != 2 {
+	if got := run(t, w.place, "", "settle", record.Token+"x", "--token-key", key); got.code != 2 {
 		t.Errorf("a wrong token: %+v", got)
 	}
 }
@@ -179,8 +179,8 @@ func TestACallOfUnknownOutcomeIsSettledByItsToken(t *testing.T) {
 // right authority, with another, and in plain text.
 func TestInstancesWithTLSAreCalledWithTheRightFilesOnly(t *testing.T) {
 	t.Parallel()
-	endpoint := etcdServer(t)
-	registry := open(t, endpoint)
+	at := newPlace()
+	registry := open(t, at)
 	right, _ := certtest.NewAuthority(t).Write(t, certtest.Leaf{Names: []string{"test.kinds"}})
 	wrong, _ := certtest.NewAuthority(t).Write(t, certtest.Leaf{Names: []string{"test.kinds"}})
 	serve(t, registry, func(apis grpc.ServiceRegistrar) { testv1.RegisterKindsServiceServer(apis, &kinds{}) },
@@ -197,15 +197,15 @@ func TestInstancesWithTLSAreCalledWithTheRightFilesOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			call := run(t, endpoint, "", append([]string{"call", "test.kinds.count"}, test.files...)...)
+			call := run(t, at, "", append([]string{"call", "test.kinds.count"}, test.files...)...)
 			if call.code != test.code || !strings.Contains(call.errs, test.says) || strings.Count(call.errs, "\n") != 1 {
 				t.Errorf("the call: %+v", call)
 			}
-			instances := run(t, endpoint, "", append([]string{"instances", "test.kinds", "-o", "jsonl"}, test.files...)...)
+			instances := run(t, at, "", append([]string{"instances", "test.kinds", "-o", "jsonl"}, test.files...)...)
 			if reachable := strings.Contains(instances.out, `"reachable":true`); instances.code != 0 || reachable != (test.code == 11) {
 				t.Errorf("the instances: %+v", instances)
 			}
-			ping := run(t, endpoint, "", append([]string{"ping", "test.kinds", "-c", "1"}, test.files...)...)
+			ping := run(t, at, "", append([]string{"ping", "test.kinds", "-c", "1"}, test.files...)...)
 			if silent := strings.Contains(ping.errs, "1 of 1 instances of test.kinds did not answer"); silent != (test.code != 11) || silent != (ping.code == 1) {
 				t.Errorf("the ping: %+v", ping)
 			}

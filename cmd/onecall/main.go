@@ -23,6 +23,6 @@ func run() int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintln(p.errs, "onecall: "+strings.TrimPrefix(oneLine(err.Error()), "onecall: "))
+	fmt.Fprintln(p.errs, "onecall: "+remedy(strings.TrimPrefix(oneLine(err.Error()), "onecall: ")))
 	return p.exitCode(err)
 }

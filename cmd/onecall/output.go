@@ -29,6 +29,16 @@ type row interface {
 	cells() []string
 }
 
+// colourer is a row that has a colour on a terminal.
+type colourer interface{ colour() string }
+
+func colourOf(of row) string {
+	if has, ok := of.(colourer); ok {
+		return has.colour()
+	}
+	return ""
+}
+
 // writeTable writes records. columns are the names of their cells.
 func writeTable[R row](p *program, columns []string, rows []R) error {
 	switch p.format {
@@ -36,12 +46,22 @@ func writeTable[R row](p *program, columns []string, rows []R) error {
 		if len(rows) == 0 {
 			return nil
 		}
-		table := tabwriter.NewWriter(p.out, 0, 0, columnGap, ' ', 0)
+		var text bytes.Buffer
+		table := tabwriter.NewWriter(&text, 0, 0, columnGap, ' ', 0)
 		fmt.Fprintln(table, strings.Join(columns, "\t"))
+		colours := []string{bold}
 		for _, each := range rows {
 			fmt.Fprintln(table, line(each))
+			colours = append(colours, colourOf(each))
 		}
-		return table.Flush()
+		_ = table.Flush() // into memory
+		for line := range strings.Lines(text.String()) {
+			if _, err := fmt.Fprintln(p.out, p.coloured(colours[0], p.fitted(strings.TrimSuffix(line, "\n")))); err != nil {
+				return err
+			}
+			colours = colours[1:]
+		}
+		return nil
 	case "plain", "jsonl":
 		for _, each := range rows {
 			if err := p.writeRow(each); err != nil {
@@ -79,7 +99,7 @@ func line(of row) string {
 func (p *program) writeRow(each row) error {
 	switch p.format {
 	case "table":
-		_, err := fmt.Fprintln(p.out, p.padded(strings.Split(line(each), "\t")))
+		_, err := fmt.Fprintln(p.out, p.coloured(colourOf(each), p.fitted(p.padded(strings.Split(line(each), "\t")))))
 		return err
 	case "plain":
 		_, err := fmt.Fprintln(p.out, line(each))

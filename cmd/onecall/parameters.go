@@ -28,53 +28,59 @@ type parameter struct {
 var errPositional = errors.New("parameters go by name only")
 
 // readParameters reads the parameters of a call: name=text, name:=json, name=@file,
-// name:=@file, and "-" for a JSON object on standard input.
-func readParameters(args []string, in io.Reader) ([]parameter, error) {
-	var all []parameter
-	seen := make(map[string]bool)
+// name:=@file. input reports whether there is a "-", for parameters on standard input.
+func readParameters(args []string) (all []parameter, input bool, err error) {
 	for _, arg := range args {
-		some, err := readParameter(arg, in)
+		if arg == "-" {
+			input = true
+			continue
+		}
+		one, err := readParameter(arg)
 		if err != nil {
-			return nil, err
+			return nil, input, err
 		}
-		for _, each := range some {
-			if seen[each.name] {
-				return nil, fmt.Errorf("%s is given twice: give it once; a list is JSON, such as %s:='[1, 2]'", each.name, each.name)
-			}
-			seen[each.name] = true
+		all = append(all, one)
+	}
+	all, err = distinct(all)
+	return all, input, err
+}
+
+// distinct returns parameters, or an error if two have the same name.
+func distinct(all []parameter) ([]parameter, error) {
+	seen := make(map[string]bool)
+	for _, each := range all {
+		if seen[each.name] {
+			return nil, fmt.Errorf("%s is given twice: give it once; a list is JSON, such as %s:='[1, 2]'", each.name, each.name)
 		}
-		all = append(all, some...)
+		seen[each.name] = true
 	}
 	return all, nil
 }
 
-func readParameter(arg string, in io.Reader) ([]parameter, error) {
-	if arg == "-" {
-		return readObject(in)
-	}
+func readParameter(arg string) (parameter, error) {
 	name, text, named := strings.Cut(arg, "=")
 	if !named || name == "" || name == ":" {
-		return nil, fmt.Errorf("%q has no name: %w", arg, errPositional)
+		return parameter{}, fmt.Errorf("%q has no name: %w", arg, errPositional)
 	}
 	name, isJSON := strings.CutSuffix(name, ":")
 	if file, ok := strings.CutPrefix(text, "@"); ok {
 		content, err := os.ReadFile(file) //nolint:gosec // who runs the command names the file
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return parameter{}, fmt.Errorf("%s: %w", name, err)
 		}
 		text = string(content)
 	}
 	if !isJSON {
-		return []parameter{{name: name, text: text}}, nil
+		return parameter{name: name, text: text}, nil
 	}
 	value, err := readJSON(strings.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("%s: the value is not JSON: %w", name, err)
+		return parameter{}, fmt.Errorf("%s: the value is not JSON: %w", name, err)
 	}
-	return []parameter{{name: name, json: value, isJSON: true}}, nil
+	return parameter{name: name, json: value, isJSON: true}, nil
 }
 
-// readObject reads parameters from a JSON object.
+// readObject reads parameters from a JSON object on standard input.
 func readObject(in io.Reader) ([]parameter, error) {
 	value, err := readJSON(in)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
 )
 
 // pingRecord has the round trips to an instance.
@@ -63,8 +64,8 @@ instance does not answer.`,
 	return command
 }
 
-func (p *program) pingAll(ctx context.Context, registry discovery.Registry, api string, count int) error {
-	snapshots, err := all(ctx, registry, api)
+func (p *program) pingAll(ctx context.Context, registry *etcd.Registry, api string, count int) error {
+	snapshots, err := p.all(ctx, registry, api)
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,10 @@ type program struct {
 	// widths are those of the columns of a stream of records.
 	widths []int
 
-	format  string
-	verbose bool
-	etcd    etcd.Config
-	tls     framework.TLSFiles
-	plain   bool
+	format      string
+	verbose     bool
+	contextName string
+	settings    settings // those of the flags
 }
 
 // command returns the command with all its commands.
@@ -39,7 +38,7 @@ done, 1 after a failure, and 2 when the command line is wrong. After a call that
 10 if the call did not run, 11 if it ran, and 12 if that is not known.
 
 Flags have precedence over the variables of the environment that services and callers
-read, such as ONECALL_ETCD_ENDPOINTS.`,
+read, such as ONECALL_ETCD_ENDPOINTS, and these over a context: see "onecall context".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -58,18 +57,16 @@ read, such as ONECALL_ETCD_ENDPOINTS.`,
 	flags.SortFlags = false
 	flags.StringVarP(&p.format, "output", "o", "table", "format of the data: table, plain (values between tabs), json, jsonl or yaml")
 	flags.BoolVarP(&p.verbose, "verbose", "v", false, "log what the command does on standard error")
-	flags.StringSliceVar(&p.etcd.Endpoints, "etcd", nil, "client URLs of etcd, separated by commas (default "+defaultEndpoint+")")
-	flags.StringVar(&p.etcd.Namespace, "namespace", "", "first part of the keys in etcd (default "+etcd.DefaultNamespace+")")
-	flags.StringVar(&p.etcd.CAFile, "etcd-ca", "", "file of the certificates that sign etcd's")
-	flags.StringVar(&p.etcd.CertFile, "etcd-cert", "", "file of the certificate for etcd")
-	flags.StringVar(&p.etcd.KeyFile, "etcd-key", "", "file of its key")
-	flags.StringVar(&p.etcd.Username, "etcd-user", "", "user in etcd; the password is in ONECALL_ETCD_PASSWORD or a file, ONECALL_ETCD_PASSWORD_FILE")
-	flags.StringVar(&p.tls.CA, "tls-ca", "", "file of the certificates that sign those of instances")
-	flags.StringVar(&p.tls.Cert, "tls-cert", "", "file of the certificate for instances")
-	flags.StringVar(&p.tls.Key, "tls-key", "", "file of its key")
-	flags.BoolVar(&p.plain, "insecure", false, "call instances on other machines without TLS")
-	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.settle(), p.ping(), p.dev(),
-		p.newProject(), p.generate(), p.protos(), p.schema())
+	flags.StringVar(&p.contextName, "context", "", "context with settings for those that are not set here (default: the one in use)")
+	flags.StringSliceVar(&p.settings.Etcd, "etcd", nil, "client URLs of etcd, separated by commas (default "+defaultEndpoint+")")
+	for _, each := range textSettings {
+		flags.StringVar(each.in(&p.settings), each.flag, "", each.help)
+	}
+	flags.BoolVar(&p.settings.Insecure, "insecure", false, "call instances on other machines without TLS")
+	_ = root.RegisterFlagCompletionFunc("context", completeContexts) // the flag exists
+	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.bench(), p.ping(), p.settle(), p.doctor(), p.contextCommands(), p.dev(),
+		p.newProject(), p.generate(), p.protos(), p.schema(), p.man())
+	root.SetHelpCommand(p.help())
 	return root
 }
 
@@ -83,60 +80,31 @@ func (p *program) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.errs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// registry opens the registry of the flags and the environment.
+// registry opens the registry of the flags, the environment and the context.
 func (p *program) registry() (*etcd.Registry, error) {
-	config, err := etcd.FromEnv()
+	config, err := p.etcdConfig()
 	if err != nil {
 		return nil, usage(err)
 	}
-	if len(p.etcd.Endpoints) > 0 {
-		config.Endpoints = p.etcd.Endpoints
-	}
-	if len(config.Endpoints) == 0 {
-		config.Endpoints = []string{defaultEndpoint}
-	}
-	for _, each := range []struct {
-		flag string
-		into *string
-	}{
-		{p.etcd.Namespace, &config.Namespace},
-		{p.etcd.CAFile, &config.CAFile},
-		{p.etcd.CertFile, &config.CertFile},
-		{p.etcd.KeyFile, &config.KeyFile},
-		{p.etcd.Username, &config.Username},
-	} {
-		if each.flag != "" {
-			*each.into = each.flag
-		}
-	}
-	config.Logger = p.logger()
 	opened, err := etcd.Open(config)
 	if err != nil {
-		return nil, usage(err)
+		return nil, usage(asFlag(err))
 	}
 	return opened, nil
 }
 
-// busOptions returns the options of a bus by the flags and the environment.
-func (p *program) busOptions(options ...framework.BusOption) []framework.BusOption {
-	options = append(options, framework.FromEnv(), framework.Logger(p.logger()))
-	if p.tls != (framework.TLSFiles{}) {
-		options = append(options, framework.TLS(p.tls))
-	}
-	if p.plain {
-		options = append(options, framework.Insecure())
-	}
-	return options
-}
-
-// withBus calls use with a bus on the registry of the flags and the environment.
+// withBus calls use with a bus on the registry.
 func (p *program) withBus(use func(*etcd.Registry, *framework.Bus) error, options ...framework.BusOption) error {
 	registry, err := p.registry()
 	if err != nil {
 		return err
 	}
 	defer registry.Close()
-	bus, err := framework.NewBus(registry, p.busOptions(options...)...)
+	options, err = p.busOptions(options...)
+	if err != nil {
+		return usage(err)
+	}
+	bus, err := framework.NewBus(registry, options...)
 	if err != nil {
 		return usage(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -43,9 +44,10 @@ func readableDetail(detail *anypb.Any) any {
 	return json.RawMessage(text)
 }
 
-// grpcurl returns the same call for grpcurl. Values of fields with debug_redact are not
+// grpcurl returns the same call for grpcurl. lines says that requests are lines of standard
+// input. Values of fields with debug_redact are not
 // shown.
-func (p *program) grpcurl(rpc *framework.RPCDescription, args framework.Args, address string) string {
+func (p *program) grpcurl(rpc *framework.RPCDescription, args framework.Args, address string, lines bool) string {
 	request := newTypes(rpc.Parameters).hidden(rpc.Parameters, readable(map[string]any(args)))
 	text, err := json.Marshal(request)
 	if err != nil { // such as a map with keys that JSON does not have
@@ -55,11 +57,26 @@ func (p *program) grpcurl(rpc *framework.RPCDescription, args framework.Args, ad
 		address = "HOST:PORT"
 	}
 	security := "-plaintext"
-	if p.tls != (framework.TLSFiles{}) {
-		security = "-cacert " + p.tls.CA + " -authority " + rpc.Name[:strings.LastIndexByte(rpc.Name, '.')]
+	if chosen := p.tlsOfCalls(); chosen.TLSCA != "" {
+		security = "-cacert " + chosen.TLSCA + " -authority " + rpc.Name[:strings.LastIndexByte(rpc.Name, '.')]
+		if chosen.TLSCert != "" {
+			security = "-cert " + chosen.TLSCert + " -key " + chosen.TLSKey + " " + security
+		}
 	}
-	quoted := strings.ReplaceAll(string(text), "'", `'\''`)
-	return "grpcurl " + security + " -d '" + quoted + "' " + address + " " + strings.TrimPrefix(rpc.Method, "/")
+	data := "'" + strings.ReplaceAll(string(text), "'", `'\''`) + "'"
+	if lines {
+		data = "@" // standard input
+	}
+	return "grpcurl " + security + " -d " + data + " " + address + " " + strings.TrimPrefix(rpc.Method, "/")
+}
+
+// tlsOfCalls returns the files for TLS with instances, from wherever they are set.
+func (p *program) tlsOfCalls() settings {
+	chosen, err := p.instanceSettings()
+	if err == nil && !chosen.hasInstances() {
+		chosen = settings{TLSCA: os.Getenv("ONECALL_TLS_CA"), TLSCert: os.Getenv("ONECALL_TLS_CERT"), TLSKey: os.Getenv("ONECALL_TLS_KEY")}
+	}
+	return chosen
 }
 
 // hidden returns the value of a message without the values of fields with debug_redact.

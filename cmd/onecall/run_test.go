@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,9 +13,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/discoverytest"
@@ -28,8 +32,13 @@ import (
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
-// binary is the command, built once.
-var binary string
+// binary is the command, built once, and shared the etcd of all tests that leave it alone.
+var (
+	binary string
+	shared *embed.Server
+	// home is the folder of the user who runs the command.
+	home string
+)
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -45,7 +54,21 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building the command: %v\n%s", err, out)
 		return 1
 	}
+	home = filepath.Join(dir, "home")
+	if shared, err = embed.Start(context.Background(), embed.Config{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer shared.Close()
 	return m.Run()
+}
+
+// place is a namespace in an etcd.
+type place struct{ endpoint, namespace string }
+
+// env returns the variables of the place.
+func (p place) env(more ...string) []string {
+	return append([]string{"ONECALL_ETCD_ENDPOINTS=" + p.endpoint, "ONECALL_ETCD_NAMESPACE=" + p.namespace}, more...)
 }
 
 // result is what a run of the command left.
@@ -54,25 +77,34 @@ type result struct {
 	code      int
 }
 
-// environment returns that of a command, with the variables that are set here and no others
-// of the framework.
+// environment returns that of a command, with the variables that are set here, no others of
+// the framework, and folders of its own for the user.
 func environment(set ...string) []string {
 	var out []string
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "ONECALL_") {
+		if !strings.HasPrefix(variable, "ONECALL_") && !strings.HasPrefix(variable, "XDG_") {
 			out = append(out, variable)
 		}
 	}
-	return append(out, set...)
+	return append(append(out, "HOME="+home), set...) // the last of a name counts
 }
 
-// run runs the command against an etcd.
-func run(t *testing.T, endpoint, stdin string, args ...string) result {
+// run runs the command with an etcd.
+func run(t *testing.T, at place, stdin string, args ...string) result {
+	t.Helper()
+	return runWith(t, at.env(), stdin, args...)
+}
+
+// runWith runs the command with variables.
+func runWith(t *testing.T, env []string, stdin string, args ...string) result {
 	t.Helper()
 	command := exec.CommandContext(eventually.Context(t), binary, args...)
-	command.Env = environment("ONECALL_ETCD_ENDPOINTS=" + endpoint)
+	command.Env = environment(env...)
 	return finish(t, command, stdin)
 }
+
+// inGo are words of errors that help in Go programs alone.
+var inGo = regexp.MustCompile(`framework\.|bus\.Call|Bus\.|options? [A-Z][a-z]|DialOptions|ServerOptions|AdvertiseAs|with Ready|CAFile|CertFile|Config\.|generated client`)
 
 func finish(t *testing.T, command *exec.Cmd, stdin string) result {
 	t.Helper()
@@ -81,6 +113,9 @@ func finish(t *testing.T, command *exec.Cmd, stdin string) result {
 	err := command.Run()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)
+	}
+	if found := inGo.FindString(errs.String()); found != "" {
+		t.Errorf("onecall %q says %q, which is for Go programs: %s", command.Args[1:], found, errs.String())
 	}
 	return result{out.String(), errs.String(), command.ProcessState.ExitCode()}
 }
@@ -93,7 +128,7 @@ var variable = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\b[A-Za-z0-9_-]{22}\b`), "RANDOM"},
-	{regexp.MustCompile(`(illis"):[0-9.]+`), "$1:N"},
+	{regexp.MustCompile(`(illis"?: ?)[0-9.]+`), "${1}N"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|s|m|h)\b`), "DURATION"},
 	{regexp.MustCompile(` {2,}`), "  "},
 }
@@ -108,9 +143,11 @@ func same(text string) string {
 
 // world is an etcd with services.
 type world struct {
-	endpoint string
+	place
+
 	registry *etcd.Registry
 	kinds    *kinds
+	echo     *streams
 }
 
 // kinds serves test.kinds.
@@ -135,12 +172,65 @@ func (k *kinds) SignIn(context.Context, *testv1.SignInRequest) (*testv1.SignInRe
 // streams serves test.echo.
 type streams struct {
 	testv1.UnimplementedEchoServiceServer
+
+	// watching, if there is one, receives when Watch has sent its replies. Then it goes on
+	// until its caller ends it.
+	watching chan struct{}
+}
+
+func (*streams) Echo(_ context.Context, request *testv1.EchoRequest) (*testv1.EchoResponse, error) {
+	return &testv1.EchoResponse{Text: request.GetText()}, nil
+}
+
+func (s *streams) Watch(request *testv1.WatchRequest, stream testv1.EchoService_WatchServer) error {
+	for range request.GetCount() {
+		if err := stream.Send(&testv1.WatchResponse{Text: request.GetText()}); err != nil {
+			return err
+		}
+	}
+	if request.GetText() == "for ever" {
+		s.watching <- struct{}{}
+		<-stream.Context().Done()
+	}
+	return nil
+}
+
+func (*streams) Collect(stream testv1.EchoService_CollectServer) error {
+	var texts []string
+	for {
+		request, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(&testv1.CollectResponse{Texts: texts})
+		}
+		if err != nil {
+			return err
+		}
+		texts = append(texts, request.GetText())
+	}
+}
+
+func (*streams) Chat(stream testv1.EchoService_ChatServer) error {
+	for {
+		request, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if request.GetText() == "fail" {
+			return status.Error(codes.ResourceExhausted, "no more")
+		}
+		if err := stream.Send(&testv1.ChatResponse{Text: request.GetText()}); err != nil {
+			return err
+		}
+	}
 }
 
 // open opens a registry, which the end of the test closes.
-func open(t *testing.T, endpoint string) *etcd.Registry {
+func open(t *testing.T, at place) *etcd.Registry {
 	t.Helper()
-	registry, err := etcd.Open(etcd.Config{Endpoints: []string{endpoint}, Logger: quiet})
+	registry, err := etcd.Open(etcd.Config{Endpoints: []string{at.endpoint}, Namespace: at.namespace, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +238,11 @@ func open(t *testing.T, endpoint string) *etcd.Registry {
 	return registry
 }
 
-// etcdServer runs an etcd until the end of the test.
-func etcdServer(t *testing.T) string {
-	t.Helper()
-	server, err := embed.Start(eventually.Context(t), embed.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	return server.Endpoints()[0]
+var namespaces atomic.Int64
+
+// newPlace returns a namespace of its own in the shared etcd.
+func newPlace() place {
+	return place{shared.Endpoints()[0], fmt.Sprintf("test/%d", namespaces.Add(1))}
 }
 
 // serve serves APIs until the end of the test, or until stop is called.
@@ -178,8 +264,8 @@ func serve(t *testing.T, registry *etcd.Registry, register func(grpc.ServiceRegi
 // newWorld serves auth, test.kinds and test.echo.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{endpoint: etcdServer(t), kinds: &kinds{begun: make(chan struct{}), ended: make(chan struct{})}}
-	w.registry = open(t, w.endpoint)
+	w := &world{place: newPlace(), kinds: &kinds{begun: make(chan struct{}), ended: make(chan struct{})}, echo: &streams{watching: make(chan struct{}, 1)}}
+	w.registry = open(t, w.place)
 	const cheap = 4 // bcrypt's lowest cost
 	users, err := accounts.Open(filepath.Join(t.TempDir(), "accounts.json"), cheap, "adam")
 	if err != nil {
@@ -188,7 +274,7 @@ func newWorld(t *testing.T) *world {
 	serve(t, w.registry, func(apis grpc.ServiceRegistrar) {
 		authv1.RegisterAuthServiceServer(apis, auth.NewServer(users))
 		testv1.RegisterKindsServiceServer(apis, w.kinds)
-		testv1.RegisterEchoServiceServer(apis, &streams{})
+		testv1.RegisterEchoServiceServer(apis, w.echo)
 	}, framework.Zone("west"))
 	w.await(t, "auth", "test.echo", "test.kinds")
 	return w
@@ -213,13 +299,13 @@ func (w *world) awaitRegistered(t *testing.T, api string) {
 	discoverytest.Watch(t, w.registry, api).Until(t, "an instance", func(s discovery.Snapshot) bool { return len(s.Instances) == 1 })
 }
 
-// silent is the URL of an etcd that is away.
-func silent(t *testing.T) string {
+// silent is an etcd that is away.
+func silent(t *testing.T) place {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close() // so its port refuses connections
-	return "http://" + listener.Addr().String()
+	return place{endpoint: "http://" + listener.Addr().String()}
 }

@@ -138,7 +138,7 @@ func TestDiffFindsEachKindOfChangeThatBreaks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := run(t, "", "", "schema", "diff", protoFolder(t, shopProto), protoFolder(t, replaced(t, test.replace...)), "-o", "plain")
+			got := run(t, place{}, "", "schema", "diff", protoFolder(t, shopProto), protoFolder(t, replaced(t, test.replace...)), "-o", "plain")
 			code := 0
 			if len(test.want) > 0 {
 				code = 1
@@ -167,7 +167,7 @@ func TestDiffListsOnlyWhatBreaksOneOfThese(t *testing.T) {
 		"wire,names": {out: `{"breaks":["code","names"],"kind":"field renamed","part":"shop.place_order: request.item","old":"number 1","new":"named goods","remedy":"keep the field, and add one with another name and number","strictSchema":true}` + "\n", errs: "onecall: 1 change breaks callers\n", code: 1},
 		"bytes":      {errs: `onecall: --breaks "bytes": a change can break wire, code and names` + "\n", code: 2},
 	} {
-		if got := run(t, "", "", "schema", "diff", before, after, "--breaks", breaks, "-o", "jsonl"); got != want {
+		if got := run(t, place{}, "", "schema", "diff", before, after, "--breaks", breaks, "-o", "jsonl"); got != want {
 			t.Errorf("%s: %+v, want %+v", breaks, got, want)
 		}
 	}
@@ -194,8 +194,8 @@ func TestSchemasOfFoldersFilesAndARegistryAreTheSame(t *testing.T) {
 		}
 		return content.APIs
 	}
-	compiled := run(t, "", "", "schema", "dump", folder)
-	published := run(t, w.endpoint, "", "schema", "dump", "auth")
+	compiled := run(t, place{}, "", "schema", "dump", folder)
+	published := run(t, w.place, "", "schema", "dump", "auth")
 	if left, right := read(compiled), read(published); len(left) != 1 || len(right) != 1 || left[0] != right[0] || left[0].API != "auth" {
 		t.Errorf("compiled:\n%+v\npublished:\n%+v", left, right)
 	}
@@ -203,18 +203,18 @@ func TestSchemasOfFoldersFilesAndARegistryAreTheSame(t *testing.T) {
 	if err := os.WriteFile(file, []byte(published.out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if again := run(t, "", "", "schema", "dump", file); again.out != published.out {
+	if again := run(t, place{}, "", "schema", "dump", file); again.out != published.out {
 		t.Errorf("%+v", again)
 	}
-	if all := read(run(t, w.endpoint, "", "schema", "dump", "registry")); len(all) != 3 || all[0].API != "auth" || all[2].API != "test.kinds" {
+	if all := read(run(t, w.place, "", "schema", "dump", "registry")); len(all) != 3 || all[0].API != "auth" || all[2].API != "test.kinds" {
 		t.Errorf("the registry has %d APIs", len(all))
 	}
 	for _, pair := range [][2]string{{"registry", "registry"}, {"auth", folder}, {file, "auth"}, {folder, "registry"}} {
-		if got := run(t, w.endpoint, "", "schema", "diff", pair[0], pair[1]); got != (result{}) {
+		if got := run(t, w.place, "", "schema", "diff", pair[0], pair[1]); got != (result{}) {
 			t.Errorf("%q: %+v", pair, got)
 		}
 	}
-	if got := run(t, w.endpoint, "", "schema", "diff", "registry", folder, "-o", "plain"); got.code != 1 ||
+	if got := run(t, w.place, "", "schema", "diff", "registry", folder, "-o", "plain"); got.code != 1 ||
 		!strings.HasPrefix(got.out, "wire,code,names\tAPI removed\ttest.echo\tan API\t\t") || strings.Count(got.out, "\n") != 2 {
 		t.Errorf("two APIs gone: %+v", got)
 	}
@@ -236,9 +236,9 @@ func TestSourcesThatCannotBeReadAreErrors(t *testing.T) {
 		"dump " + text:                 {errs: "onecall: " + text + " is no file of schemas: invalid character 's' looking for beginning of value\n", code: 1},
 		"dump " + none + "/no":         {errs: "onecall: stat " + none + "/no: no such file or directory\n", code: 1},
 		"dump aut":                     {errs: `onecall: unknown API "aut": it was never served; check its name and that a service of it was started (did you mean auth? the registry knows auth, test.echo, test.kinds)` + "\n", code: 1},
-		"dump registry --etcd " + away: {code: 1},
+		"dump registry --etcd " + away.endpoint: {code: 1},
 	} {
-		got := run(t, w.endpoint, "", append([]string{"schema"}, strings.Fields(args)...)...)
+		got := run(t, w.place, "", append([]string{"schema"}, strings.Fields(args)...)...)
 		if strings.Contains(args, away) {
 			if got.code != 1 || got.out != "" || !strings.HasPrefix(got.errs, "onecall: the registry can't be reached: ") {
 				t.Errorf("%s: %+v", args, got)
@@ -252,7 +252,7 @@ func TestSourcesThatCannotBeReadAreErrors(t *testing.T) {
 // TestADiffComparesEachSchemaOfADeployment has an API with two schemas, as during a deployment.
 func TestADiffComparesEachSchemaOfADeployment(t *testing.T) {
 	t.Parallel()
-	endpoint := etcdServer(t)
+	endpoint := newPlace()
 	registry := open(t, endpoint)
 	serve(t, registry, func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, &streams{}) })
 	(&world{registry: registry}).await(t, "test.echo")
@@ -261,7 +261,7 @@ func TestADiffComparesEachSchemaOfADeployment(t *testing.T) {
 	if err := json.Unmarshal([]byte(dump.out), &content); err != nil {
 		t.Fatal(err)
 	}
-	other := run(t, "", "", "schema", "dump", protoFolder(t, replaced(t, `"shop"`, `"test.echo"`, "package shop.v1", "package onecall.test.v1", "service ShopService", "service EchoService")))
+	other := run(t, place{}, "", "schema", "dump", protoFolder(t, replaced(t, `"shop"`, `"test.echo"`, "package shop.v1", "package onecall.test.v1", "service ShopService", "service EchoService")))
 	var second map[string][]map[string]any
 	if err := json.Unmarshal([]byte(other.out), &second); err != nil {
 		t.Fatal(err)

@@ -8,11 +8,8 @@ import (
 	"time"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/discovery/etcd"
 )
-
-// noAPI is a name that no API can have, because it is reserved. So the registry answers
-// with the names of all APIs.
-const noAPI = "default"
 
 // relistEvery is how often the names of all APIs are read while APIs are watched.
 const relistEvery = time.Second
@@ -39,16 +36,21 @@ func first(ctx context.Context, registry discovery.Registry, api string) (discov
 	}
 }
 
+// all is the function all, and shows that the command waits.
+func (p *program) all(ctx context.Context, registry *etcd.Registry, api string) ([]discovery.Snapshot, error) {
+	defer p.waiting("reading the registry")()
+	return all(ctx, registry, api)
+}
+
 // all returns what the registry knows of all APIs, by their names, or of one API. That API
 // must be known.
-func all(ctx context.Context, registry discovery.Registry, api string) ([]discovery.Snapshot, error) {
+func all(ctx context.Context, registry *etcd.Registry, api string) ([]discovery.Snapshot, error) {
 	names := []string{api}
 	if api == "" {
-		listed, err := first(ctx, registry, noAPI)
-		if err != nil {
+		var err error
+		if names, err = registry.APIs(ctx); err != nil {
 			return nil, err
 		}
-		names = listed.KnownAPIs
 	}
 	var snapshots []discovery.Snapshot
 	for _, name := range names {
@@ -67,7 +69,7 @@ func all(ctx context.Context, registry discovery.Registry, api string) ([]discov
 // watcher watches all APIs, also those that become known later, or one API. Its methods are
 // safe for all goroutines.
 type watcher struct {
-	registry discovery.Registry
+	registry *etcd.Registry
 	changed  chan struct{}
 
 	// mu guards the fields below.
@@ -76,7 +78,7 @@ type watcher struct {
 }
 
 // watch watches until ctx ends. It sends to changed after each change.
-func watch(ctx context.Context, registry discovery.Registry, api string) *watcher {
+func watch(ctx context.Context, registry *etcd.Registry, api string) *watcher {
 	w := &watcher{registry: registry, changed: make(chan struct{}, 1), latest: make(map[string]discovery.Snapshot)}
 	if api != "" {
 		w.add(api)
@@ -86,8 +88,8 @@ func watch(ctx context.Context, registry discovery.Registry, api string) *watche
 		tick := time.NewTicker(relistEvery)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			if listed, err := first(ctx, registry, noAPI); err == nil {
-				for _, name := range listed.KnownAPIs {
+			if names, err := registry.APIs(ctx); err == nil {
+				for _, name := range names {
 					w.add(name)
 				}
 			}

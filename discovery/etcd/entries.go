@@ -86,7 +86,9 @@ func (r *Registry) Entries(ctx context.Context) ([]Entry, error) {
 	return entries, nil
 }
 
-func newEntry(kv *mvccpb.KeyValue) Entry { return Entry{Key: string(kv.GetKey()), Lease: kv.GetLease()} }
+func newEntry(kv *mvccpb.KeyValue) Entry {
+	return Entry{Key: string(kv.GetKey()), Lease: kv.GetLease()}
+}
 
 // all yields the keys with a prefix, page by page, or the error that ends them.
 func (r *Registry) all(ctx context.Context, prefix string, keysOnly bool) iter.Seq2[*mvccpb.KeyValue, error] {

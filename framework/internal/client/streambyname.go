@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -12,8 +14,9 @@ import (
 	"github.com/onecall-dev/onecall/internal/schema"
 )
 
-// StreamByName begins a stream by name: see framework.Bus.Stream.
-func (b *Bus) StreamByName(ctx context.Context, name string, options []grpc.CallOption) (*NamedStream, error) {
+// StreamByName begins a stream by name. first are the parameters of its first request, nil
+// if the program sends it later: see framework.Bus.Stream.
+func (b *Bus) StreamByName(ctx context.Context, name string, first map[string]any, options []grpc.CallOption) (*NamedStream, error) {
 	if ctx == nil {
 		return nil, callerr.Invalid(name, "the context is nil: give context.Background() if there is no other")
 	}
@@ -22,11 +25,23 @@ func (b *Bus) StreamByName(ctx context.Context, name string, options []grpc.Call
 	if err != nil {
 		return nil, b.notCalled(ctx, name, true, err)
 	}
-	begun, err := rpc.route.NewStream(ctx, rpc.stream, options)
-	if err != nil {
+	stream := &NamedStream{rpc: rpc, plan: rpc.plan.Limit(client.SendLimit(options, b.options.sendLimit))}
+	var request proto.Message
+	if first != nil {
+		if request, err = stream.plan.Encode(first); err != nil {
+			return nil, b.notCalled(ctx, name, true, misuseError(err))
+		}
+	}
+	if stream.stream, err = rpc.route.NewStream(ctx, rpc.stream, options); err != nil || request == nil {
+		return stream, err
+	}
+	if err := stream.stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	return &NamedStream{stream: begun, rpc: rpc, plan: rpc.plan.Limit(client.SendLimit(options, b.options.sendLimit))}, nil
+	if !rpc.stream.ClientStreams {
+		return stream, stream.CloseSend()
+	}
+	return stream, nil // after io.EOF Recv returns why
 }
 
 // NamedStream is a stream that was begun by name.
