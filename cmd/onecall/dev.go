@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +47,7 @@ func (p *program) runDev(ctx context.Context, config embed.Config, command []str
 		return p.runWithin(ctx, endpoints, command)
 	}
 	fmt.Fprintf(p.errs, "etcd is ready. Set this for services and callers, and end it with Ctrl-C:\n\n  export ONECALL_ETCD_ENDPOINTS=%s\n\n", strings.Join(endpoints, ","))
-	registry, err := etcd.Open(etcd.Config{Endpoints: endpoints, Namespace: p.settings.Namespace, Logger: p.logger()})
+	registry, err := etcd.Open(etcd.Config{Endpoints: endpoints, Namespace: cmp.Or(p.settings.Namespace, os.Getenv("ONECALL_ETCD_NAMESPACE")), Logger: p.logger()})
 	if err != nil {
 		return usage(asFlag(err))
 	}

@@ -33,6 +33,9 @@ type doctor struct {
 	// readOnly says that nothing is checked that only services need.
 	readOnly bool
 
+	// unusable says that the files for TLS with instances cannot be used.
+	unusable bool
+
 	// mu guards the findings.
 	mu       sync.Mutex
 	findings []finding
@@ -75,10 +78,10 @@ It changes nothing in etcd but for a lease without keys, which it revokes.`,
 			done := p.waiting("examining")
 			err = d.examine(cmd.Context())
 			done()
-			if err != nil {
-				return err
+			if shown := p.showFindings(d.findings, err); err == nil {
+				return shown
 			}
-			return p.showFindings(d.findings)
+			return err
 		},
 	}
 	command.Flags().BoolVar(&readOnly, "read-only", false, "do not check leases, nor that the user may register instances, as callers need neither")
@@ -117,8 +120,9 @@ func (d *doctor) examine(ctx context.Context) error {
 // checks are the names of all checks, in the order in which findings are shown.
 var checks = []string{"etcd", "tls", "space", "clock", "permissions", "lease", "keys", "address", "instance", "schema"}
 
-// showFindings prints the findings. It is an error if there are any.
-func (p *program) showFindings(findings []finding) error {
+// showFindings prints the findings. It is an error if there are any. failed is why there may
+// be more.
+func (p *program) showFindings(findings []finding, failed error) error {
 	slices.SortStableFunc(findings, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(slices.Index(checks, a.Check), slices.Index(checks, b.Check)), cmp.Compare(a.Finding, b.Finding))
 	})
@@ -137,7 +141,7 @@ func (p *program) showFindings(findings []finding) error {
 	}
 	switch len(findings) {
 	case 0:
-		if p.verbose {
+		if p.verbose && failed == nil {
 			fmt.Fprintln(p.errs, "all is well")
 		}
 		return nil

@@ -46,7 +46,10 @@ func (d *doctor) client(ctx context.Context, endpoints []string, use func(contex
 	if err != nil {
 		return err
 	}
-	return use(ctx, client)
+	if err := use(ctx, client); err != nil {
+		return fmt.Errorf("etcd did not answer: %w", err)
+	}
+	return nil
 }
 
 // examineEndpoints checks each endpoint of etcd. It reports whether one can be used.
@@ -225,6 +228,7 @@ func (d *doctor) examineOwnCertificates() {
 }
 
 func (d *doctor) unusableFile(err error) {
+	d.unusable = true
 	d.found("tls", "a file with certificates cannot be used", err.Error(), "give the names of files in PEM that are valid: see onecall --help")
 }
 
@@ -311,9 +315,8 @@ func (d *doctor) examineLease(ctx context.Context, client *clientv3.Client) erro
 			_, err = client.Revoke(ctx, granted.ID)
 		}
 	}
-	if err != nil && ctx.Err() == nil {
-		d.found("lease", "a lease cannot be granted, renewed and revoked", err.Error(), "look at etcd's log: without leases no instance stays registered")
-		return nil
+	if err != nil {
+		return fmt.Errorf("having a lease granted, renewed and revoked: %w", err)
 	}
-	return err
+	return nil
 }

@@ -49,14 +49,14 @@ func (d *doctor) examineInstances(ctx context.Context, entries []etcd.Entry) {
 		remote = remote || !isLoopback(entry.Instance.Address)
 	}
 	doubled := d.examineAddresses(instances, remote)
-	if _, err := d.program.busOptions(); err != nil {
-		return // found before
+	if d.unusable {
+		return // for want of its own files it can reach none
 	}
 	slots := make(chan struct{}, examinedAtOnce)
 	var reached sync.WaitGroup
 	expiring := new(chains)
 	for _, instance := range instances {
-		if instance.State == discovery.Draining || doubled[instance.API+" at "+instance.Address] {
+		if instance.State == discovery.Draining || doubled[instance.Address] {
 			continue // it need not be reachable
 		}
 		slots <- struct{}{}

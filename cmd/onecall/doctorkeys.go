@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -98,31 +99,35 @@ func (d *doctor) lateLease(entries []etcd.Entry, late lateLease) {
 		"look at the process and its log; when the lease ends, callers forget the instance")
 }
 
-// examineAddresses checks the addresses of instances without connecting. It returns the
-// instances that cannot all be reached, because two processes have one address.
+// examineAddresses checks the addresses and clocks of instances without connecting. It
+// returns the addresses of several processes, of which only one can be reached.
 func (d *doctor) examineAddresses(instances []discovery.Instance, remote bool) (doubled map[string]bool) {
-	byAddress := make(map[string][]discovery.Instance)
+	processes := make(map[string]map[discovery.Incarnation]string)
 	for _, instance := range instances {
-		key := instance.API + " at " + instance.Address
-		byAddress[key] = append(byAddress[key], instance)
-		if time.Until(instance.Started) > maxSkew {
-			d.found("clock", fmt.Sprintf("%s started %v from now", key, time.Until(instance.Started).Round(time.Second)),
+		if ahead := time.Until(instance.Started); ahead > maxSkew {
+			d.found("clock", fmt.Sprintf("%s at %s started %v from now", instance.API, instance.Address, ahead.Round(time.Second)),
 				"its clock is ahead of the one here, so certificates may be refused and times in logs cannot be compared", "run NTP on both machines")
 		}
-	}
-	doubled = make(map[string]bool)
-	for key, all := range byAddress {
-		if len(all) < 2 {
+		if instance.Incarnation.IsZero() {
 			continue
 		}
-		doubled[key] = true
-		var names []string
-		for _, instance := range all {
-			names = append(names, instance.Incarnation.String()+" of "+instance.Started.UTC().Format(time.RFC3339))
+		if processes[instance.Address] == nil {
+			processes[instance.Address] = make(map[discovery.Incarnation]string)
 		}
-		slices.Sort(names)
-		d.found("address", fmt.Sprintf("%d processes have the address of %s", len(all), key),
-			"only one of them can be called there: "+strings.Join(names, ", "),
+		text := fmt.Sprintf("%s, %v", instance.API, instance.Incarnation)
+		if !instance.Started.IsZero() {
+			text += ", started at " + instance.Started.UTC().Format(time.RFC3339)
+		}
+		processes[instance.Address][instance.Incarnation] = text
+	}
+	doubled = make(map[string]bool)
+	for address, all := range processes {
+		if len(all) < 2 { //nolint:mnd // several
+			continue
+		}
+		doubled[address] = true
+		d.found("address", fmt.Sprintf("%d processes have the address %s", len(all), address),
+			"only one of them can be called there: "+strings.Join(slices.Sorted(maps.Values(all)), "; "),
 			"if one was just killed, its key ends with its lease; else have each process register an address of its own (ONECALL_ADVERTISE)")
 	}
 	if remote {

@@ -174,7 +174,15 @@ func roundTrip(ctx context.Context, conn *framework.Conn, options ...grpc.CallOp
 	began := time.Now()
 	_, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{}, options...)
 	if err != nil {
-		return 0, errors.New(remedy(status.Convert(err).Message()))
+		return 0, errors.New(remedy(unreached(err)))
 	}
 	return time.Since(began), nil
+}
+
+// unreached returns why an instance was not reached.
+func unreached(err error) string {
+	if broken, ok := errors.AsType[*discovery.ConnectionError](err); ok && len(broken.Instances) == 1 {
+		return broken.Instances[0].Text
+	}
+	return status.Convert(err).Message()
 }

@@ -212,3 +212,24 @@ func TestInstancesWithTLSAreCalledWithTheRightFilesOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestAPIsAreWatched watches APIs that come, change and lose their last instance.
+func TestAPIsAreWatched(t *testing.T) {
+	t.Parallel()
+	at := newPlace()
+	watching := start(t, at.env(), "apis", "--watch", "-o", "plain")
+	next := func(want string) {
+		t.Helper()
+		if got := eventually.Receive(t, want, watching.out); !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want %q at the end", got, want)
+		}
+	}
+	stop := serveKinds(t, at)
+	next("\t+\ttest.kinds\t1 serving\t0 draining")
+	stop()
+	next("\t~\ttest.kinds\t0 serving\t1 draining")
+	next("\t~\ttest.kinds\t0 serving\t0 draining")
+	if code := watching.interrupt(t); code != 0 {
+		t.Errorf("the command ended with %d", code)
+	}
+}
