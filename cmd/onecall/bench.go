@@ -61,6 +61,9 @@ type benchFlags struct {
 	effects  bool
 }
 
+// connectLimit is how long bench waits for a connection to an instance.
+const connectLimit = 5 * time.Second
+
 // The bounds of a load: this command finds out how fast an instance answers, and is not made
 // to bring one down.
 const (
@@ -144,7 +147,9 @@ func (p *program) benchOn(ctx context.Context, bus *framework.Bus, name string, 
 	if err != nil {
 		return usage(err)
 	}
-	if err := bus.Ready(ctx, name[:strings.LastIndexByte(name, '.')]); err != nil {
+	connecting, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	if err := bus.Ready(connecting, name[:strings.LastIndexByte(name, '.')]); err != nil {
 		return err
 	}
 	done()

@@ -98,6 +98,9 @@ func (p *program) watchInstances(ctx context.Context, registry *etcd.Registry, a
 // until ctx ends or show fails.
 func (p *program) watch(ctx context.Context, registry *etcd.Registry, api string, show func(discovery.Snapshot) error) error {
 	if _, err := p.all(ctx, registry, api); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	watching := watch(ctx, registry, api)

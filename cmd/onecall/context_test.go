@@ -7,27 +7,27 @@ import (
 	"testing"
 )
 
-// user is a user with files of the command. Its runs have no other settings than those.
-type user struct {
+// person is a user with files of the command. Its runs have no other settings than those.
+type person struct {
 	t   *testing.T
 	dir string
 }
 
-func newUser(t *testing.T) user {
+func newUser(t *testing.T) person {
 	t.Helper()
-	return user{t, t.TempDir()}
+	return person{t, t.TempDir()}
 }
 
 // file is the file with the contexts.
-func (u user) file() string { return filepath.Join(u.dir, "onecall", "contexts.yaml") }
+func (u person) file() string { return filepath.Join(u.dir, "onecall", "contexts.yaml") }
 
-func (u user) run(env []string, args ...string) result {
+func (u person) run(env []string, args ...string) result {
 	u.t.Helper()
 	return runWith(u.t, append([]string{"XDG_CONFIG_HOME=" + u.dir, "HOME=" + u.dir, "APPDATA=" + u.dir}, env...), "", args...)
 }
 
 // ok runs a command that must succeed.
-func (u user) ok(args ...string) string {
+func (u person) ok(args ...string) string {
 	u.t.Helper()
 	got := u.run(nil, args...)
 	if got.code != 0 || got.errs != "" {

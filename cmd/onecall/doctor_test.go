@@ -394,6 +394,7 @@ func TestTheDoctorFindsWhatEtcdSaysOfItself(t *testing.T) {
 func ownEtcd(t *testing.T, change func(*etcdembed.Config)) place {
 	t.Helper()
 	config := etcdembed.NewConfig()
+	config.BcryptCost = 4 // its lowest
 	config.Dir, config.LogLevel, config.LogOutputs = t.TempDir(), "fatal", []string{os.DevNull}
 	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	config.ListenClientUrls, config.ListenPeerUrls = anyPort, anyPort

@@ -23,7 +23,7 @@ import (
 )
 
 // examineLimit is how long each step of the examination may take.
-const examineLimit = 5 * time.Second
+const examineLimit = 10 * time.Second
 
 // client calls use with a client of endpoints of etcd.
 func (d *doctor) client(ctx context.Context, endpoints []string, use func(context.Context, *clientv3.Client) error) error {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,6 +23,9 @@ func run() int {
 	err := p.command().ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
+	}
+	if ctx.Err() != nil && p.exitCode(err) == exitFailed && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(p.errs, "onecall: "+remedy(strings.TrimPrefix(oneLine(err.Error()), "onecall: ")))
 	return p.exitCode(err)

@@ -36,8 +36,9 @@ import (
 var (
 	binary string
 	shared *embed.Server
-	// home is the folder of the user who runs the command.
-	home string
+	// user are the variables of the user who runs the command: folders of their own, but the
+	// go command's as they are.
+	user []string
 )
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -54,7 +55,15 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building the command: %v\n%s", err, out)
 		return 1
 	}
-	home = filepath.Join(dir, "home")
+	user = []string{"HOME=" + filepath.Join(dir, "home")}
+	for _, name := range []string{"GOCACHE", "GOENV", "GOMODCACHE", "GOPATH"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "go env %s: %v\n", name, err)
+			return 1
+		}
+		user = append(user, name+"="+strings.TrimSpace(string(value)))
+	}
 	if shared, err = embed.Start(context.Background(), embed.Config{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -86,7 +95,7 @@ func environment(set ...string) []string {
 			out = append(out, variable)
 		}
 	}
-	return append(append(out, "HOME="+home), set...) // the last of a name counts
+	return append(append(out, user...), set...) // the last of a name counts
 }
 
 // run runs the command with an etcd.
@@ -164,8 +173,11 @@ func (*kinds) Mirror(_ context.Context, request *testv1.MirrorRequest) (*testv1.
 }
 
 func (k *kinds) SignIn(context.Context, *testv1.SignInRequest) (*testv1.SignInResponse, error) {
-	k.begun <- struct{}{}
-	<-k.ended
+	select {
+	case k.begun <- struct{}{}:
+		<-k.ended
+	case <-k.ended:
+	}
 	return &testv1.SignInResponse{Valid: true}, nil
 }
 
