@@ -229,17 +229,17 @@ func TestSourcesThatCannotBeReadAreErrors(t *testing.T) {
 	none := protoFolder(t, `syntax = "proto3";`)
 	text := filepath.Join(none, "shop.proto")
 	for args, want := range map[string]result{
-		"dump":                         {errs: "onecall: requires at least 1 arg(s), only received 0\n", code: 2},
-		"diff registry":                {errs: "onecall: accepts 2 arg(s), received 1\n", code: 2},
-		"dump " + broken:               {errs: filepath.Join(broken, "shop.proto") + ":22:3: field shop.v1.PlaceOrderRequest.quantity: unknown type int\nonecall: the .proto files have 1 error\n", code: 1},
-		"dump " + none:                 {errs: "onecall: " + none + ": the .proto files have no service\n", code: 1},
-		"dump " + text:                 {errs: "onecall: " + text + " is no file of schemas: invalid character 's' looking for beginning of value\n", code: 1},
-		"dump " + none + "/no":         {errs: "onecall: stat " + none + "/no: no such file or directory\n", code: 1},
-		"dump aut":                     {errs: `onecall: unknown API "aut": it was never served; check its name and that a service of it was started (did you mean auth? the registry knows auth, test.echo, test.kinds)` + "\n", code: 1},
+		"dump":                                  {errs: "onecall: requires at least 1 arg(s), only received 0\n", code: 2},
+		"diff registry":                         {errs: "onecall: accepts 2 arg(s), received 1\n", code: 2},
+		"dump " + broken:                        {errs: filepath.Join(broken, "shop.proto") + ":22:3: field shop.v1.PlaceOrderRequest.quantity: unknown type int\nonecall: the .proto files have 1 error\n", code: 1},
+		"dump " + none:                          {errs: "onecall: " + none + ": the .proto files have no service\n", code: 1},
+		"dump " + text:                          {errs: "onecall: " + text + " is no file of schemas: invalid character 's' looking for beginning of value\n", code: 1},
+		"dump " + none + "/no":                  {errs: "onecall: stat " + none + "/no: no such file or directory\n", code: 1},
+		"dump aut":                              {errs: `onecall: unknown API "aut": it was never served; check its name and that a service of it was started (did you mean auth? the registry knows auth, test.echo, test.kinds)` + "\n", code: 1},
 		"dump registry --etcd " + away.endpoint: {code: 1},
 	} {
 		got := run(t, w.place, "", append([]string{"schema"}, strings.Fields(args)...)...)
-		if strings.Contains(args, away) {
+		if strings.Contains(args, away.endpoint) {
 			if got.code != 1 || got.out != "" || !strings.HasPrefix(got.errs, "onecall: the registry can't be reached: ") {
 				t.Errorf("%s: %+v", args, got)
 			}
