@@ -1,6 +1,8 @@
 package pages_test
 
 import (
+	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"io/fs"
 	"os"
@@ -91,36 +93,93 @@ func TestEverySnippetIsCompiled(t *testing.T) {
 	}
 }
 
-// TestEveryCommandIsRun checks that each block of commands says what runs it, and that this
-// exists.
+// TestEveryCommandIsRun checks that each block of commands, and of what programs print, says
+// what runs it, and that this exists.
 func TestEveryCommandIsRun(t *testing.T) {
 	t.Parallel()
-	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	makefile := contentOf(t, filepath.Join(root, "Makefile"))
 	tests := sources(t, "_test.go")
 	runBy := regexp.MustCompile(`^run by (?:make ([a-z-]+)|(Test\w+))$`)
 	ran := make(map[string]bool)
-	if list := regexp.MustCompile(`(?m)^PAGES := (.*)$`).FindSubmatch(makefile); list != nil {
-		for name := range strings.FieldsSeq(string(list[1])) {
+	if list := regexp.MustCompile(`(?m)^PAGES := (.*)$`).FindStringSubmatch(makefile); list != nil {
+		for name := range strings.FieldsSeq(list[1]) {
 			ran[filepath.Join(root, name)] = true
 		}
 	}
 	for path, page := range all(t) {
 		for _, block := range page.Blocks {
-			if block.Language != "sh" {
-				continue
+			if block.Language != "sh" && block.Language != "text" || strings.Contains(block.Text, "\nUsage:\n") {
+				continue // the help of commands is compared by the tests of the command
 			}
+			runs := strings.HasPrefix(block.Comment, "terminal ") || strings.HasPrefix(block.Comment, "output")
 			proof := runBy.FindStringSubmatch(block.Comment)
 			switch {
-			case strings.HasPrefix(block.Comment, "terminal ") && ran[path]:
+			case runs && ran[path]:
 			case proof == nil:
-				t.Errorf("%s:%d: the comment %q does not say what runs these commands:\n%s", path, block.Line, block.Comment, block.Text)
-			case proof[1] != "" && !strings.Contains(string(makefile), "\n"+proof[1]+":"):
+				t.Errorf("%s:%d: the comment %q does not say what runs this:\n%s", path, block.Line, block.Comment, block.Text)
+			case proof[1] != "" && !strings.Contains(makefile, "\n"+proof[1]+":"):
 				t.Errorf("%s:%d: the Makefile has no target %s", path, block.Line, proof[1])
 			case proof[2] != "" && !strings.Contains(tests, "\nfunc "+proof[2]+"("):
 				t.Errorf("%s:%d: there is no test %s", path, block.Line, proof[2])
+			}
+		}
+	}
+}
+
+// TestEveryTargetOfMakeExists looks for the targets that the text of pages names: in the
+// Makefile of the repository, or in that of a new project.
+func TestEveryTargetOfMakeExists(t *testing.T) {
+	t.Parallel()
+	makefiles := contentOf(t, filepath.Join(root, "Makefile")) +
+		contentOf(t, filepath.Join(root, "cmd", "onecall", "internal", "scaffold", "project", "Makefile.tmpl"))
+	named := 0
+	for path := range all(t) {
+		for _, target := range regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(contentOf(t, path), -1) {
+			named++
+			if !strings.Contains(makefiles, "\n"+target[1]+":") {
+				t.Errorf("%s names make %s, which no Makefile has", path, target[1])
+			}
+		}
+	}
+	const least = 20
+	if named < least {
+		t.Errorf("%d targets were found, want %d at least", named, least)
+	}
+}
+
+// TestEveryPictureCanBeReadAloud checks that drawings have a title and a description, and
+// colors for dark mode, and that links to pictures have a text.
+func TestEveryPictureCanBeReadAloud(t *testing.T) {
+	t.Parallel()
+	drawings, err := filepath.Glob(filepath.Join(root, "docs", "pictures", "*.svg"))
+	if err != nil || len(drawings) == 0 {
+		t.Fatalf("there are no drawings (%v)", err)
+	}
+	for _, path := range drawings {
+		text := contentOf(t, path)
+		if err := xml.Unmarshal([]byte(text), new(struct{})); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		for _, part := range []string{"<title", "<desc", `role="img"`, "prefers-color-scheme: dark"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s has no %s", path, part)
+			}
+		}
+	}
+	for path := range all(t) {
+		if text := contentOf(t, path); strings.Contains(text, "![](") {
+			t.Errorf("%s has a picture without a text", path)
+		}
+	}
+}
+
+// TestEveryBlockOfJSONIsValid parses the blocks of JSON.
+func TestEveryBlockOfJSONIsValid(t *testing.T) {
+	t.Parallel()
+	for path, page := range all(t) {
+		for _, block := range page.Blocks {
+			if block.Language == "json" && !json.Valid([]byte(block.Text)) {
+				t.Errorf("%s:%d: this is no JSON:\n%s", path, block.Line, block.Text)
 			}
 		}
 	}
@@ -142,6 +201,16 @@ func TestTheIndexListsEveryPage(t *testing.T) {
 			t.Errorf("the index of docs does not list %s", path)
 		}
 	}
+}
+
+// contentOf returns the content of a file.
+func contentOf(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 // sources returns the lines of all files whose names end with an ending, without what they
