@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -279,6 +280,32 @@ func TestAProjectHasTheVersionsOfThisModule(t *testing.T) {
 	}
 	if !strings.Contains(string(text), generator.GRPCPlugin+" "+generator.GRPCVersion+" ") {
 		t.Errorf("a project has protoc-gen-go-grpc %s, and the module of the tools another", generator.GRPCVersion)
+	}
+}
+
+// TestAProjectHasTheModulesOfTheCommandInTheSameVersions compares the two go.mod. Packages of
+// another version are compiled again in a project, which takes a minute.
+func TestAProjectHasTheModulesOfTheCommandInTheSameVersions(t *testing.T) {
+	t.Parallel()
+	versions := func(dir string) map[string]string {
+		t.Helper()
+		var content struct {
+			Require []struct{ Path, Version string } `json:"Require"` //nolint:tagliatelle // as the go command writes it
+		}
+		if err := json.Unmarshal([]byte(mustRun(t, dir, "go", "mod", "edit", "-json")), &content); err != nil {
+			t.Fatal(err)
+		}
+		found := make(map[string]string)
+		for _, required := range content.Require {
+			found[required.Path] = required.Version
+		}
+		return found
+	}
+	framework := versions(filepath.Join("..", ".."))
+	for path, version := range versions(".") {
+		if other, ok := framework[path]; ok && other != version {
+			t.Errorf("the command has %s %s, and the framework %s", path, version, other)
+		}
 	}
 }
 
