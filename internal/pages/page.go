@@ -43,6 +43,8 @@ type Block struct {
 	Text string
 	// Comment is the HTML comment in the line before the fence, without its marks.
 	Comment string
+	// Section is the heading of the second level that the block is below.
+	Section string
 	// Line is the number of the line of the first fence.
 	Line int
 }
@@ -94,7 +96,7 @@ func parse(path, text string) Page {
 	page := Page{Path: path, Anchors: make(map[string]bool)}
 	var block *Block
 	var paragraph strings.Builder // a link can be on two lines
-	comment, number, begin := "", 0, 0
+	comment, section, number, begin := "", "", 0, 0
 	flush := func() {
 		page.Links = append(page.Links, links(paragraph.String(), begin)...)
 		paragraph.Reset()
@@ -110,9 +112,12 @@ func parse(path, text string) Page {
 			block.Text += line
 		case strings.HasPrefix(bare, "```"):
 			flush()
-			block = &Block{Language: strings.TrimPrefix(bare, "```"), Comment: comment, Line: number}
+			block = &Block{Language: strings.TrimPrefix(bare, "```"), Comment: comment, Section: section, Line: number}
 		case strings.HasPrefix(line, "#"):
 			flush()
+			if heading, found := strings.CutPrefix(line, "## "); found {
+				section = strings.TrimSpace(heading)
+			}
 			page.anchor(strings.TrimSpace(strings.TrimLeft(line, "#")))
 			page.Links = append(page.Links, links(line, number)...)
 		default:
