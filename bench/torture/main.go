@@ -1,7 +1,8 @@
 // Torture tests "at most once" where it is hardest to keep: instances are killed or
 // stopped all the time and start again at the same addresses, the registry reports this
-// late or is silent for seconds, connections are cut, and copies of calls are sent. Callers
-// ask what became of the calls whose outcome is unknown, and record the answer.
+// late or is silent for seconds, connections are made over TCP and over unix sockets, and are
+// cut, and copies of calls are sent. Callers ask what became of the calls whose outcome is
+// unknown, and record the answer.
 //
 // The instances are processes of their own. Their handlers record each run before they
 // do anything else, callers record the outcomes of their calls, and the execution log
@@ -30,6 +31,7 @@ func main() {
 	flag.Float64Var(&settings.repeatable, "repeatable", 0.1, "share of the calls whose RPC declares NO_SIDE_EFFECTS, 0 to 1")
 	flag.Float64Var(&settings.silent, "silent", 0.5, "share of the time in which the registry says nothing, 0 to 1")
 	flag.Float64Var(&settings.cut, "cut", 0.5, "share of the connections that are cut while their instance lives, 0 to 1")
+	flag.Float64Var(&settings.sockets, "sockets", 0.5, "share of the connections that are made over unix sockets, 0 to 1")
 	flag.Parse()
 	if err := start(*serveAt, *book, settings); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
@@ -64,6 +66,7 @@ type settings struct {
 	repeatable float64
 	silent     float64
 	cut        float64
+	sockets    float64
 }
 
 func (s settings) check() error {
@@ -71,8 +74,8 @@ func (s settings) check() error {
 	switch {
 	case s.length <= 0 || s.callers < 1 || s.instances < 1:
 		return errors.New("-for, -callers and -instances are more than zero")
-	case !share(s.replayed) || !share(s.repeatable) || !share(s.silent) || !share(s.cut):
-		return errors.New("-replayed, -repeatable, -silent and -cut are shares, from 0 to 1")
+	case !share(s.replayed) || !share(s.repeatable) || !share(s.silent) || !share(s.cut) || !share(s.sockets):
+		return errors.New("-replayed, -repeatable, -silent, -cut and -sockets are shares, from 0 to 1")
 	}
 	return nil
 }

@@ -19,6 +19,8 @@ type lateRegistry struct {
 	began   time.Time
 	end     chan struct{}
 	running sync.WaitGroup
+	// sockets are the paths of the sockets that were registered last, by address.
+	sockets sync.Map
 }
 
 var _ discovery.Registry = (*lateRegistry)(nil)
@@ -30,6 +32,16 @@ const silencePeriod = 4 * time.Second
 // a silence until its end. A silence is a share of each period.
 func newLateRegistry(late time.Duration, silent float64) *lateRegistry {
 	return &lateRegistry{Registry: memory.New(), late: late, silent: silent, began: time.Now(), end: make(chan struct{})}
+}
+
+// Register implements [discovery.Registry].
+func (r *lateRegistry) Register(instances ...discovery.Instance) (discovery.Registration, error) {
+	for _, instance := range instances {
+		if instance.Socket.Path != "" {
+			r.sockets.Store(instance.Address, instance.Socket.Path)
+		}
+	}
+	return r.Registry.Register(instances...)
 }
 
 // due returns when a change that happens now is reported.

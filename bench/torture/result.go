@@ -26,7 +26,7 @@ type result struct {
 	killed, stopped int
 	replays         replays
 	settled         settled
-	cut             int64
+	cut, sockets    int64 // connections that were cut, and that were made over unix sockets
 }
 
 // replays counts the copies by their answers.
@@ -89,6 +89,7 @@ func (r result) String() string {
 	line("instances stopped", "%d", r.stopped)
 	line("replays", "%d: %d answered OK, %d refused, %d other errors, %d lost", r.replays.sent, r.replays.ok, r.replays.refused, r.replays.other, r.replays.lost)
 	line("connections cut", "%d", r.cut)
+	line("over unix sockets", "%d", r.sockets)
 	line("settled calls", "%s", &r.settled)
 	for _, name := range slices.Sorted(maps.Keys(r.errors)) {
 		line("error", "%d %s", r.errors[name], name)

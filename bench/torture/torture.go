@@ -56,9 +56,9 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	defer sender.Close()
 	player := replay.NewPlayer(sender, copies(settings.replayed, addresses))
 	defer player.Close()
-	cuts := cutter{share: settings.cut}
+	cuts, sockets := cutter{share: settings.cut}, socketDialer{registry: registry, share: settings.sockets}
 	bus, err := framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)), framework.DialOptions(
-		grpc.WithContextDialer(tapped(player, &cuts)),
+		grpc.WithContextDialer(tapped(player, &cuts, &sockets)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: baseDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxDelay},
 			MinConnectTimeout: time.Second,
@@ -86,7 +86,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	}
 	result = judge(book.Check(), callers, player.Played(), settings)
 	result.killed, result.stopped = fleet.ends()
-	result.cut = cuts.count.Load()
+	result.cut, result.sockets = cuts.count.Load(), sockets.count.Load()
 	return result, nil
 }
 
@@ -103,9 +103,9 @@ func copies(share float64, addresses []string) func(replay.Call) []replay.Copy {
 
 // tapped returns a dialer whose connections show the player all calls as they are on the
 // wire.
-func tapped(player *replay.Player, cuts *cutter) func(context.Context, string) (net.Conn, error) {
+func tapped(player *replay.Player, cuts *cutter, sockets *socketDialer) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		conn, err := sockets.dial(ctx, address)
 		if err != nil {
 			return nil, err
 		}
@@ -117,6 +117,26 @@ func tapped(player *replay.Player, cuts *cutter) func(context.Context, string) (
 			player.See(call)
 		}), nil
 	}
+}
+
+// socketDialer makes a share of the connections over the unix socket that was registered last
+// for an address, and all others over TCP. The bus does not, because its dialer is tapped.
+type socketDialer struct {
+	registry *lateRegistry
+	share    float64
+	count    atomic.Int64
+}
+
+// dial connects to an address.
+func (s *socketDialer) dial(ctx context.Context, address string) (net.Conn, error) {
+	found, _ := s.registry.sockets.Load(address)
+	if path, ok := found.(string); ok && rand.Float64() < s.share {
+		if conn, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
+			s.count.Add(1)
+			return conn, nil
+		}
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
 // cutter cuts a share of the connections of callers, while the instance lives: before a

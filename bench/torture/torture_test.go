@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,12 +27,15 @@ func TestMain(m *testing.M) {
 
 func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
 	t.Parallel()
-	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1, silent: 0.5, cut: 0.5})
+	result, err := torture(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, replayed: 0.5, repeatable: 0.1, silent: 0.5, cut: 0.5, sockets: 0.5})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if result.report.Outcomes[executionlog.OK] == 0 || result.killed+result.stopped < 3 || result.replays.sent == 0 || result.report.Runs == 0 || result.report.Unended > 0 {
 		t.Errorf("result = \n%s", result)
+	}
+	if sockets := result.sockets > 0; sockets != (runtime.GOOS == "linux" || runtime.GOOS == "darwin") {
+		t.Errorf("connections were made over unix sockets: %v", sockets)
 	}
 }
 
