@@ -10,9 +10,9 @@ import (
 
 // Insecure allows plain text, which others on the network can read and change. Without
 // this option, [TLS] or other credentials, a service must listen on loopback, else [Serve]
-// returns an error, and a bus connects only to instances on loopback: calls of others fail
-// with UNAVAILABLE and *[ConnectionError]. Use it where something else protects the
-// network, such as a service mesh.
+// returns an error, and a bus connects only to instances on loopback, or over the unix socket
+// of one on its host: calls of others fail with UNAVAILABLE and *[ConnectionError]. Use it
+// where something else protects the network, such as a service mesh.
 func Insecure() Option {
 	return bothOption{
 		serveOption: func(o *server.Options) error {
