@@ -449,3 +449,22 @@ func TestTheEnvironmentSaysWhereTheSocketIs(t *testing.T) { //nolint:paralleltes
 		t.Errorf("Serve = %v, want %q", err, want)
 	}
 }
+
+// TestASocketIsNotTheNetwork has a service that other machines reach in plain text, and buses
+// that must not speak it with them.
+func TestASocketIsNotTheNetwork(t *testing.T) {
+	t.Parallel()
+	registry, seen := memory.New(), new(networks)
+	serve(t, registry, &echo{}, framework.SocketDir(socketDir(t)), framework.ListenOn(":0"), framework.Insecure(), seen.option())
+	address := serving(t, registry, 1)[0].Address
+	if strings.HasPrefix(address, "127.") {
+		t.Skip("this machine has no address but loopback")
+	}
+	if _, err := testv1.NewEchoServiceClient(newBus(t, registry)).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil || seen.take() != "unix" {
+		t.Errorf("over the socket = %v", err)
+	}
+	const want = "its address is not loopback, and the bus speaks plain text"
+	if _, err := testv1.NewEchoServiceClient(newBus(t, registry, framework.NoSocket())).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("over TCP = %v, want an error that says %q", err, want)
+	}
+}
