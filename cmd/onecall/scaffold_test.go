@@ -290,7 +290,10 @@ func TestAProjectHasTheModulesOfTheCommandInTheSameVersions(t *testing.T) {
 	versions := func(dir string) map[string]string {
 		t.Helper()
 		var content struct {
-			Require []struct{ Path, Version string } `json:"Require"` //nolint:tagliatelle // as the go command writes it
+			Require []struct {
+				Path    string `json:"Path"`    //nolint:tagliatelle // as the go command writes it
+				Version string `json:"Version"` //nolint:tagliatelle // the same
+			} `json:"Require"` //nolint:tagliatelle // the same
 		}
 		if err := json.Unmarshal([]byte(mustRun(t, dir, "go", "mod", "edit", "-json")), &content); err != nil {
 			t.Fatal(err)
