@@ -113,6 +113,11 @@ bench: ## Measure a call on a bus against plain grpc-go, by turns
 bench-gate: ## Fail when a call allocates more or less than is committed, or needs 15 % more CPU (UPDATE=1 commits)
 	cd bench && go run . -gate gate.json -cpu $(if $(UPDATE),-update)
 
+# The other frameworks are dependencies of this module alone, and it is not part of ci.
+.PHONY: bench-peers
+bench-peers: ## Measure a call beside grpc-go, go-zero, Kratos and connect-go, and write docs/performance.md and its chart
+	cd bench/peers && go run . -page ../../docs/performance.md -chart ../../docs/peers.svg $(BENCHFLAGS)
+
 .PHONY: bench-discovery
 bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle programs, a fleet of 1,000
 	cd bench && go run ./discovery $(BENCHFLAGS)

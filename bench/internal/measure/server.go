@@ -66,10 +66,13 @@ func (s *Server) Stop() error {
 
 // Serve runs a server in the process that [Start] started. run serves until its context
 // ends, and calls ready once with a line that begins with its address. Serve then answers
-// each line of its input with its usage, and ends run when the input ends.
+// each line of its input with its usage, and ends run when the input ends. What run prints
+// goes to the error output.
 func Serve(ctx context.Context, run func(ctx context.Context, ready func(line string)) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	out := os.Stdout
+	os.Stdout = os.Stderr
 	first, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		ended <- run(ctx, func(line string) {
@@ -81,13 +84,15 @@ func Serve(ctx context.Context, run func(ctx context.Context, ready func(line st
 	}()
 	select {
 	case line := <-first:
-		fmt.Println(line)
+		if _, err := fmt.Fprintln(out, line); err != nil {
+			return err
+		}
 	case err := <-ended:
 		return err
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		if err := json.NewEncoder(os.Stdout).Encode(Use()); err != nil {
+		if err := json.NewEncoder(out).Encode(Use()); err != nil {
 			return err
 		}
 	}
