@@ -220,11 +220,14 @@ func TestAPickAllocatesNothing(t *testing.T) { // not parallel: see testing.Allo
 func BenchmarkPick(b *testing.B) {
 	for _, instances := range []int{1, 3, 50} {
 		b.Run(strconv.Itoa(instances), func(b *testing.B) {
-			f := newFixture(b, instances)
+			picker := newFixture(b, instances).conn.state.Picker
 			b.ReportAllocs()
 			for b.Loop() {
-				_, done := f.pick(b)
-				done(balancer.DoneInfo{})
+				result, err := picker.Pick(balancer.PickInfo{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				result.Done(balancer.DoneInfo{})
 			}
 		})
 	}
