@@ -97,10 +97,11 @@ func (p *program) watchInstances(ctx context.Context, registry *etcd.Registry, a
 // watch calls show with what the registry knows of an API, or of all, after each change,
 // until ctx ends or show fails.
 func (p *program) watch(ctx context.Context, registry *etcd.Registry, api string, show func(discovery.Snapshot) error) error {
-	if _, err := p.all(ctx, registry, api); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+	_, err := p.all(ctx, registry, api)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return err
 	}
 	watching := watch(ctx, registry, api)

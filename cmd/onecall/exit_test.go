@@ -88,15 +88,15 @@ func TestEveryCommandEndsWhenItIsInterrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	t.Cleanup(func() { close(w.kinds.ended) })
-	firstLine := func(t *testing.T, r *running) { eventually.Receive(t, "the first line", r.out) }
+	firstLine := func(r *running) { eventually.Receive(t, "the first line", r.out) }
 	for command, test := range map[string]struct {
 		code int
 		// runs waits until the command does; nil waits until an etcd that is silent was asked.
-		runs func(t *testing.T, r *running) //nolint:thelper // it is no helper
+		runs func(*running)
 	}{
 		"apis --watch":                   {0, firstLine},
 		"instances --watch":              {0, firstLine},
-		"dev --listen 127.0.0.1:0":       {0, func(t *testing.T, r *running) { eventually.Receive(t, "the first line", r.errs) }},
+		"dev --listen 127.0.0.1:0":       {0, func(r *running) { eventually.Receive(t, "the first line", r.errs) }},
 		"apis":                           {1, nil},
 		"instances":                      {1, nil},
 		"describe auth":                  {1, nil},
@@ -104,7 +104,7 @@ func TestEveryCommandEndsWhenItIsInterrupted(t *testing.T) {
 		"doctor":                         {1, nil},
 		"bench auth.get_user username=a": {1, nil},
 		"call auth.get_user username=a":  {10, nil},
-		"call test.kinds.sign_in username=a password=b": {12, func(t *testing.T, _ *running) { eventually.Receive(t, "the handler", w.kinds.begun) }},
+		"call test.kinds.sign_in username=a password=b": {12, func(*running) { eventually.Receive(t, "the handler", w.kinds.begun) }},
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
@@ -112,10 +112,10 @@ func TestEveryCommandEndsWhenItIsInterrupted(t *testing.T) {
 			if test.runs == nil {
 				var asked <-chan struct{}
 				at, asked = askedEtcd(t)
-				test.runs = func(t *testing.T, _ *running) { eventually.Receive(t, "a connection", asked) }
+				test.runs = func(*running) { eventually.Receive(t, "a connection", asked) }
 			}
 			r := start(t, at.env("TMPDIR="+temporary), strings.Fields(command)...)
-			test.runs(t, r)
+			test.runs(r)
 			eventually.Returns(t, "the command", func() {
 				if code := r.interrupt(t); code != test.code {
 					t.Errorf("it ended with %d, want %d", code, test.code)
@@ -138,12 +138,18 @@ func askedEtcd(t *testing.T) (place, <-chan struct{}) {
 	t.Cleanup(func() { _ = listener.Close() })
 	asked := make(chan struct{}, 1)
 	go func() {
+		var conns []net.Conn // open until the end
+		defer func() {
+			for _, conn := range conns {
+				_ = conn.Close()
+			}
+		}()
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			defer conn.Close() // not before the end
+			conns = append(conns, conn)
 			select {
 			case asked <- struct{}{}:
 			default:
