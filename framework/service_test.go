@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -163,8 +164,15 @@ func serveAny(tb testing.TB, registry discovery.Registry, register func(grpc.Ser
 	return service{stop: stop}
 }
 
-// newBus returns a bus for the length of the test.
+// newBus returns a bus for the length of the test. A test that does not say how its calls go
+// means the network, unless the tests are run for another way: see ways.
 func newBus(tb testing.TB, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
+	tb.Helper()
+	return newBusOf(tb, registry, slices.Concat(chosen().bus, options)...)
+}
+
+// newBusOf is newBus without a way: its calls go as they do for a program.
+func newBusOf(tb testing.TB, registry discovery.Registry, options ...framework.BusOption) *framework.Bus {
 	tb.Helper()
 	bus, err := framework.NewBus(registry, append([]framework.BusOption{quiet}, options...)...)
 	if err != nil {

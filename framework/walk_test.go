@@ -123,6 +123,7 @@ func ours() (found []runtime.Frame) {
 // TestTheWalkAtTheServerIsOnTheStackOfAHandler compares the list with the functions
 // that wait for a handler. Those that returned before it are not on the stack.
 func TestTheWalkAtTheServerIsOnTheStackOfAHandler(t *testing.T) {
+	overNetwork(t)
 	t.Parallel()
 	stack := make(chan []runtime.Frame, 1)
 	registry := memory.New()
@@ -138,6 +139,7 @@ func TestTheWalkAtTheServerIsOnTheStackOfAHandler(t *testing.T) {
 // TestTheWalkAtTheCallerIsOnTheStackOfAnAttempt compares the list with the functions
 // that wait for grpc-go to send. The pick has returned then.
 func TestTheWalkAtTheCallerIsOnTheStackOfAnAttempt(t *testing.T) {
+	overNetwork(t)
 	t.Parallel()
 	stack := make(chan []runtime.Frame, 1)
 	registry := memory.New()

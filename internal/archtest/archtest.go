@@ -108,11 +108,11 @@ var Rules = []Rule{
 		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed"}, kit...),
 	},
 	{
-		Name:      "a half of a concern imports of this module its parent, discovery, backoff and the .proto files of the wire at most",
+		Name:      "a half of a concern imports of this module its parent, discovery, backoff, inprocess and the .proto files of the wire at most",
 		Reason:    "a program that only calls must not build the server's half, and what both need is a value of the wire",
 		Importers: halves,
 		Forbidden: []string{"./..."},
-		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./interceptors/atmostonce/internal/contextkey", "./internal/backoff", "./proto/onecall/v1"},
+		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./interceptors/atmostonce/internal/contextkey", "./internal/backoff", "./internal/inprocess", "./proto/onecall/v1"},
 		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed", "./interceptors/atmostonce/ledgertest"}, kit...),
 	},
 	{

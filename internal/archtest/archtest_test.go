@@ -102,17 +102,17 @@ func TestEveryRuleFindsAPlantedImport(t *testing.T) {
 			[]string{module + "interceptors/atmostonce", module + "interceptors/atmostonce/internal/malformed"},
 		},
 		{
-			"a half of a concern imports of this module its parent, discovery, backoff and the .proto files of the wire at most", "interceptors/atmostonce/client/planted.go",
+			"a half of a concern imports of this module its parent, discovery, backoff, inprocess and the .proto files of the wire at most", "interceptors/atmostonce/client/planted.go",
 			[]string{module + "interceptors/atmostonce/server", module + "interceptors/atmostonce/ledgertest", module + "framework"},
 			[]string{module + "discovery", module + "interceptors/atmostonce", module + "internal/backoff", "google.golang.org/grpc"},
 		},
 		{
-			"a half of a concern imports of this module its parent, discovery, backoff and the .proto files of the wire at most", "interceptors/atmostonce/server/planted.go",
+			"a half of a concern imports of this module its parent, discovery, backoff, inprocess and the .proto files of the wire at most", "interceptors/atmostonce/server/planted.go",
 			[]string{module + "interceptors/atmostonce/client", module + "interceptors/atmostonce/etcdledger", module + "internal/contract"},
 			[]string{module + "discovery", module + "interceptors/atmostonce"},
 		},
 		{
-			"a half of a concern imports of this module its parent, discovery, backoff and the .proto files of the wire at most", "interceptors/atmostonce/server/planted_test.go",
+			"a half of a concern imports of this module its parent, discovery, backoff, inprocess and the .proto files of the wire at most", "interceptors/atmostonce/server/planted_test.go",
 			[]string{module + "interceptors/atmostonce/client"},
 			[]string{module + "interceptors/atmostonce/server", module + "interceptors/atmostonce/ledgertest", module + "interceptors/atmostonce/internal/malformed"},
 		},

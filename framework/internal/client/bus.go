@@ -82,6 +82,7 @@ func NewBus(registry discovery.Registry, options Options) (*Bus, error) {
 	if err := checkDialOptions(&options, caller); err != nil {
 		return nil, err
 	}
+	options.links = options.InProcess && mayLink(options.Log, options.Dial)
 	member, err := openAdmin(&options)
 	if err != nil {
 		return nil, err

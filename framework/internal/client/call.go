@@ -51,10 +51,12 @@ func (r *Route) Call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 	}
 	for {
 		before := ch.availability.now()
+		// The first attempt may take a link. Further ones go where the balancer sends them.
+		linked := retry.attempts == 0 && ch.calls.HasLink(r.path)
 		// Until the first resolver update grpc-go has no service config and so
 		// applies no timeout: set the deadline on the context.
-		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil
-		attempt, err := r.try(ctx, &retry, ch, call, own, args, reply, opts)
+		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil || linked
+		attempt, err := r.try(ctx, &retry, ch, call, tries{own, linked}, args, reply, opts)
 		if err == nil {
 			return retry.end(ctx, false, r.succeeded(&retry, reply))
 		}
@@ -85,15 +87,25 @@ func (r *Route) checkRequest(request any) error {
 	return nil
 }
 
-// try makes one attempt. If own is true, it sets the call's timeout on the context.
-// Otherwise the channel applies the timeout.
-func (r *Route) try(ctx context.Context, retry *retry, ch *channel, call timeout.Call, own bool, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
-	if own {
+// tries is how an attempt is made.
+type tries struct {
+	// own sets the call's timeout on the context. Otherwise the channel applies it.
+	own bool
+	// linked lets the attempt take a link.
+	linked bool
+}
+
+// try makes one attempt.
+func (r *Route) try(ctx context.Context, retry *retry, ch *channel, call timeout.Call, how tries, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
+	if how.own {
 		var cancel context.CancelFunc
 		ctx, cancel = call.Context(ctx)
 		defer cancel()
 	}
 	attempt := ch.calls.NewAttempt(ctx, r.path)
+	if how.linked {
+		attempt.UseLink()
+	}
 	defer attempt.End() // also if an interceptor panics
 	retry.attempts, retry.last = retry.attempts+1, attempt
 	begun := retry.notify.Now()

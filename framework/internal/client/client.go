@@ -69,7 +69,7 @@ func newServiceClient(of *api, service string) (*serviceClient, error) {
 func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) {
 	bus := c.api.bus
 	ch := &channel{calls: bus.caller.NewChannel(), links: newLinks(c.api.name, bus.options.plainText.Spoken)}
-	ch.calls.WithoutIdentity = c.api.logAnonymous
+	ch.calls.WithoutIdentity, ch.calls.Links = c.api.logAnonymous, bus.options.links
 	ch.availability.observe(resolver.NewNoAnswerError(c.api.name))
 	options, err := dialOptions(bus.options, ch.calls, limits, grpc.WithResolvers(resolver.NewBuilder(c.api.watch, resolver.Config{
 		Observe: func(err error) {
@@ -82,7 +82,7 @@ func (c *serviceClient) dial(limits map[string]timeout.Limit) (*channel, error) 
 			return c.accept(ch, instance, again)
 		},
 		Attach: func(address grpcresolver.Address, instance discovery.Instance, observer resolver.Observer) grpcresolver.Address {
-			return client.WithInstance(bus.options.dialer.Attach(address, instance.Socket, instance.Incarnation), instance.Incarnation, observer)
+			return ch.calls.WithInstance(bus.options.dialer.Attach(address, instance.Socket, instance.Incarnation), instance.Incarnation, observer)
 		},
 		Logger: bus.options.Log,
 		Lines:  &c.api.lines,
@@ -152,6 +152,12 @@ func (c *serviceClient) channelWithoutTimeouts(rpc string) (*channel, error) {
 		c.withoutTimeouts = ch
 	}
 	return c.withoutTimeouts, nil
+}
+
+// Close ends the calls of the channel and its connections.
+func (c *channel) Close() error {
+	c.calls.Close()
+	return c.ClientConn.Close()
 }
 
 // close ends the connections.

@@ -39,8 +39,8 @@ func dialOptions(bus Options, calls *client.Channel, limits map[string]timeout.L
 	}
 	options = append(options, bus.Dial...)
 	return append(options,
-		grpc.WithChainUnaryInterceptor(client.UnaryClientInterceptor),
-		grpc.WithChainStreamInterceptor(client.StreamClientInterceptor),
+		grpc.WithChainUnaryInterceptor(calls.UnaryClientInterceptor),
+		grpc.WithChainStreamInterceptor(calls.StreamClientInterceptor),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(), // no resolver can add a retry policy
 		grpc.WithDisableRetry(),

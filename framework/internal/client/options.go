@@ -36,8 +36,10 @@ type Options struct {
 	// Insecure allows plain text with every instance.
 	Insecure        bool
 	RequireIdentity bool
-	Retry           RetryPolicy
-	Limits          Limits
+	// InProcess has calls to instances in this process go without the network.
+	InProcess bool
+	Retry     RetryPolicy
+	Limits    Limits
 	// SettleWithin is for how long after its deadline a call is settled.
 	SettleWithin time.Duration
 	// Tokens seals tokens, nil if there is no key.
@@ -72,6 +74,8 @@ type Options struct {
 	sendLimit int
 	// replyLimit is the largest reply that they let a call receive, in bytes.
 	replyLimit int
+	// links says that channels look for instances in this process.
+	links bool
 	// credentials reports whether Dial has credentials, which exclude the others.
 	credentials bool
 	identity    *tlsfiles.Identity    // of TLS
@@ -82,7 +86,7 @@ type Options struct {
 
 // DefaultOptions returns the options of a bus without any.
 func DefaultOptions() Options {
-	return Options{Log: slog.Default(), Balancing: defaultBalancing, Retry: RetryIdempotent, Limits: defaultLimits()}
+	return Options{Log: slog.Default(), Balancing: defaultBalancing, InProcess: true, Retry: RetryIdempotent, Limits: defaultLimits()}
 }
 
 // defaultBalancing picks the instance with the fewest calls in flight.

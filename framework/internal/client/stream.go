@@ -91,6 +91,9 @@ func (s *stream) begin() (*streamAttempt, error) {
 	for {
 		before := s.channel.availability.now()
 		attempt := s.channel.calls.NewAttempt(s.ctx, s.route.path)
+		if s.retry.attempts == 0 {
+			attempt.UseLink() // further ones go where the balancer sends them
+		}
 		s.retry.attempts, s.retry.last = s.retry.attempts+1, attempt
 		now := s.retry.notify.Now()
 		begun, err := s.try(attempt, now)

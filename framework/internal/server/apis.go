@@ -177,15 +177,15 @@ func (a *apis) callable() callable {
 }
 
 // serveOn registers all services at a server, and replaces the description of each
-// API by the result of wrap. Afterwards no service can be registered.
-func (a *apis) serveOn(server *grpc.Server, wrap func(*grpc.ServiceDesc) *grpc.ServiceDesc) {
+// API by the result of wrap, which also gets its implementation. Afterwards no service can be registered.
+func (a *apis) serveOn(server *grpc.Server, wrap func(desc *grpc.ServiceDesc, impl any) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = server
 	for _, service := range a.services {
 		desc := service.desc
 		if service.api != nil {
-			desc = wrap(desc)
+			desc = wrap(desc, service.impl)
 		}
 		server.RegisterService(desc, service.impl)
 	}

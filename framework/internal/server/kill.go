@@ -24,7 +24,7 @@ func killOf(ctx context.Context) context.Context {
 // die ends the service at once: its connections, and the contexts of its handlers.
 func (s *Service) die() {
 	s.guard.EndCalls()
-	s.server.Stop()
+	s.endConnections()
 	for range s.listeners() {
 		<-s.served //nolint:errcheck // it says that the server was stopped
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/onecall-dev/onecall/framework/internal/tlsfiles"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce/server"
 	"github.com/onecall-dev/onecall/interceptors/validate"
+	"github.com/onecall-dev/onecall/internal/inprocess"
 )
 
 // Service is a running service. Its methods are safe for all goroutines.
@@ -30,9 +31,11 @@ type Service struct {
 	chain       *chain
 	guard       *server.Server
 	server      *grpc.Server
-	health      *health.Server
-	underWay    *underWay
-	identity    *tlsfiles.Identity // nil without option TLS
+	// local serves calls of this process, nil if they go over the network.
+	local    *inprocess.Server
+	health   *health.Server
+	underWay *underWay
+	identity *tlsfiles.Identity // nil without option TLS
 	// authorization is nil without a policy.
 	authorization *authorization
 	// schemas waits for the schemas to publish, by API. newServer sets it.
@@ -177,9 +180,12 @@ func (s *Service) newServer() (err error) {
 	if err := s.listenSecurely(chain); err != nil {
 		return err
 	}
-	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	s.local = s.serveInProcess()
+	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc, impl any) *grpc.ServiceDesc {
 		s.underWay.add(desc)
-		return chain.service(desc)
+		served := chain.service(desc)
+		s.local.Register(served, impl)
+		return served
 	})
 	s.server.RegisterService(chain.settling(), nil)
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
@@ -196,8 +202,9 @@ func (s *Service) newServer() (err error) {
 // listenSecurely makes grpc-go's server with its credentials.
 func (s *Service) listenSecurely(chain *chain) (err error) {
 	o := &s.options
+	served := s.takeOffers(chain.served)
 	if o.TLS == nil {
-		s.server = grpc.NewServer(chain.options(*o, chain.served)...)
+		s.server = grpc.NewServer(chain.options(*o, served)...)
 		return nil
 	}
 	if s.identity, err = tlsfiles.New(*o.TLS, o.Log, o.notify); err != nil {
@@ -205,7 +212,7 @@ func (s *Service) listenSecurely(chain *chain) (err error) {
 	}
 	files := s.identity.Credentials()
 	o.Server = append([]grpc.ServerOption{grpc.Creds(files)}, o.Server...)
-	s.server = grpc.NewServer(chain.options(*o, chain.served)...)
+	s.server = grpc.NewServer(chain.options(*o, served)...)
 	switch {
 	case !plaintext.Replaced(s.server, files):
 		return nil
@@ -241,7 +248,7 @@ func (s *Service) begin() error {
 	}
 	s.registered = s.instances(socket)
 	if s.registration, err = s.registry.Register(s.registered...); err != nil {
-		s.server.Stop()
+		s.endConnections()
 		err = fmt.Errorf("registering: %w", err)
 		for range s.listeners() {
 			err = errors.Join(err, <-s.served)
@@ -262,7 +269,7 @@ func (s *Service) abandon() {
 		s.guard.EndCalls()
 	}
 	if s.server != nil {
-		s.server.Stop()
+		s.endConnections()
 	}
 	if s.guard != nil {
 		s.guard.Close()

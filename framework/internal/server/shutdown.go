@@ -117,7 +117,7 @@ func (d *shutdown) leave() error {
 // streams, and at d.cut it closes the connections that are left.
 func (d *shutdown) finish() error {
 	endLast := d.answerLast()
-	graceful := background(d.server.GracefulStop)
+	graceful := background(d.finishCalls)
 	d.underWay.endInfrastructure()
 	defer func() {
 		ctx, cancel := context.WithDeadline(context.Background(), d.end)
@@ -142,7 +142,7 @@ func (d *shutdown) finish() error {
 			return nil
 		case len(running) == 0 && now.Sub(idleSince) >= d.options.ShutdownTimeout/replyShare:
 			d.options.Log.Info("no call is under way; closing the connections that their callers left open", "after", d.elapsed())
-			d.await(background(d.server.Stop), func() bool { return true })
+			d.await(background(d.endConnections), func() bool { return true })
 			return nil
 		case !now.Before(d.cut):
 			return d.cutOff(running)
@@ -165,7 +165,7 @@ func (d *shutdown) cutOff(running counts) error {
 	after := d.elapsed()
 	d.options.Log.Warn("closing all connections, with calls under way", "after", after, "calls", running.String())
 	d.guard.EndCalls()
-	d.await(background(d.server.Stop), func() bool { return len(d.underWay.all()) == 0 })
+	d.await(background(d.endConnections), func() bool { return len(d.underWay.all()) == 0 })
 	err := fmt.Errorf("onecall: service: calls were still under way after %v and were cut off: %v; "+
 		"option ShutdownTimeout must allow more, or their handlers must end once framework.Draining says so", after, running)
 	left := d.underWay.all()

@@ -27,6 +27,8 @@ type Attempt struct {
 	channel *Channel
 	method  string
 	made    time.Time // by both clocks: see age
+	// usesLink is set by UseLink.
+	usesLink bool
 
 	mu sync.Mutex // guards the fields below
 	// picked is whether the attempt is bound to an instance and may be sent now; left

@@ -39,6 +39,18 @@ type Channel struct {
 	// is sent without an identity, because the instance at address has no
 	// incarnation. That call waits for it.
 	WithoutIdentity func(address string)
+	// Links, if it is set before the first call, says that the channel finds out which of
+	// its instances are in this process, so that calls need no network. It is for
+	// addresses of [Channel.WithInstance].
+	Links bool
+
+	// life ends with Close.
+	life context.Context //nolint:containedctx // of a running thing
+	end  context.CancelFunc
+
+	mu sync.Mutex // held while links is replaced
+	// links are the connections with a link that may be used, nil if there are none.
+	links atomic.Pointer[[]*boundSubConn]
 
 	caller *Caller
 	id     uint64
@@ -58,7 +70,9 @@ func (c *Channel) noteAnonymous(address string) {
 func (c *Caller) NewChannel() *Channel {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: see crypto/rand
-	return &Channel{caller: c, id: binary.BigEndian.Uint64(id[:])}
+	made := &Channel{caller: c, id: binary.BigEndian.Uint64(id[:])}
+	made.life, made.end = context.WithCancel(context.Background())
+	return made
 }
 
 // ID returns the channel's ID for the configuration of its policy. It is random.

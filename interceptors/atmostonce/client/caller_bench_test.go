@@ -50,7 +50,7 @@ func BenchmarkCaller(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					attempt := channel.NewAttempt(b.Context(), sentMethod)
-					if err := UnaryClientInterceptor(attempt, sentMethod, nil, nil, nil, invoke); err != nil {
+					if err := channel.UnaryClientInterceptor(attempt, sentMethod, nil, nil, nil, invoke); err != nil {
 						b.Error(err)
 						return
 					}

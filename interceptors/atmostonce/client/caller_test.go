@@ -189,7 +189,7 @@ func TestAnAttemptIsAContext(t *testing.T) {
 func TestReservedMetadataIsNotPassedOn(t *testing.T) {
 	t.Parallel()
 	ctx := metadata.AppendToOutgoingContext(t.Context(), atmostonce.CallKey, "forged", "Onecall-Outcome", "refused", "own", "kept")
-	prepared, err := prepare(ctx)
+	prepared, _, err := prepare(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestReservedMetadataIsNotPassedOn(t *testing.T) {
 		t.Errorf("the metadata is %v, want own alone", got)
 	}
 	for _, ctx := range []context.Context{t.Context(), metadata.AppendToOutgoingContext(t.Context(), "own", "kept")} {
-		if prepared, err := prepare(ctx); err != nil || prepared != ctx {
+		if prepared, _, err := prepare(ctx); err != nil || prepared != ctx {
 			t.Errorf("a context without reserved metadata was replaced (%v)", err)
 		}
 	}

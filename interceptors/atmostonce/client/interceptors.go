@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/inprocess"
 )
 
 // retryAttemptKey is the metadata in which go-grpc-middleware's retry
@@ -22,11 +23,12 @@ var errRetriedOutside = status.Error(codes.FailedPrecondition, "a retry intercep
 
 // prepare returns a call's context without outgoing metadata whose keys begin with
 // [atmostonce.Prefix]: only the framework sends such keys, not a program or a gateway.
-// It refuses a retry that a retry interceptor around the bus makes.
-func prepare(ctx context.Context) (context.Context, error) {
+// It also returns the metadata that is left. It refuses a retry that a retry interceptor
+// around the bus makes.
+func prepare(ctx context.Context) (context.Context, metadata.MD, error) {
 	outgoing, ok := metadata.FromOutgoingContext(ctx)
 	if !ok {
-		return ctx, nil
+		return ctx, nil, nil
 	}
 	found := false
 	if attempts := outgoing[retryAttemptKey]; len(attempts) > 0 {
@@ -36,7 +38,7 @@ func prepare(ctx context.Context) (context.Context, error) {
 			delete(outgoing, retryAttemptKey)
 			found = true
 		} else if attempt := attemptOf(ctx); attempt != nil && attempt.mayBind() {
-			return nil, errRetriedOutside
+			return nil, nil, errRetriedOutside
 		}
 	}
 	for key := range outgoing {
@@ -46,23 +48,27 @@ func prepare(ctx context.Context) (context.Context, error) {
 		}
 	}
 	if !found {
-		return ctx, nil
+		return ctx, outgoing, nil
 	}
-	return metadata.NewOutgoingContext(ctx, outgoing), nil
+	return metadata.NewOutgoingContext(ctx, outgoing), outgoing, nil
 }
 
 // UnaryClientInterceptor removes reserved metadata from unary calls and refuses their
-// retries. It must be the innermost, so that no other adds such metadata.
-func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, err := prepare(ctx)
+// retries. A call takes a link if it may: see [Attempt.UseLink]. The interceptor is for the
+// channel's own connection, and must be the innermost, so that no other adds such metadata.
+func (c *Channel) UnaryClientInterceptor(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, outgoing, err := prepare(ctx)
 	if err != nil {
 		return err
 	}
 	attempt := attemptOf(ctx)
-	if attempt != nil {
-		ctx = attempt.newSending(ctx)
+	taken, err := c.overLink(ctx, attempt, method, req, reply, inprocess.Caller{Metadata: outgoing, Options: opts, Life: c.life})
+	if !taken {
+		if attempt != nil {
+			ctx = attempt.newSending(ctx)
+		}
+		err = invoker(ctx, method, req, reply, conn, opts...)
 	}
-	err = invoker(ctx, method, req, reply, conn, opts...)
 	if err != nil && attempt != nil {
 		attempt.failed(err)
 		if attempt.unwritable(req, opts, err) {
@@ -74,16 +80,21 @@ func UnaryClientInterceptor(ctx context.Context, method string, req, reply any, 
 }
 
 // StreamClientInterceptor does the same for streams.
-func StreamClientInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, err := prepare(ctx)
+func (c *Channel) StreamClientInterceptor(
+	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	ctx, outgoing, err := prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
 	attempt := attemptOf(ctx)
-	if attempt != nil {
-		ctx = attempt.newSending(ctx)
+	stream, err := c.streamOverLink(ctx, attempt, desc, method, inprocess.Caller{Metadata: outgoing, Options: opts, Life: c.life})
+	if stream == nil && err == nil {
+		if attempt != nil {
+			ctx = attempt.newSending(ctx)
+		}
+		stream, err = streamer(ctx, desc, conn, method, opts...)
 	}
-	stream, err := streamer(ctx, desc, conn, method, opts...)
 	switch {
 	case attempt == nil:
 		return stream, err

@@ -60,7 +60,13 @@ type Observer interface {
 // comparable. A resolver calls it for each of its addresses. To an address without
 // it, calls are sent only if the instance names itself.
 func WithInstance(address resolver.Address, incarnation discovery.Incarnation, observer Observer) resolver.Address {
-	address.Attributes = address.Attributes.WithValue(instanceKey{}, instance{incarnation, observer})
+	address.Attributes = address.Attributes.WithValue(instanceKey{}, instance{incarnation, observer, nil})
+	return address
+}
+
+// WithInstance is [WithInstance] for an address of the channel's own connection.
+func (c *Channel) WithInstance(address resolver.Address, incarnation discovery.Incarnation, observer Observer) resolver.Address {
+	address.Attributes = address.Attributes.WithValue(instanceKey{}, instance{incarnation, observer, c})
 	return address
 }
 
@@ -70,6 +76,7 @@ type instanceKey struct{}
 type instance struct {
 	incarnation discovery.Incarnation
 	observer    Observer // nil if the address has no such attribute
+	channel     *Channel // nil if it is not known
 }
 
 // policyBuilder builds the policy.
@@ -248,6 +255,9 @@ func (p *policy) NewSubConn(addresses []resolver.Address, options balancer.NewSu
 	if len(addresses) > 0 {
 		known, _ := addresses[0].Attributes.Value(instanceKey{}).(instance)
 		bound.address, bound.registered, bound.observer = addresses[0].Addr, known.incarnation, known.observer
+		if known.channel != nil && known.channel.Links {
+			bound.channel = known.channel
+		}
 	}
 	options.StateListener = bound.changed
 	conn, err := p.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // there is no other way yet: grpc-go's own policies call it

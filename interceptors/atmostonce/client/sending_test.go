@@ -35,7 +35,7 @@ const sentMethod = "/a.B/C"
 
 // call makes a call, in whose invoker send runs with the context of grpc-go's attempt.
 func (s *sender) call(attempt *Attempt, send func(ctx context.Context) error) error {
-	return UnaryClientInterceptor(attempt, sentMethod, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+	return attempt.channel.UnaryClientInterceptor(attempt, sentMethod, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		return send(ctx)

@@ -24,12 +24,16 @@ type boundSubConn struct {
 	address    string
 	registered discovery.Incarnation // the incarnation that the registry has for the address
 	observer   Observer              // nil if the address has none
+	channel    *Channel              // nil if no link is looked for
 	// listener is the child's, for states.
 	listener func(balancer.SubConnState)
 
 	// incarnation is that of the instance to which calls are bound; nil while it is
 	// not known, and zero if the instance knows nothing of identities.
 	incarnation atomic.Pointer[discovery.Incarnation]
+	// link is that of the current transport if its other end is in this process. It is
+	// written under mu.
+	link atomic.Pointer[link]
 	// settles is whether the instance answers what became of calls that are bound to
 	// other instances.
 	settles atomic.Bool
@@ -67,6 +71,7 @@ func (c *boundSubConn) addressOf() string {
 func (c *boundSubConn) changed(state balancer.SubConnState) {
 	c.mu.Lock()
 	c.announced, c.healthListener, c.watch = false, nil, nil
+	c.useLink(nil, false)
 	c.mu.Unlock()
 	if state.ConnectivityState == connectivity.Ready {
 		c.GetOrBuildProducer((*watchBuilder)(c)) // grpc-go closes it with the connection
@@ -130,10 +135,20 @@ func (c *boundSubConn) report(from *watch, incarnation discovery.Incarnation, he
 	c.incarnation.Store(&incarnation)
 	same := c.announced && before != nil && c.health.ConnectivityState == health.ConnectivityState
 	c.health = health
+	c.useLink(from.link.Load(), health.ConnectivityState == connectivity.Ready)
 	c.mu.Unlock()
 	if !same {
 		c.schedule()
 	}
+}
+
+// useLink has calls take a link while the instance serves. c.mu is held.
+func (c *boundSubConn) useLink(found *link, serves bool) {
+	if c.channel == nil {
+		return
+	}
+	c.link.Store(found)
+	c.channel.setLinked(c, found != nil && serves)
 }
 
 // schedule runs deliver in grpc-go's serializer, unless the connection ends first.

@@ -18,6 +18,7 @@ import (
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/internal/backoff"
+	"github.com/onecall-dev/onecall/internal/inprocess"
 )
 
 const (
@@ -73,6 +74,8 @@ type watch struct {
 	conn  grpc.ClientConnInterface
 	ctx   context.Context //nolint:containedctx // it is a running thing
 
+	// link is that of the connection, nil if its other end is not in this process.
+	link atomic.Pointer[link]
 	// known is whether a state was reported, and lost whether the last one was that
 	// nothing is answered.
 	known, lost atomic.Bool
@@ -129,7 +132,9 @@ func (w *watch) stream(first bool) (answered bool, err error) {
 // receive opens a stream and reports its messages. The first one stops the timer late,
 // unless it is nil.
 func (w *watch) receive(ctx context.Context, late *time.Timer) (answered bool, err error) {
-	stream, err := w.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, watchPath)
+	offer := w.offer()
+	defer offer.Withdraw()
+	stream, err := w.conn.NewStream(offer.Context(ctx), &grpc.StreamDesc{ServerStreams: true}, watchPath)
 	if err != nil {
 		return false, err
 	}
@@ -144,9 +149,29 @@ func (w *watch) receive(ctx context.Context, late *time.Timer) (answered bool, e
 		if late != nil {
 			late.Stop()
 		}
-		answered = true
 		header, _ := stream.Header() // it came before the message
+		if !answered {
+			w.linkTo(offer, stream.Context(), incarnationIn(header))
+		}
+		answered = true
 		w.report(header, healthOf(reply))
+	}
+}
+
+// offer returns an offer to leave the network out, or nil if none is to be made.
+func (w *watch) offer() *inprocess.Offer {
+	if w.bound.channel == nil || w.link.Load() != nil {
+		return nil
+	}
+	return inprocess.NewOffer()
+}
+
+// linkTo sets the link, if the instance has taken an offer. ctx is that of the stream with
+// which the offer was sent.
+func (w *watch) linkTo(offer *inprocess.Offer, ctx context.Context, to discovery.Incarnation) { //nolint:revive // the context is the offer's
+	offer.Withdraw()
+	if found := offer.Link(ctx); found != nil && !to.IsZero() {
+		w.link.Store(&link{found, to})
 	}
 }
 
@@ -233,14 +258,18 @@ func (w *watch) failed(err error) {
 func (w *watch) report(header metadata.MD, health balancer.SubConnState) {
 	w.known.Store(true)
 	w.lost.Store(false)
-	var incarnation discovery.Incarnation
-	if from := header[atmostonce.IncarnationKey]; len(from) == 1 {
-		incarnation, _ = discovery.ParseIncarnation(from[0]) // zero if it is malformed
-	}
 	if settles := header[atmostonce.SettlesKey]; len(settles) == 1 {
 		w.bound.settles.Store(settles[0] == atmostonce.SettlesAny)
 	}
-	w.bound.report(w, incarnation, health)
+	w.bound.report(w, incarnationIn(header), health)
+}
+
+// incarnationIn returns the incarnation that a header names, zero if it names none.
+func incarnationIn(header metadata.MD) (incarnation discovery.Incarnation) {
+	if from := header[atmostonce.IncarnationKey]; len(from) == 1 {
+		incarnation, _ = discovery.ParseIncarnation(from[0]) // zero if it is malformed
+	}
+	return incarnation
 }
 
 // serves is the health of an instance that serves.

@@ -1,0 +1,49 @@
+package main
+
+// inProcess is the package of calls that leave the network out.
+const inProcess = "./internal/inprocess"
+
+// withoutNetwork breaks calls that leave the network out.
+func withoutNetwork() []mutant {
+	return []mutant{
+		{
+			name:   "a call over a link is not bound",
+			breaks: "a call that leaves the network out carries an identity, and is made once",
+			edits: []edit{{
+				pkg: client, in: "Channel.overLink", imports: []string{"google.golang.org/grpc/metadata"},
+				old: "identity, err := attempt.bind(bound, link.to, nil, nil)", new: "identity, err := metadata.MD(nil), error(nil)\n\t_ = bound",
+			}},
+			suites: of(facade, "TestEachWayIsTheSame"),
+		},
+		{
+			name:   "a link past a proxy",
+			breaks: "a call passes everything that is between the two ends of its connection",
+			edits:  []edit{{pkg: inProcess, in: "Offer.Link", old: "!direct(here, there)", new: "here == there"}},
+			suites: of(facade, "TestWhatOnlyAConnectionCanDoGoesOverIt"),
+		},
+		{
+			name:   "options of connections are ignored",
+			breaks: "a call with an option that only a connection can honour goes over it",
+			edits:  []edit{{pkg: inProcess, in: "embedsEmpty", old: "return false\n\t}\n\tfound := false", new: "return true\n\t}\n\tfound := false"}},
+			suites: of(facade, "TestWhatOnlyAConnectionCanDoGoesOverIt"),
+		},
+		{
+			name:   "no deadline over a link",
+			breaks: "the caller of a call over a link waits no longer than the declared timeout",
+			edits:  []edit{{pkg: calls, in: "Route.Call", old: "before != nil || linked", new: "before != nil"}},
+			suites: of(facade, "TestACallOverALinkHasItsDeadlineAtTheCaller"),
+		},
+		{
+			name:   "a connection's limit of calls is ignored",
+			breaks: "a connection has no more calls over its link than it may have",
+			edits:  []edit{{pkg: inProcess, in: "Link.enter", old: "l.running.Add(1) > l.server.perConnection || ", new: "l.running.Add(1) < 0 || "}},
+			suites: of(facade, "TestAConnectionsLimitOfCallsHoldsWithoutIt"),
+		},
+		{
+			name:   "a stream without a window",
+			breaks: "a stream holds a bounded number of bytes",
+			edits:  []edit{{pkg: inProcess, in: "queue.push", old: "q.size == 0 || q.size+size <= window", new: "q.size+size >= 0"}},
+			suites: of(facade, "TestAStreamHoldsABoundedNumberOfBytes"),
+		},
+	}
+}
