@@ -8,7 +8,8 @@
 //	<!-- terminal 1 -->                  [Runner], in a shell that the number names
 //	<!-- terminal 1 until "text" -->     the same; the command goes on after this output
 //	<!-- terminal 1 exit 12 -->          the same; the exit code is not 0
-//	<!-- terminal 1 interrupt -->        the same, after Ctrl-C there
+//	<!-- terminal 1 interrupt -->        the same, after Ctrl-C there; the program that runs must
+//	                                     have printed something, or it may not have begun
 //	<!-- output of terminal 1 -->        this block is what the block before it printed
 //	<!-- file name -->                   [Runner] writes this block to the file
 //	<!-- part of name -->                the file has these lines

@@ -11,8 +11,9 @@ import (
 	"github.com/onecall-dev/onecall/internal/pages"
 )
 
-// runPage runs a page that has this text, in which ' is for the backquote.
-func runPage(t *testing.T, text string, patience time.Duration) error {
+// runPage runs a page that has this text, in which ' is for the backquote. It waits long for
+// each block, but not for the one that begins with impatient.
+func runPage(t *testing.T, text, impatient string) error {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "page.md")
@@ -26,7 +27,11 @@ func runPage(t *testing.T, text string, patience time.Duration) error {
 	ctx := eventually.Context(t)
 	runner := &pages.Runner{
 		Dir: dir, Environment: os.Environ(), Replace: strings.NewReplacer("PORT", "8080"),
-		Patience: patience, Begin: func(pages.Block) {},
+	}
+	runner.Begin = func(block pages.Block) {
+		if runner.Patience = time.Hour; impatient != "" && strings.HasPrefix(block.Text, impatient) {
+			runner.Patience = time.Millisecond
+		}
 	}
 	defer runner.Close()
 	return runner.Run(ctx, page)
@@ -66,7 +71,7 @@ exit 1
 
 <!-- terminal 2 until "begun" -->
 '''sh
-echo begun; sleep 1000
+sh -c "echo begun; exec sleep 1000"
 '''
 
 <!-- terminal 1 exit 3 -->
@@ -100,7 +105,7 @@ seq 5
 
 func TestAPageIsRun(t *testing.T) {
 	t.Parallel()
-	if err := runPage(t, tour, time.Minute); err != nil {
+	if err := runPage(t, tour, ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -116,7 +121,7 @@ func TestADifferenceIsFound(t *testing.T) {
 		"more output":              {"1\n…\n5\n", "1\n…\n5\n6\n", "the page shows"},
 		"less output":              {"1\n…\n5\n", "1\n…\n4\n", "the page shows"},
 		"a command that fails":     {"cat hello.txt", "false", "a command has failed"},
-		"a command without output": {"echo begun; sleep 1000", "sleep 0", "have ended, and did not print"},
+		"a command without output": {"echo begun; exec sleep 1000", "exit 0", "have ended, and did not print"},
 		"an exit code":             {"exit 3)", "exit 4)", "the exit code is 4, want 3"},
 		"an exit code of 0":        {"exit 3 -->", "-->", "a command has failed"},
 		"a comment with a typo":    {"terminal 2 interrupt", "terminal 2 interupt", "is not understood"},
@@ -129,7 +134,7 @@ func TestADifferenceIsFound(t *testing.T) {
 			if changed == tour {
 				t.Fatalf("the page does not have %q", change[0])
 			}
-			if err := runPage(t, changed, time.Minute); err == nil || !strings.Contains(err.Error(), change[2]) {
+			if err := runPage(t, changed, ""); err == nil || !strings.Contains(err.Error(), change[2]) {
 				t.Errorf("Run = %v, want %q", err, change[2])
 			}
 		})
@@ -139,7 +144,7 @@ func TestADifferenceIsFound(t *testing.T) {
 // TestACommandThatDoesNotEndIsFound leaves the Ctrl-C out of a page.
 func TestACommandThatDoesNotEndIsFound(t *testing.T) {
 	t.Parallel()
-	err := runPage(t, strings.Replace(tour, "terminal 2 interrupt", "terminal 2", 1), 2*time.Second)
+	err := runPage(t, strings.Replace(tour, "terminal 2 interrupt", "terminal 2", 1), "seq 5")
 	if err == nil || !strings.Contains(err.Error(), "the commands before these have not ended") {
 		t.Errorf("Run = %v", err)
 	}
