@@ -115,8 +115,8 @@ bench-gate: ## Fail when a call allocates more or less than is committed, or nee
 
 # The other frameworks are dependencies of this module alone, and it is not part of ci.
 .PHONY: bench-peers
-bench-peers: ## Measure a call beside grpc-go, go-zero, Kratos and connect-go, and write docs/performance.md and its chart
-	cd bench/peers && go run . -page ../../docs/performance.md -chart ../../docs/peers.svg $(BENCHFLAGS)
+bench-peers: $(TOOLS) ## Measure a call beside grpc-go, go-zero, Kratos and connect-go, and write docs/performance.md and its chart
+	cd bench/peers && golangci-lint run --config ../../.golangci.yml ./... && go test -count=1 ./... && go run . -page ../../docs/performance.md -chart ../../docs/peers.svg $(BENCHFLAGS)
 
 .PHONY: bench-discovery
 bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle programs, a fleet of 1,000

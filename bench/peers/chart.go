@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -47,7 +48,7 @@ func (r *results) chart() []byte {
 	height := chartTop + len(r.peers)*group
 	var callers []string
 	for _, count := range r.callers {
-		callers = append(callers, fmt.Sprint(count))
+		callers = append(callers, strconv.Itoa(count))
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img">`+"\n", chartWidth, height, chartWidth, height)

@@ -80,17 +80,17 @@ func (o options) run(ctx context.Context) error {
 		}
 	}
 	if o.chart != "" {
-		return os.WriteFile(o.chart, measured.chart(), 0o644) //nolint:gosec // it is a picture of the documentation
+		return os.WriteFile(o.chart, measured.chart(), 0o644)
 	}
 	return nil
 }
 
-// numbers parses the numbers of a flag.
-func numbers(flag, text string) (parsed []int, err error) {
+// numbers parses the numbers of the flag of a name.
+func numbers(name, text string) (parsed []int, err error) {
 	for part := range strings.SplitSeq(text, ",") {
 		number, err := strconv.Atoi(part)
 		if err != nil || number < 1 {
-			return nil, fmt.Errorf("-%s: %q is not a number above zero", flag, part)
+			return nil, fmt.Errorf("-%s: %q is not a number above zero", name, part)
 		}
 		parsed = append(parsed, number)
 	}

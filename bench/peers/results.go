@@ -98,7 +98,7 @@ func writePage(page, table string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", page, err)
 	}
-	return os.WriteFile(page, []byte(replaced), 0o644) //nolint:gosec // it is a page of the documentation
+	return os.WriteFile(page, []byte(replaced), 0o644)
 }
 
 // replaceTable returns a text in which the table between the two comments is another one.
