@@ -143,11 +143,14 @@ func ParseIdentity(value string) (Identity, error) {
 	return identity, nil
 }
 
+// strict decodes one text alone for each value.
+var strict = base64.RawURLEncoding.Strict()
+
 func parseID(id []byte, text string) error {
 	if strings.ContainsAny(text, "\r\n") { // base64 skips these
 		return errors.New("is not 22 characters of unpadded base64url")
 	}
-	read, err := base64.RawURLEncoding.Strict().Decode(id, []byte(text))
+	read, err := strict.Decode(id, []byte(text))
 	if err != nil || read != len(id) {
 		return errors.New("is not 22 characters of unpadded base64url")
 	}

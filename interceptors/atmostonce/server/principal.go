@@ -58,7 +58,8 @@ func PrincipalOf(ctx context.Context) string {
 	if name, ok := ctx.Value(principalKey{}).(string); ok {
 		return name
 	}
-	leaf := certificateOf(ctx)
+	from, _ := peer.FromContext(ctx)
+	leaf := certificateOf(from)
 	switch {
 	case leaf == nil:
 		return ""
@@ -71,10 +72,10 @@ func PrincipalOf(ctx context.Context) string {
 	}
 }
 
-// certificateOf returns the verified certificate of a call's peer, nil if there is none.
-func certificateOf(ctx context.Context) *x509.Certificate {
-	from, ok := peer.FromContext(ctx)
-	if !ok {
+// certificateOf returns the verified certificate of a call's peer, nil if there is none. The
+// peer may be nil.
+func certificateOf(from *peer.Peer) *x509.Certificate {
+	if from == nil {
 		return nil
 	}
 	info, ok := from.AuthInfo.(credentials.TLSInfo)
@@ -120,10 +121,10 @@ func appendName(ctx context.Context, to []byte) (name []byte, isProven bool) {
 	if name, ok := ctx.Value(principalKey{}).(string); ok {
 		return append(append(to, 'p'), name...), true
 	}
-	if leaf := certificateOf(ctx); leaf != nil {
+	from, ok := peer.FromContext(ctx)
+	if leaf := certificateOf(from); leaf != nil {
 		return appendCertificate(to, leaf), true
 	}
-	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return to, false
 	}
