@@ -135,6 +135,33 @@ func TestThePageOfOptionsHasAllOptions(t *testing.T) {
 	}
 }
 
+// TestThePageOfTheWireHasAllMetadata looks for the keys that the code has as constants.
+func TestThePageOfTheWireHasAllMetadata(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../reference/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]bool)
+	for _, folder := range []string{"interceptors/atmostonce", "internal/inprocess"} {
+		for _, file := range parse(t, filepath.Join("..", "..", folder)) {
+			ast.Inspect(file, func(node ast.Node) bool {
+				if literal, ok := node.(*ast.BasicLit); ok && regexp.MustCompile(`^"onecall-[a-z]+"$`).MatchString(literal.Value) {
+					want["`"+strings.Trim(literal.Value, `"`)+"`"] = true
+				}
+				return true
+			})
+		}
+	}
+	found := make(map[string]bool)
+	for _, key := range regexp.MustCompile("(?m)^\\| (`onecall-[a-z]+`) \\|").FindAllSubmatch(page, -1) {
+		found[string(key[1])] = true
+	}
+	if !maps.Equal(found, want) {
+		t.Errorf("the page has the keys %q, the code %q", slices.Sorted(maps.Keys(found)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
 // returnsOption reports whether a function returns an option of a service, a bus or a call.
 func returnsOption(function *ast.FuncDecl) bool {
 	if function.Type.Results == nil || len(function.Type.Results.List) != 1 {
