@@ -1,9 +1,12 @@
 package main_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +41,7 @@ func TestNamesAreCompletedFromTheRegistry(t *testing.T) {
 		"values and JSON":      {w.place, []string{"call", "test.kinds.place", "mood=MOOD_C"}, "mood=MOOD_CALM mood=MOOD_CURIOUS " + noSpace},
 		"a list":               {w.place, []string{"call", "test.kinds.place", "i"}, "items:= " + noSpace},
 		"a file":               {w.place, []string{"call", "auth.check_password", "password=@"}, ":0"},
+		"formats":              {away, []string{"apis", "-o", ""}, "table plain json jsonl yaml " + noFile},
 		"etcd away":            {away, []string{"instances", ""}, noFile},
 		"etcd away, RPC":       {away, []string{"call", "auth."}, noFile},
 		"etcd away, parameter": {away, []string{"call", "auth.get_user", ""}, noSpace},
@@ -107,5 +111,49 @@ func TestCompletionsAreCachedForAShortTime(t *testing.T) {
 		if got := complete("call", "test.kinds.sign_in", "pass"); got != ":6" {
 			t.Errorf("of a file that is %s: %q", name, got)
 		}
+	}
+}
+
+// TestTheCacheOfCompletionsIsBounded completes in a folder with more files than it may have.
+func TestTheCacheOfCompletionsIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cache := t.TempDir()
+	env := w.env("XDG_CACHE_HOME="+cache, "HOME="+cache, "LocalAppData="+cache)
+	files := func() []string {
+		var names []string
+		err := filepath.WalkDir(cache, func(name string, entry os.DirEntry, err error) error {
+			if err == nil && filepath.Ext(name) == ".json" && !entry.IsDir() {
+				names = append(names, name)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	complete := func() bool {
+		return strings.HasPrefix(runWith(t, env, "", "__completeNoDesc", "instances", "au").out, "auth\n")
+	}
+	eventually.True(t, "a completion in time", complete)
+	first := files()
+	if len(first) != 1 {
+		t.Fatalf("the cache has the files %q", first)
+	}
+	const more, most = 20, 16
+	old := time.Now().Add(-time.Hour)
+	for i := range more {
+		name := filepath.Join(filepath.Dir(first[0]), fmt.Sprintf("old%d.json", i))
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chtimes(name, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(first[0]); err != nil {
+		t.Fatal(err)
+	}
+	eventually.True(t, "a completion in time", complete)
+	if left := files(); len(left) != most || !slices.Contains(left, first[0]) {
+		t.Errorf("the cache has %d files: %q", len(left), left)
 	}
 }

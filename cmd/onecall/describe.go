@@ -100,7 +100,9 @@ that an instance publishes declares them, and calls to copy.`,
 }
 
 func (p *program) showDescription(ctx context.Context, registry discovery.Registry, bus *framework.Bus, name string) error {
+	done := p.waiting("describing " + name)
 	described, err := describeName(ctx, registry, bus, name)
+	done()
 	if err != nil {
 		return err
 	}

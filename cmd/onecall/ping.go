@@ -74,11 +74,13 @@ func (p *program) pingAll(ctx context.Context, registry *etcd.Registry, api stri
 		return snapshots[0].Err()
 	}
 	records := make([]pingRecord, len(instances))
+	done := p.waiting("reaching the instances")
 	var pings sync.WaitGroup
 	for i, instance := range instances {
 		pings.Go(func() { records[i] = p.pingOne(ctx, instance, count) })
 	}
 	pings.Wait()
+	done()
 	if err := writeTable(p, pingColumns, records); err != nil {
 		return err
 	}

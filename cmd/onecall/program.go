@@ -63,7 +63,9 @@ read, such as ONECALL_ETCD_ENDPOINTS, and these over a context: see "onecall con
 		flags.StringVar(each.in(&p.settings), each.flag, "", each.help)
 	}
 	flags.BoolVar(&p.settings.Insecure, "insecure", false, "call instances on other machines without TLS")
-	_ = root.RegisterFlagCompletionFunc("context", completeContexts) // the flag exists
+	// The flags exist, so there is no error.
+	_ = root.RegisterFlagCompletionFunc("context", completeContexts)
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(p.apis(), p.instances(), p.describe(), p.call(), p.bench(), p.ping(), p.settle(), p.doctor(), p.contextCommands(), p.dev(),
 		p.newProject(), p.generate(), p.protos(), p.schema(), p.man())
 	root.SetHelpCommand(p.help())

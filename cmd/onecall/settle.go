@@ -93,7 +93,9 @@ func (p *program) settleToken(ctx context.Context, bus *framework.Bus, token str
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var reply framework.Reply
+	done := p.waiting("asking the instance")
 	err := bus.SettleToken(ctx, token, &reply)
+	done()
 	if code := status.Code(err); framework.OutcomeOf(err) == framework.NotSent && (code == codes.InvalidArgument || code == codes.FailedPrecondition) {
 		return usage(err) // of the token or its key
 	}
