@@ -750,3 +750,25 @@ func TestACallOverALinkHasItsDeadlineAtTheCaller(t *testing.T) {
 		t.Errorf("the call has a deadline: %v, %v", limited.Load(), err)
 	}
 }
+
+// TestALinkGoesWhenItsBusIsIdle has a bus whose connections end soon after the last call over
+// them. Calls over links do not keep them, so a call must take the network again.
+func TestALinkGoesWhenItsBusIsIdle(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	carried := make(chan string, 1)
+	start(t, registry, &echo{echo: func(ctx context.Context, text string) (string, error) {
+		carried <- carrier(ctx)
+		return text, nil
+	}})
+	bus := newBusOf(t, registry, framework.DialOptions(grpc.WithIdleTimeout(20*time.Millisecond)))
+	client := testv1.NewEchoServiceClient(bus)
+	for _, way := range []string{"transport", "inprocess", "transport", "inprocess"} {
+		eventually.True(t, "a call over "+way, func() bool {
+			if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil {
+				t.Error(err)
+			}
+			return strings.Contains(<-carried, way)
+		})
+	}
+}

@@ -203,6 +203,7 @@ func (p *policy) Close() {
 	p.running.Wait()
 	for _, conn := range p.connections() {
 		conn.penalty.release()
+		conn.unlink() // grpc-go reports no states any more
 		p.remove(conn)
 	}
 }

@@ -151,6 +151,14 @@ func (c *boundSubConn) useLink(found *link, serves bool) {
 	c.channel.setLinked(c, found != nil && serves)
 }
 
+// unlink has no more calls take a link.
+func (c *boundSubConn) unlink() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch = nil
+	c.useLink(nil, false)
+}
+
 // schedule runs deliver in grpc-go's serializer, unless the connection ends first.
 // grpc-go, for which no health check is configured, calls a health listener there
 // once.
