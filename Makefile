@@ -50,6 +50,10 @@ tutorial: $(TOOLS) ## Run the commands of the tutorial and of PAGES, and compare
 	go build -o $(BIN)/pages ./internal/pages/run
 	cd cmd/onecall && go run ./internal/installed $(BIN)/pages $(PAGES)
 
+.PHONY: test-process
+test-process: ## Run the tests of framework with calls that leave the network out, with the race detector
+	go test -race -parallel $(PARALLEL) ./framework -way process
+
 .PHONY: test-busy
 test-busy: ## Run the tests N times (default 10) beside two busy loops a core, and say what failed
 	TESTPKGS="$(TESTPKGS)" TESTFLAGS="$(TESTFLAGS)" .ci/test-busy $(or $(N),10)
@@ -181,7 +185,7 @@ release: ## Set VERSION, such as v1.2.3, in all modules, and print what is left 
 	@echo "  git push --atomic origin HEAD $(VERSION) $(LIBRARIES:%=%/$(VERSION))"
 
 .PHONY: ci
-ci: lint vet-platforms check-generate breaking race test bench-gate demo scaffold tutorial ## All that must pass before a change lands
+ci: lint vet-platforms check-generate breaking race test test-process bench-gate demo scaffold tutorial ## All that must pass before a change lands
 
 $(TOOLS): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(BIN) go install tool
