@@ -224,7 +224,9 @@ func TestAPIsAreWatched(t *testing.T) {
 			t.Errorf("got %q, want %q at the end", got, want)
 		}
 	}
-	stop := serveKinds(t, at)
+	serve(t, open(t, at), func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, &streams{}) })
+	next("\t+\ttest.echo\t1 serving\t0 draining")
+	stop := serveKinds(t, at) // of which test.echo does not change
 	next("\t+\ttest.kinds\t1 serving\t0 draining")
 	stop()
 	next("\t~\ttest.kinds\t0 serving\t1 draining")
