@@ -84,6 +84,7 @@ func (s *shared) Chat(stream testv1.EchoService_ChatServer) error {
 func TestNoEndSharesMemoryWithTheOther(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, w way) {
+		t.Helper()
 		registry, s := memory.New(), &shared{received: make(chan struct{}), stop: make(chan struct{})}
 		serveAny(t, registry, func(apis grpc.ServiceRegistrar) { testv1.RegisterEchoServiceServer(apis, s) })
 		bus := newBusOf(t, registry, w.bus...)
@@ -123,6 +124,7 @@ func TestNoEndSharesMemoryWithTheOther(t *testing.T) {
 func TestACallerThatLeftMayChangeItsRequest(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		entered, read := make(chan struct{}), make(chan string, 1)
 		goOn := make(chan struct{})
 		w := newWorld(t, over, &echo{soon: func(_ context.Context, text string) (string, error) {
@@ -152,6 +154,7 @@ func TestACallerThatLeftMayChangeItsRequest(t *testing.T) {
 func TestAHandlerCallsItsOwnProcess(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		var w *world
 		w = newWorld(t, over, &echo{echo: func(ctx context.Context, text string) (string, error) {
 			w.taken(ctx)
@@ -172,6 +175,7 @@ func TestAThousandCallersCallAtOnce(t *testing.T) {
 	t.Parallel()
 	const callers = 1000
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		var arrived atomic.Int64
 		all := make(chan struct{})
 		w := newWorld(t, over, &echo{soon: func(_ context.Context, text string) (string, error) {
@@ -202,6 +206,7 @@ func TestAThousandCallersCallAtOnce(t *testing.T) {
 func TestAFullServerShedsOverEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		entered, leave := make(chan struct{}, 2), make(chan struct{})
 		hold := &echo{soon: func(_ context.Context, text string) (string, error) {
@@ -235,6 +240,7 @@ func TestAFullServerShedsOverEachWay(t *testing.T) {
 func TestAShutdownWaitsForCallsOfEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		entered, draining := make(chan struct{}, 2), make(chan struct{}, 2)
 		hold := func(ctx context.Context) {
@@ -284,6 +290,7 @@ func TestAShutdownWaitsForCallsOfEachWay(t *testing.T) {
 func TestAShutdownCutsCallsOfEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		entered, ended := make(chan struct{}, 2), make(chan error, 2)
 		hold := func(ctx context.Context) error {
@@ -332,6 +339,7 @@ func TestAShutdownCutsCallsOfEachWay(t *testing.T) {
 func TestServicesTakeTurnsDuringCalls(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		var runs sync.Map // of *atomic.Int64
 		e := &echo{soon: func(_ context.Context, text string) (string, error) {
@@ -376,6 +384,7 @@ func TestServicesTakeTurnsDuringCalls(t *testing.T) {
 func TestTwoServicesOfAProcessAreBothCalled(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		var counts [2]atomic.Int64
 		for i := range counts {
@@ -398,6 +407,7 @@ func TestTwoServicesOfAProcessAreBothCalled(t *testing.T) {
 func TestAStoppedServiceIsNotKept(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		bus := newBusOf(t, registry, over.bus...)
 		kept := func() weak.Pointer[echo] {
@@ -426,6 +436,7 @@ func TestAStoppedServiceIsNotKept(t *testing.T) {
 func TestAClosedBusEndsItsCalls(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry := memory.New()
 		entered, leave := make(chan struct{}, 2), make(chan struct{})
 		e := &echo{
@@ -464,6 +475,7 @@ func TestAClosedBusEndsItsCalls(t *testing.T) {
 func TestALostReplyIsSettledOverEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		entered, leave := make(chan struct{}), make(chan struct{})
 		w := newWorld(t, over, &echo{soon: func(_ context.Context, text string) (string, error) { close(entered); <-leave; return text, nil }})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -488,6 +500,7 @@ func TestTheCallerIsTheSameOverEachWay(t *testing.T) {
 	t.Parallel()
 	authority := certtest.NewAuthority(t)
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		var w *world
 		w = newWorld(t, over, &echo{echo: func(ctx context.Context, _ string) (string, error) {
 			w.taken(ctx)
@@ -642,6 +655,7 @@ func TestAConnectionsLimitOfCallsHoldsWithoutIt(t *testing.T) {
 func TestAStreamHoldsABoundedNumberOfBytes(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		var sent atomic.Int64
 		w := newWorld(t, over, &echo{watch: func(stream testv1.EchoService_WatchServer) error {
 			for {
@@ -713,6 +727,7 @@ func TestNoGoroutineIsLeftOver(t *testing.T) {
 func TestAnUnhealthyInstanceIsNotCalledOverEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
+		t.Helper()
 		registry, own := memory.New(), health.NewServer()
 		serveAny(t, registry, func(apis grpc.ServiceRegistrar) {
 			(&echo{}).register(apis)

@@ -51,12 +51,7 @@ func (r *Route) Call(ctx context.Context, args, reply any, opts []grpc.CallOptio
 	}
 	for {
 		before := ch.availability.now()
-		// The first attempt may take a link. Further ones go where the balancer sends them.
-		linked := retry.attempts == 0 && ch.calls.HasLink(r.path)
-		// Until the first resolver update grpc-go has no service config and so
-		// applies no timeout: set the deadline on the context.
-		own := call.Exact() || !r.configured || retry.retries > 0 || before != nil || linked
-		attempt, err := r.try(ctx, &retry, ch, call, tries{own, linked}, args, reply, opts)
+		attempt, err := r.try(ctx, &retry, ch, call, r.next(&retry, ch, call, before), args, reply, opts)
 		if err == nil {
 			return retry.end(ctx, false, r.succeeded(&retry, reply))
 		}
@@ -93,6 +88,17 @@ type tries struct {
 	own bool
 	// linked lets the attempt take a link.
 	linked bool
+}
+
+// next returns how to make the next attempt. before is why there is no instance, nil if there
+// is one.
+func (r *Route) next(retry *retry, ch *channel, call timeout.Call, before *unavailable) tries {
+	// The first attempt may take a link. Further ones go where the balancer sends them.
+	linked := retry.attempts == 0 && ch.calls.HasLink(r.path)
+	// Until the first resolver update grpc-go has no service config and so applies no
+	// timeout: set the deadline on the context.
+	own := call.Exact() || !r.configured || retry.retries > 0 || before != nil || linked
+	return tries{own, linked}
 }
 
 // try makes one attempt.

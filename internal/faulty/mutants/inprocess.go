@@ -30,7 +30,7 @@ func withoutNetwork() []mutant {
 		{
 			name:   "no deadline over a link",
 			breaks: "the caller of a call over a link waits no longer than the declared timeout",
-			edits:  []edit{{pkg: calls, in: "Route.Call", old: "before != nil || linked", new: "before != nil"}},
+			edits:  []edit{{pkg: calls, in: "Route.next", old: "before != nil || linked", new: "before != nil"}},
 			suites: of(facade, "TestACallOverALinkHasItsDeadlineAtTheCaller"),
 		},
 		{
