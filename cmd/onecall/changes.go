@@ -97,11 +97,7 @@ func (p *program) watchInstances(ctx context.Context, registry *etcd.Registry, a
 // watch calls show with what the registry knows of an API, or of all, after each change,
 // until ctx ends or show fails.
 func (p *program) watch(ctx context.Context, registry *etcd.Registry, api string, show func(discovery.Snapshot) error) error {
-	_, err := p.all(ctx, registry, api)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil:
+	if _, err := p.all(ctx, registry, api); err != nil && ctx.Err() == nil {
 		return err
 	}
 	watching := watch(ctx, registry, api)
