@@ -73,8 +73,8 @@ endif
 
 .PHONY: lint
 lint: $(TOOLS) ## Run the linters on Go and .proto files
-	golangci-lint run ./...
-	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	golangci-lint run --allow-parallel-runners ./...
+	for module in bench $(LIBRARIES); do (cd $$module && golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...); done
 	buf lint
 	for dir in $(GENERATED); do buf format --diff --exit-code $$dir; done
 
@@ -120,7 +120,7 @@ bench-gate: ## Fail when a call allocates more or less than is committed, or nee
 # The other frameworks are dependencies of this module alone, and it is not part of ci.
 .PHONY: bench-peers
 bench-peers: $(TOOLS) ## Measure a call beside grpc-go, go-zero, Kratos and connect-go, and write docs/performance.md and its chart
-	cd bench/peers && golangci-lint run --config ../../.golangci.yml ./... && go test -count=1 ./... && go run . -page ../../docs/performance.md -chart ../../docs/peers.svg $(BENCHFLAGS)
+	cd bench/peers && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./... && go test -count=1 ./... && go run . -page ../../docs/performance.md -chart ../../docs/peers.svg $(BENCHFLAGS)
 
 .PHONY: bench-discovery
 bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle programs, a fleet of 1,000
@@ -143,12 +143,12 @@ overload: ## Call a service that serves 100 calls at once with 5,000 callers: it
 # and a browser, and so are not part of ci.
 .PHONY: check-deploy
 check-deploy: $(TOOLS) ## Test and lint deploy/: the manifest, the unit, and the dashboard and alerts on Prometheus' own engine
-	cd deploy && golangci-lint run --config ../.golangci.yml ./... && go test -count=1 ./...
+	cd deploy && golangci-lint run --allow-parallel-runners --config ../.golangci.yml ./... && go test -count=1 ./...
 
 .PHONY: browser
 browser: $(TOOLS) ## Test the status page in Chromium without a window, and write a picture of it to SCREENSHOT
 	@command -v chromium >/dev/null || { echo "make browser needs Debian's package chromium: apt-get install chromium" >&2; exit 1; }
-	cd internal/browsertest && golangci-lint run --config ../../.golangci.yml ./... && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
+	cd internal/browsertest && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./... && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
 
 .PHONY: mutants
 mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time
