@@ -39,7 +39,8 @@ func (b *Bus) StreamByName(ctx context.Context, name string, first map[string]an
 		return nil, err
 	}
 	if !rpc.stream.ClientStreams {
-		return stream, stream.CloseSend()
+		err := stream.CloseSend()
+		return stream, err
 	}
 	return stream, nil // after io.EOF Recv returns why
 }
