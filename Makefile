@@ -129,6 +129,7 @@ bench-discovery: ## Measure discovery on etcd: events, memory, starts, idle prog
 .PHONY: torture
 torture: ## Restart, kill and replay for 60 s, or FOR: no call runs twice and no outcome is false
 	cd bench && go run ./torture -for $(or $(FOR),60s)
+	cd bench && go run ./torture -own -for $(or $(FOR),60s)
 
 .PHONY: rolling
 rolling: ## Restart 3 instances in turn, ROUNDS times (default 20), during calls: none fails, none runs twice

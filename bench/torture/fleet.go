@@ -28,32 +28,39 @@ type fleet struct {
 	errs            []error
 }
 
-// startFleet starts instances and restarts each when it ends. It returns when each has
-// been registered once.
-func startFleet(ctx context.Context, registry *lateRegistry, addresses []string, folder string) (*fleet, error) {
+// instance is an instance that runs. One of its methods is called, once.
+type instance interface {
+	stop() error
+	kill() error
+}
+
+// starter starts an instance of a place, and returns when it is registered. life counts how
+// often that was done before. kill says how the instance will end. The instances of a place
+// are started one after the other.
+type starter func(ctx context.Context, place, life int, kill bool) (instance, error)
+
+// startFleet starts an instance in each place, and restarts it when it ends. It returns when
+// each has been registered once.
+func startFleet(ctx context.Context, places int, start starter) (*fleet, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	self, err := os.Executable()
-	if err != nil {
-		cancel()
-		return nil, err
-	}
 	f := &fleet{cancel: cancel}
-	up := make(chan error, len(addresses))
-	for i, address := range addresses {
-		slot := &slot{registry: registry, self: self, address: address}
+	up := make(chan error, places)
+	for place := range places {
 		f.running.Go(func() {
-			process, err := slot.start(ctx, notesOf(folder, i, 0))
+			kill := rand.IntN(2) == 0
+			started, err := start(ctx, place, 0, kill)
 			up <- err
 			for life := 1; err == nil; life++ {
-				if err = f.live(ctx, process); err != nil || ctx.Err() != nil {
+				if err = f.live(ctx, started, kill); err != nil || ctx.Err() != nil {
 					break
 				}
-				process, err = slot.start(ctx, notesOf(folder, i, life))
+				kill = rand.IntN(2) == 0
+				started, err = start(ctx, place, life, kill)
 			}
 			f.fail(err)
 		})
 	}
-	for range addresses {
+	for range places {
 		if err := <-up; err != nil {
 			return nil, f.stop()
 		}
@@ -61,20 +68,34 @@ func startFleet(ctx context.Context, registry *lateRegistry, addresses []string,
 	return f, nil
 }
 
+// processes returns the starter of instances with a process of their own.
+func processes(registry *lateRegistry, addresses []string, folder string) (starter, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	slots := make([]*slot, len(addresses))
+	for i, address := range addresses {
+		slots[i] = &slot{registry: registry, self: self, address: address}
+	}
+	return func(ctx context.Context, place, life int, _ bool) (instance, error) {
+		return slots[place].start(ctx, notesOf(folder, place, life))
+	}, nil
+}
+
 // notesOf returns the file of one life of an instance.
 func notesOf(folder string, instance, life int) string {
 	return filepath.Join(folder, fmt.Sprintf("%d-%d%s", instance, life, executionlog.FileEnd))
 }
 
-// live waits for the end of an instance's life, and kills or stops its process.
-func (f *fleet) live(ctx context.Context, process *process) error {
+// live waits for the end of an instance's life, and kills or stops it.
+func (f *fleet) live(ctx context.Context, running instance, kill bool) error {
 	life := time.NewTimer(shortestLife + rand.N(longestLife-shortestLife))
 	defer life.Stop()
-	kill := rand.IntN(2) == 0
 	select {
 	case <-life.C:
 	case <-ctx.Done():
-		return process.stop()
+		return running.stop()
 	}
 	f.mu.Lock()
 	if kill {
@@ -84,9 +105,9 @@ func (f *fleet) live(ctx context.Context, process *process) error {
 	}
 	f.mu.Unlock()
 	if kill {
-		return process.kill()
+		return running.kill()
 	}
-	return process.stop()
+	return running.stop()
 }
 
 // fail records the error that ended an instance for good, if any.

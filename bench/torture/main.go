@@ -32,6 +32,7 @@ func main() {
 	flag.Float64Var(&settings.silent, "silent", 0.5, "share of the time in which the registry says nothing, 0 to 1")
 	flag.Float64Var(&settings.cut, "cut", 0.5, "share of the connections that are cut while their instance lives, 0 to 1")
 	flag.Float64Var(&settings.sockets, "sockets", 0.5, "share of the connections that are made over unix sockets, 0 to 1")
+	flag.BoolVar(&settings.own, "own", false, "run the instances in this process, where calls need no network: nothing is replayed or cut")
 	flag.Parse()
 	if err := start(*serveAt, *book, settings); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
@@ -49,7 +50,11 @@ func start(serveAt, book string, settings settings) error {
 	if err := settings.check(); err != nil {
 		return err
 	}
-	result, err := torture(ctx, settings)
+	run := torture
+	if settings.own {
+		run = tortureOwn
+	}
+	result, err := run(ctx, settings)
 	if err != nil {
 		return err
 	}
@@ -67,6 +72,7 @@ type settings struct {
 	silent     float64
 	cut        float64
 	sockets    float64
+	own        bool
 }
 
 func (s settings) check() error {

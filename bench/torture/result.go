@@ -27,6 +27,9 @@ type result struct {
 	replays         replays
 	settled         settled
 	cut, sockets    int64 // connections that were cut, and that were made over unix sockets
+	// linked is how many calls of instances in this process ran without the network.
+	linked      int64
+	wantsLinked bool
 }
 
 // replays counts the copies by their answers.
@@ -66,8 +69,8 @@ func (r result) err() error {
 	if share := r.refusedShare(); share > mostRefused {
 		errs = append(errs, fmt.Errorf("%.1f %% of the calls were refused, more than %.0f", 100*share, 100*mostRefused))
 	}
-	if r.report.Outcomes[executionlog.OK] == 0 || r.killed == 0 || r.stopped == 0 || r.replays.wanted && r.replays.sent == 0 {
-		errs = append(errs, errors.New("nothing was proven: there must be calls that succeed, instances killed and stopped, and replays: let it run for longer"))
+	if r.report.Outcomes[executionlog.OK] == 0 || r.killed == 0 || r.stopped == 0 || r.replays.wanted && r.replays.sent == 0 || r.wantsLinked && r.linked == 0 {
+		errs = append(errs, errors.New("nothing was proven: there must be calls that succeed, instances killed and stopped, and replays or calls without the network: let it run for longer"))
 	}
 	return errors.Join(errs...)
 }
@@ -90,6 +93,7 @@ func (r result) String() string {
 	line("replays", "%d: %d answered OK, %d refused, %d other errors, %d lost", r.replays.sent, r.replays.ok, r.replays.refused, r.replays.other, r.replays.lost)
 	line("connections cut", "%d", r.cut)
 	line("over unix sockets", "%d", r.sockets)
+	line("without the network", "%d runs", r.linked)
 	line("settled calls", "%s", &r.settled)
 	for _, name := range slices.Sorted(maps.Keys(r.errors)) {
 		line("error", "%d %s", r.errors[name], name)

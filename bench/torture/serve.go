@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,28 +33,44 @@ const (
 	failing = 0.02
 )
 
+var quiet = framework.Logger(slog.New(slog.DiscardHandler))
+
 // service is the tested service.
 type service struct {
 	testv1.UnimplementedEchoServiceServer
 	testv1.UnimplementedPlainServiceServer
 
-	book *executionlog.File
+	// ran records a run, and linked counts those of calls without the network.
+	ran    func(callID string) error
+	linked atomic.Int64
+}
+
+// serviceIn returns a service that records its runs in a file.
+func serviceIn(book *executionlog.File) *service { return &service{ran: book.Ran} }
+
+func (s *service) register(apis grpc.ServiceRegistrar) {
+	testv1.RegisterEchoServiceServer(apis, s)
+	testv1.RegisterPlainServiceServer(apis, s)
 }
 
 // Ping is the RPC that runs at most once.
-func (s *service) Ping(_ context.Context, req *testv1.PingRequest) (*testv1.PingResponse, error) {
-	return &testv1.PingResponse{Text: req.GetText()}, s.run(req.GetText())
+func (s *service) Ping(ctx context.Context, req *testv1.PingRequest) (*testv1.PingResponse, error) {
+	return &testv1.PingResponse{Text: req.GetText()}, s.run(ctx, req.GetText())
 }
 
 // Echo is the RPC that declares NO_SIDE_EFFECTS.
-func (s *service) Echo(_ context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
-	return &testv1.EchoResponse{Text: req.GetText()}, s.run(req.GetText())
+func (s *service) Echo(ctx context.Context, req *testv1.EchoRequest) (*testv1.EchoResponse, error) {
+	return &testv1.EchoResponse{Text: req.GetText()}, s.run(ctx, req.GetText())
 }
 
 // run records the run and then works, even if the call has ended meanwhile.
-func (s *service) run(callID string) error {
-	if err := s.book.Ran(callID); err != nil {
+func (s *service) run(ctx context.Context, callID string) error {
+	if err := s.ran(callID); err != nil {
 		panic(err) // every run must be recorded
+	}
+	// grpc-go's own stream knows how the request was compressed.
+	if _, connected := grpc.ServerTransportStreamFromContext(ctx).(interface{ RecvCompress() string }); !connected {
+		s.linked.Add(1)
 	}
 	time.Sleep(rand.N(work))
 	if rand.Float64() < failing {
@@ -80,14 +97,11 @@ func serve(ctx context.Context, address, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
-	registry, service := newAnnouncer(os.Stdout), &service{book: book}
+	registry, service := newAnnouncer(os.Stdout), serviceIn(book)
 	ticker := time.NewTicker(again)
 	defer ticker.Stop()
 	for {
-		err := framework.Serve(ctx, registry, func(apis grpc.ServiceRegistrar) {
-			testv1.RegisterEchoServiceServer(apis, service)
-			testv1.RegisterPlainServiceServer(apis, service)
-		}, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), framework.Logger(slog.New(slog.DiscardHandler)))
+		err := framework.Serve(ctx, registry, service.register, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), quiet)
 		switch {
 		case ctx.Err() != nil:
 			return nil // calls that it cut off are no error

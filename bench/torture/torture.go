@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -46,7 +45,11 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	defer func() { err = errors.Join(err, release()) }()
 	registry := newLateRegistry(lateNews, settings.silent)
 	defer registry.close()
-	fleet, err := startFleet(ctx, registry, addresses, folder)
+	start, err := processes(registry, addresses, folder)
+	if err != nil {
+		return result, err
+	}
+	fleet, err := startFleet(ctx, len(addresses), start)
 	if err != nil {
 		return result, err
 	}
@@ -57,7 +60,7 @@ func torture(ctx context.Context, settings settings) (result result, err error) 
 	player := replay.NewPlayer(sender, copies(settings.replayed, addresses))
 	defer player.Close()
 	cuts, sockets := cutter{share: settings.cut}, socketDialer{registry: registry, share: settings.sockets}
-	bus, err := framework.NewBus(registry, framework.Logger(slog.New(slog.DiscardHandler)), framework.DialOptions(
+	bus, err := framework.NewBus(registry, quiet, framework.DialOptions(
 		grpc.WithContextDialer(tapped(player, &cuts, &sockets)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: baseDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxDelay},

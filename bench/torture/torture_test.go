@@ -39,6 +39,17 @@ func TestInstancesAreTorturedAndCallsSucceed(t *testing.T) {
 	}
 }
 
+func TestInstancesOfThisProcessAreTorturedAndCallsSucceed(t *testing.T) {
+	t.Parallel()
+	result, err := tortureOwn(t.Context(), settings{length: 2 * time.Second, callers: 4, instances: 2, repeatable: 0.1, silent: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := result.err(); err != nil || result.linked == 0 || result.report.Unended > 0 {
+		t.Errorf("result = \n%s%v", result, err)
+	}
+}
+
 func TestAResultIsJudged(t *testing.T) {
 	t.Parallel()
 	sound := func() result {
@@ -58,6 +69,7 @@ func TestAResultIsJudged(t *testing.T) {
 		"there must be":          func(r *result) { r.stopped = 0 },
 		"calls that succeed":     func(r *result) { r.report.Outcomes = nil },
 		"and replays":            func(r *result) { r.replays.sent = 0 },
+		"without the network":    func(r *result) { r.wantsLinked = true },
 	} {
 		t.Run(want, func(t *testing.T) {
 			spoilt := sound()
