@@ -63,7 +63,7 @@ func NewServer(server *grpc.Server) (*Server, error) {
 		return nil, errors.New("this version of grpc-go keeps its options elsewhere")
 	}
 	for _, name := range ofTransport {
-		set, known := isSet(options.FieldByName(name))
+		set, known := IsSet(options.FieldByName(name))
 		switch {
 		case !known:
 			return nil, fmt.Errorf("this version of grpc-go has no option %s", name)
@@ -93,8 +93,9 @@ func NewServer(server *grpc.Server) (*Server, error) {
 // grpcMetadata is grpc-go's limit of metadata without an option, in bytes.
 const grpcMetadata = 8 << 10
 
-// isSet reports whether an option is set. known is false if there is no such option.
-func isSet(option reflect.Value) (set, known bool) {
+// IsSet reports whether a field of grpc-go's options is set. known is false if there is no such
+// field.
+func IsSet(option reflect.Value) (set, known bool) {
 	switch option.Kind() {
 	case reflect.Func, reflect.Interface, reflect.Pointer:
 		return !option.IsNil(), true

@@ -63,20 +63,30 @@ func hasCredentials(own []grpc.DialOption) bool {
 // has no effect. grpc-go does not say so: the field is read by reflection. Without such
 // a field there is no warning.
 func warnOfServiceConfig(log *slog.Logger, own []grpc.DialOption) {
-	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, own...)
-	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	read, err := readOptions(own)
 	if err != nil {
-		return // the bus's own connection returns the error
+		return // the bus's own connection returns the error, or there is no such field
 	}
-	defer func() { _ = conn.Close() }()
-	config := reflect.ValueOf(conn).Elem().FieldByName("dopts")
-	if config.Kind() != reflect.Struct {
-		return
-	}
-	if config = config.FieldByName("defaultServiceConfigRawJSON"); config.Kind() == reflect.Pointer && !config.IsNil() {
+	if config := read.FieldByName("defaultServiceConfigRawJSON"); config.Kind() == reflect.Pointer && !config.IsNil() {
 		log.Warn("grpc.WithDefaultServiceConfig in option DialOptions has no effect, because the bus sets the service config: " +
 			"use option Retry for retries, LoadBalancing for balancing, and the .proto or option Timeout for timeouts")
 	}
+}
+
+// readOptions returns grpc-go's struct of a program's options. grpc-go has no method for it, so
+// it is read by reflection.
+func readOptions(own []grpc.DialOption) (reflect.Value, error) {
+	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, own...)
+	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	read := reflect.ValueOf(conn).Elem().FieldByName("dopts")
+	if read.Kind() != reflect.Struct {
+		return reflect.Value{}, errors.New("this version of grpc-go keeps its options elsewhere")
+	}
+	return read, nil
 }
 
 // serviceConfig returns gRPC's service config of a connection

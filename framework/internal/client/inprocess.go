@@ -5,7 +5,8 @@ import (
 	"reflect"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/onecall-dev/onecall/internal/inprocess"
 )
 
 // ofTransport are the fields of grpc-go's options that only a connection can honour, and
@@ -23,18 +24,11 @@ func mayLink(log *slog.Logger, own []grpc.DialOption) bool {
 }
 
 // inTheWay returns the first option of a program that only a connection can honour, "" if
-// there is none. grpc-go has no method for its options: they are read by reflection. With
-// fields that it does not know, inTheWay does not return "".
+// there is none. With fields that it does not know, inTheWay does not return "".
 func inTheWay(own []grpc.DialOption) string {
-	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, own...)
-	conn, err := grpc.NewClient("passthrough:///check", options...) // does no I/O
+	read, err := readOptions(own)
 	if err != nil {
 		return err.Error()
-	}
-	defer func() { _ = conn.Close() }()
-	read := reflect.ValueOf(conn).Elem().FieldByName("dopts")
-	if read.Kind() != reflect.Struct {
-		return "dopts"
 	}
 	if name := firstSet(read, ofTransport); name != "" {
 		return name
@@ -48,16 +42,7 @@ func inTheWay(own []grpc.DialOption) string {
 // firstSet returns the first of some fields that is set, or that there is not.
 func firstSet(options reflect.Value, names []string) string {
 	for _, name := range names {
-		switch field := options.FieldByName(name); field.Kind() {
-		case reflect.Func, reflect.Interface, reflect.Pointer:
-			if !field.IsNil() {
-				return name
-			}
-		case reflect.Slice:
-			if field.Len() > 0 {
-				return name
-			}
-		default:
+		if set, known := inprocess.IsSet(options.FieldByName(name)); set || !known {
 			return name
 		}
 	}
