@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"syscall"
 	"time"
 
 	"github.com/onecall-dev/onecall/bench/internal/executionlog"
@@ -22,17 +21,8 @@ func ownInstances(registry *lateRegistry, addresses []string, served *service) s
 		if kill {
 			timeout = atOnce
 		}
-		for {
-			started, err := framework.Start(context.WithoutCancel(ctx), registry, served.register,
-				framework.ListenOn(addresses[place]), framework.ShutdownTimeout(timeout), quiet)
-			if err == nil {
-				return own{started}, nil
-			}
-			if !errors.Is(err, syscall.EADDRINUSE) || ctx.Err() != nil {
-				return nil, err
-			}
-			time.Sleep(again)
-		}
+		started, err := startAt(ctx, addresses[place], registry, served, timeout)
+		return own{started}, err
 	}
 }
 
@@ -84,7 +74,13 @@ func tortureOwn(ctx context.Context, settings settings) (result result, err erro
 	if err := fleet.stop(); err != nil {
 		return result, err
 	}
-	time.Sleep(10 * work) // handlers that were cut off go on
+	late := time.NewTimer(10 * work) // a handler that was cut off may be about to begin
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-ctx.Done():
+		return result, ctx.Err()
+	}
 	settings.replayed = 0
 	result = judge(book.Check(), callers, nil, settings)
 	result.killed, result.stopped = fleet.ends()

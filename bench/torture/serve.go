@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/bench/internal/executionlog"
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/framework"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -44,9 +45,6 @@ type service struct {
 	ran    func(callID string) error
 	linked atomic.Int64
 }
-
-// serviceIn returns a service that records its runs in a file.
-func serviceIn(book *executionlog.File) *service { return &service{ran: book.Ran} }
 
 func (s *service) register(apis grpc.ServiceRegistrar) {
 	testv1.RegisterEchoServiceServer(apis, s)
@@ -97,20 +95,29 @@ func serve(ctx context.Context, address, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
-	registry, service := newAnnouncer(os.Stdout), serviceIn(book)
+	started, err := startAt(ctx, address, newAnnouncer(os.Stdout), &service{ran: book.Ran}, atOnce)
+	if err == nil {
+		err = started.Wait()
+	}
+	if ctx.Err() != nil {
+		return nil // calls that it cut off are no error
+	}
+	return fmt.Errorf("an instance at %s ended by itself: %w", address, err)
+}
+
+// startAt starts an instance as soon as its address is free.
+func startAt(ctx context.Context, address string, registry discovery.Registry, served *service, timeout time.Duration) (*framework.Service, error) {
 	ticker := time.NewTicker(again)
 	defer ticker.Stop()
 	for {
-		err := framework.Serve(ctx, registry, service.register, framework.ListenOn(address), framework.ShutdownTimeout(atOnce), quiet)
-		switch {
-		case ctx.Err() != nil:
-			return nil // calls that it cut off are no error
-		case !errors.Is(err, syscall.EADDRINUSE):
-			return fmt.Errorf("an instance at %s ended by itself: %w", address, err)
+		started, err := framework.Start(ctx, registry, served.register, framework.ListenOn(address), framework.ShutdownTimeout(timeout), quiet)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return started, err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			return nil, err
 		}
 	}
 }
