@@ -249,7 +249,7 @@ func (p *program) showLoad(record benchRecord) error {
 	case "table":
 		_, err = fmt.Fprint(p.out, p.loadText(record))
 	case "plain":
-		for _, each := range append([]string{"min"}, append(names(), "max")...) {
+		for _, each := range latencyNames() {
 			if value, ok := record.LatencyMillis[each]; ok {
 				fmt.Fprintf(p.out, "%s\t%v\n", each, value)
 			}
@@ -278,13 +278,13 @@ func (p *program) showLoad(record benchRecord) error {
 	return nil
 }
 
-// names returns the names of the percentiles.
-func names() []string {
-	var out []string
+// latencyNames returns the names of the latencies, in their order.
+func latencyNames() []string {
+	out := []string{"min"}
 	for _, each := range percentiles {
 		out = append(out, each.name)
 	}
-	return out
+	return append(out, "max")
 }
 
 func showMillis(value float64) string {
@@ -309,7 +309,7 @@ func (p *program) loadText(record benchRecord) string {
 		return out.String()
 	}
 	out.WriteString("\n")
-	for _, each := range append([]string{"min"}, append(names(), "max")...) {
+	for _, each := range latencyNames() {
 		fmt.Fprintf(&out, "%10s  %s\n", each, showMillis(record.LatencyMillis[each]))
 	}
 	out.WriteString("\n")
