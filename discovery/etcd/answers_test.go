@@ -48,6 +48,36 @@ func TestAPutWhoseAnswerIsLostIsRemovedAllTheSame(t *testing.T) {
 	eventually.True(t, "one live key", oneLiveKey(t, direct, "auth"))
 }
 
+// TestNothingOutlivesTheLastCloseDuringARenewal closes the only registration while the
+// answer to a renewal is on its way. When Close returns, the lease must have ended, so that
+// etcd refuses a put that a slow member executes later.
+func TestNothingOutlivesTheLastCloseDuringARenewal(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 1)
+	direct := c.Direct()
+	registry := openOn(t, c, 6*time.Second)
+	registration := discoverytest.Register(t, registry, discoverytest.Instance("auth", "10.0.0.1:1"))
+	lease := leaseOf(t, direct, "onecall", "auth")
+	remaining := func() int64 {
+		reply, err := direct.TimeToLive(t.Context(), lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.TTL
+	}
+	c.Member(0).Slow(200 * time.Millisecond)
+	before := remaining()
+	eventually.True(t, "renewed", func() bool {
+		now := remaining()
+		defer func() { before = now }()
+		return now > before
+	})
+	discoverytest.Close(t, registration)
+	if left := remaining(); left >= 0 {
+		t.Errorf("after the last Close the lease lasts %d s more", left)
+	}
+}
+
 func TestALeaseThatEndedUnheardIsNoRegistration(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 1)

@@ -148,6 +148,9 @@ func (r *registrar) step(life context.Context, failures int) (next time.Time, er
 		r.update(func() []line { return r.updateStatus() })
 	}
 	desired, version := r.desired() // not before there is a lease: see registration.sent
+	if len(desired) == 0 {          // the last registration was closed in the meantime
+		return r.withdraw(ctx, version)
+	}
 	denied, wrote, err := lease.write(ctx, r.conn, desired)
 	if err != nil {
 		r.keeper.dropIfEnded(err)
@@ -165,7 +168,9 @@ func (r *registrar) step(life context.Context, failures int) (next time.Time, er
 	return lease.due(), nil
 }
 
-// withdraw revokes the lease, since nothing is to be registered.
+// withdraw revokes the lease, since nothing is to be registered. To delete the keys would
+// not do: a put whose answer was lost may be executed after that, and only the end of its
+// lease makes etcd refuse it.
 func (r *registrar) withdraw(ctx context.Context, version uint64) (next time.Time, err error) {
 	r.auditor.stop()
 	revoked, err := r.keeper.revoke(ctx)
