@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,9 +98,11 @@ type shownStatus struct {
 		API, Unavailable string
 		Instances        []struct{ Address, State, Zone string }
 	}
-	Recent []struct {
-		Side, RPC, Code, Outcome, Call, Error, Instance string
-	}
+	Recent []shownCall
+}
+
+type shownCall struct {
+	Side, RPC, Code, Outcome, Call, Error, Instance string
 }
 
 func shown(t *testing.T, page string) (now shownStatus, text string) {
@@ -127,6 +130,8 @@ func TestTheStatusPageShowsTheProgram(t *testing.T) {
 	var text string
 	eventually.True(t, "both sides of the calls", func() bool {
 		got, text = shown(t, page)
+		// On a busy machine the call that succeeds may be slow, and is shown too.
+		got.Recent = slices.DeleteFunc(got.Recent, func(call shownCall) bool { return call.Code == "OK" })
 		return len(got.RPCs) == 2 && got.RPCs[0].Calls == 2 && got.RPCs[1].Calls == 2 && len(got.Recent) == 2
 	})
 	if strings.Contains(text, "content of a message") {
