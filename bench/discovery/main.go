@@ -10,7 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -29,6 +31,8 @@ type bench struct {
 	turns  int
 	length time.Duration
 	size   int
+	// etcd is the program that runs an etcd.
+	etcd string
 }
 
 func main() {
@@ -53,6 +57,12 @@ func (b *bench) run(role, endpoint string, only []string) error {
 	if role != "" {
 		return play(ctx, role, endpoint)
 	}
+	built, err := buildEtcd(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(filepath.Dir(built)) }()
+	b.etcd = built
 	for _, name := range only {
 		measure, ok := measures[name]
 		if !ok {
@@ -63,4 +73,20 @@ func (b *bench) run(role, endpoint string, only []string) error {
 		}
 	}
 	return nil
+}
+
+// buildEtcd builds the program that runs an etcd, in a folder of its own.
+func buildEtcd(ctx context.Context) (program string, err error) {
+	dir, err := os.MkdirTemp("", "onecall-bench-")
+	if err != nil {
+		return "", err
+	}
+	program = filepath.Join(dir, "etcd")
+	command := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/onecall-dev/onecall/bench/etcd")
+	command.Stdout, command.Stderr = os.Stderr, os.Stderr
+	if err := command.Run(); err != nil {
+		_ = os.RemoveAll(dir)
+		return "", fmt.Errorf("building etcd, which works in the folder bench: %w", err)
+	}
+	return program, nil
 }

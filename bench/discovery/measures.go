@@ -19,17 +19,23 @@ import (
 	"go.uber.org/zap"
 	grpcresolver "google.golang.org/grpc/resolver"
 
+	"github.com/onecall-dev/onecall/bench/internal/measure"
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
 )
 
-// withEtcd starts an etcd, calls do with it, and stops it.
-func withEtcd(ctx context.Context, do func(etcd *process) error) error {
-	etcd, err := spawn(ctx, "etcd", "")
+// startEtcd starts an etcd, at an address that a previous one had, or "".
+func (b *bench) startEtcd(ctx context.Context, listen string) (*measure.Server, error) {
+	return measure.Start(ctx, b.etcd, []string{"-listen", listen})
+}
+
+// withEtcd starts an etcd, calls do with its URL, and stops it.
+func (b *bench) withEtcd(ctx context.Context, do func(endpoint string) error) error {
+	etcd, err := b.startEtcd(ctx, "")
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(etcd), etcd.stop())
+	return errors.Join(do(etcd.Address), etcd.Stop())
 }
 
 // list takes the place of grpc-go's ClientConn and stores what a resolver reports.
@@ -52,7 +58,7 @@ func (b *bench) event(ctx context.Context) error {
 	fmt.Println("From a put, by another process, to a caller's list:")
 	fmt.Printf("  %9s  %10s  %10s  %18s\n", "instances", "median", "p99", "allocations/event")
 	for _, size := range []int{1, 100, 1000} {
-		if err := withEtcd(ctx, func(etcd *process) error { return b.eventAt(ctx, etcd.first, size) }); err != nil {
+		if err := b.withEtcd(ctx, func(endpoint string) error { return b.eventAt(ctx, endpoint, size) }); err != nil {
 			return err
 		}
 	}
@@ -122,14 +128,14 @@ func value(address, incarnation, version string) string {
 
 // memory measures a caller's memory for each API that it is connected to.
 func (b *bench) memory(ctx context.Context) error {
-	return withEtcd(ctx, func(etcd *process) error {
-		many, err := spawn(ctx, "many", etcd.first)
+	return b.withEtcd(ctx, func(endpoint string) error {
+		many, err := spawn(ctx, "many", endpoint)
 		if err != nil {
 			return err
 		}
 		fmt.Printf("What a caller holds for each of %d APIs, its connection to an instance included:\n", knownAPIs)
 		for _, role := range []string{"plain-knowing=" + many.first, "knowing"} {
-			caller, err := spawn(ctx, role, etcd.first)
+			caller, err := spawn(ctx, role, endpoint)
 			if err != nil {
 				return err
 			}
@@ -147,8 +153,8 @@ func (b *bench) memory(ctx context.Context) error {
 
 // start measures the time from exec to ready, alternating between the programs.
 func (b *bench) start(ctx context.Context) error {
-	return withEtcd(ctx, func(etcd *process) error {
-		service, err := spawn(ctx, "service", etcd.first)
+	return b.withEtcd(ctx, func(endpoint string) error {
+		service, err := spawn(ctx, "service", endpoint)
 		if err != nil {
 			return err
 		}
@@ -156,7 +162,7 @@ func (b *bench) start(ctx context.Context) error {
 		roles := []string{"plain-service", "service", "plain-caller=" + service.first, "caller"}
 		for range b.turns {
 			for _, role := range roles {
-				started, err := spawn(ctx, role, etcd.first)
+				started, err := spawn(ctx, role, endpoint)
 				if err != nil {
 					return err
 				}
@@ -179,12 +185,12 @@ func (b *bench) start(ctx context.Context) error {
 
 // idle measures the CPU of idle programs.
 func (b *bench) idle(ctx context.Context) error {
-	return withEtcd(ctx, func(etcd *process) error {
-		service, err := spawn(ctx, "service", etcd.first)
+	return b.withEtcd(ctx, func(endpoint string) error {
+		service, err := spawn(ctx, "service", endpoint)
 		if err != nil {
 			return err
 		}
-		caller, err := spawn(ctx, "caller", etcd.first)
+		caller, err := spawn(ctx, "caller", endpoint)
 		if err != nil {
 			return err
 		}
@@ -208,26 +214,33 @@ func (b *bench) idle(ctx context.Context) error {
 // fleet measures what many idle instances cost etcd, and what they do when it restarts
 // without data.
 func (b *bench) fleet(ctx context.Context) error {
-	etcd, err := spawn(ctx, "etcd", "")
+	etcd, err := b.startEtcd(ctx, "")
 	if err != nil {
 		return err
 	}
-	fleet, err := spawn(ctx, "fleet="+strconv.Itoa(b.size), etcd.first)
+	fleet, err := spawn(ctx, "fleet="+strconv.Itoa(b.size), etcd.Address)
 	if err != nil {
 		return err
 	}
 	if err := wait(ctx, 5*time.Second); err != nil {
 		return err
 	}
-	before, err := requests(ctx, etcd.first)
+	before, err := requests(ctx, etcd.Address)
 	if err != nil {
 		return err
 	}
-	var cpuBefore, cpuAfter usage
-	if err := errors.Join(etcd.ask("", &cpuBefore), wait(ctx, b.length), etcd.ask("", &cpuAfter)); err != nil {
+	cpuBefore, err := etcd.Used()
+	if err != nil {
 		return err
 	}
-	after, err := requests(ctx, etcd.first)
+	if err := wait(ctx, b.length); err != nil {
+		return err
+	}
+	cpuAfter, err := etcd.Used()
+	if err != nil {
+		return err
+	}
+	after, err := requests(ctx, etcd.Address)
 	if err != nil {
 		return err
 	}
@@ -236,11 +249,11 @@ func (b *bench) fleet(ctx context.Context) error {
 		fmt.Printf("  %-15s %7.1f\n", method, (after[method]-before[method])/b.length.Seconds())
 	}
 
-	address := strings.TrimPrefix(etcd.first, "http://")
-	if err := errors.Join(etcd.stop(), wait(ctx, 20*time.Second)); err != nil { // longer than a lease
+	address := strings.TrimPrefix(etcd.Address, "http://")
+	if err := errors.Join(etcd.Stop(), wait(ctx, 20*time.Second)); err != nil { // longer than a lease
 		return err
 	}
-	if etcd, err = spawn(ctx, "etcd="+address, ""); err != nil {
+	if etcd, err = b.startEtcd(ctx, address); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -250,7 +263,7 @@ func (b *bench) fleet(ctx context.Context) error {
 		if err := errors.Join(wait(ctx, every), fleet.ask("", &up)); err != nil {
 			return err
 		}
-		now, err := requests(ctx, etcd.first)
+		now, err := requests(ctx, etcd.Address)
 		if err != nil {
 			return err
 		}
@@ -262,7 +275,7 @@ func (b *bench) fleet(ctx context.Context) error {
 	}
 	fmt.Printf("When etcd comes back empty, all %d are registered %v later, with %.0f writes in all and at most %.0f a second\n",
 		b.size, time.Since(began).Round(100*time.Millisecond), counts[len(counts)-1], most/every.Seconds())
-	return errors.Join(fleet.stop(), etcd.stop())
+	return errors.Join(fleet.stop(), etcd.Stop())
 }
 
 // requests counts the messages that etcd has received, by method.

@@ -19,7 +19,6 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/etcd"
-	"github.com/onecall-dev/onecall/discovery/etcd/embed"
 	"github.com/onecall-dev/onecall/framework"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
@@ -36,8 +35,6 @@ var quiet = slog.New(slog.DiscardHandler)
 func play(ctx context.Context, role, endpoint string) error {
 	role, argument, _ := strings.Cut(role, "=")
 	switch role {
-	case "etcd":
-		return playEtcd(ctx, argument)
 	case "writer":
 		return playWriter(ctx, endpoint)
 	case "service":
@@ -59,16 +56,6 @@ func play(ctx context.Context, role, endpoint string) error {
 	default:
 		return fmt.Errorf("-role %q: there is none", role)
 	}
-}
-
-// playEtcd runs an etcd, at an address that its parent passes for a restart.
-func playEtcd(ctx context.Context, address string) error {
-	server, err := embed.Start(ctx, embed.Config{Listen: address})
-	if err != nil {
-		return err
-	}
-	fmt.Println(server.Endpoints()[0])
-	return errors.Join(answer(func(string) (any, error) { return use(), nil }), server.Close())
 }
 
 func openRegistry(endpoint string) (*etcd.Registry, error) {
