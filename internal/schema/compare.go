@@ -67,10 +67,11 @@ func Misread(built, reader protoreflect.MessageDescriptor) []Difference {
 }
 
 // Compare returns how the schema of an instance is incompatible with the schema that a
-// caller of api was built with: an RPC that is gone or has another shape; a field whose
-// name, number, type, cardinality, presence or oneof changed; a required field that is
-// gone, or that is new in a request; an enum value that is gone or has another number. All
-// other differences are harmless. It returns at most the first [MaxDifferences].
+// caller of api was built with: an RPC that is gone, has another shape or is no longer
+// idempotent, so that the caller must not retry it; a field whose name, number, type,
+// cardinality, presence or oneof changed; a required field that is gone, or that is new in
+// a request; an enum value that is gone or has another number. All other differences are
+// harmless. It returns at most the first [MaxDifferences].
 func Compare(api string, built, served protoreflect.ServiceDescriptor) []Difference {
 	c := &comparison{seen: make(map[pair]bool)}
 	return c.rpcs(api, methodsOf(built), served)

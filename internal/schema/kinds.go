@@ -65,7 +65,7 @@ var effects = map[Kind]Effect{
 	RPCRemoved:         {Wire: true, Code: true, Names: true, Incompatible: true, Remedy: "keep the RPC until no caller uses it"},
 	RPCRenamed:         {Wire: true, Code: true, Names: true, Incompatible: true, Remedy: newRPC},
 	StreamChanged:      {Wire: true, Code: true, Names: true, Incompatible: true, Remedy: newRPC},
-	IdempotencyRemoved: {Wire: true, Remedy: "callers that run still retry it; " + newRPC},
+	IdempotencyRemoved: {Wire: true, Incompatible: true, Remedy: "callers that run still retry it; " + newRPC},
 	MessageRenamed:     {Code: true, Remedy: "keep the name"},
 	EnumRenamed:        {Code: true, Remedy: "keep the name"},
 	FieldRemoved:       {Code: true, Names: true, Remedy: "keep the field, with deprecated = true, until no caller uses it; then reserve its number and name"},
