@@ -395,6 +395,21 @@ func TestAnAuthenticationThatLosesTheContextRefusesItsCalls(t *testing.T) {
 	}
 }
 
+func TestAnInterceptorAfterAdmissionMayReplaceTheContext(t *testing.T) {
+	t.Parallel()
+	registry := memory.New()
+	var runs atomic.Int64
+	_, pass := saying("")
+	serve(t, registry, &echo{echo: counting(&runs)}, framework.AfterAdmission(
+		func(_ context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			return handler(context.Background(), req)
+		}, pass))
+	client, _ := direct(t, registry)
+	if _, err := client.Echo(t.Context(), &testv1.EchoRequest{}); err != nil || runs.Load() != 1 {
+		t.Errorf("error = %v after %d runs", err, runs.Load())
+	}
+}
+
 // seeing returns interceptors that keep the code of each call of test.echo, and
 // refuse unary calls without a text.
 func seeing(seen *atomic.Value) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {

@@ -176,18 +176,14 @@ func (a *apis) callable() callable {
 	return c
 }
 
-// serveOn registers all services at a server, and replaces the description of each
-// API by the result of wrap, which also gets its implementation. Afterwards no service can be registered.
-func (a *apis) serveOn(server *grpc.Server, wrap func(desc *grpc.ServiceDesc, impl any) *grpc.ServiceDesc) {
+// serveOn registers all services at a server, each with the description that wrap returns.
+// Afterwards no service can be registered.
+func (a *apis) serveOn(server *grpc.Server, wrap func(service) *grpc.ServiceDesc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = server
 	for _, service := range a.services {
-		desc := service.desc
-		if service.api != nil {
-			desc = wrap(desc, service.impl)
-		}
-		server.RegisterService(desc, service.impl)
+		server.RegisterService(wrap(service), service.impl)
 	}
 }
 

@@ -64,28 +64,28 @@ type chain struct {
 	// own interceptors. served runs around a stream before the program's own.
 	admitted grpc.UnaryServerInterceptor
 	served   grpc.StreamServerInterceptor
-	// builtin runs around unary calls of gRPC's own services, and sends the name of the
+	// introduced runs around unary calls of gRPC's own services, and sends the name of the
 	// instance.
-	builtin grpc.UnaryServerInterceptor
-	// checked and checkedStream run after the program's own interceptors.
-	checked       grpc.UnaryServerInterceptor
+	introduced grpc.UnaryServerInterceptor
+	// checkedStream runs around a stream after the program's own interceptors.
 	checkedStream grpc.StreamServerInterceptor
 }
 
 // order returns the places of a chain, the outermost first. It is the complete list of
 // the code that runs around a handler, for unary calls and streams.
 //
-// Each place that is not empty costs a call one allocation, except the first four: for
-// unary calls they are methods, and the guard runs the interceptors before admission.
+// grpc-go runs the program's own interceptors, and those of streams. The guard runs all
+// others, around each method. Of these, only authorization and the interceptors of a program
+// cost a unary call allocations.
 func (c *chain) order(o Options, limits map[string]timeout.Method, rules map[string]validate.Method) []place {
 	return []place{
 		{name: "recovery", method: c.recoverMethod, stream: c.recoverStream},
 		{name: "observation", method: c.observeMethod(), stream: c.observeStream()},
 		{name: beforeAdmission, unary: chainUnary(o.Before.unary), stream: chainStream(o.Before.stream)}, // run by the guard
 		{name: admission},                       // run by the guard, which also runs the places before it: see aroundMethod and aroundStream
-		{name: "limits", stream: c.limitStream}, // serveUnary has that of unary calls, which needs no allocation
-		{name: "authorization", unary: c.authorization.unary(), stream: c.authorization.stream(c)}, // see serveUnary for gRPC's own services
-		{name: "after admission", unary: chainUnary(o.After.unary), stream: ofAPIs(chainStream(o.After.stream))},
+		{name: "limits", stream: c.limitStream}, // serveUnary has that of unary calls, with the count for a shutdown
+		{name: "authorization", unary: c.authorization.unary(), stream: c.authorization.stream(c)}, // see serveBuiltin for gRPC's own services
+		{name: "after admission", unary: server.Pin(chainUnary(o.After.unary)), stream: ofAPIs(chainStream(o.After.stream))},
 		{name: "deadline", unary: timeout.UnaryServerInterceptor(limits)}, // streams have none
 		{name: programsOwn}, // grpc-go runs those of option ServerOptions
 		{name: "rules", unary: validate.UnaryServerInterceptor(c.log, rules, o.StrictSchema), stream: validate.StreamServerInterceptor(c.log, rules, o.StrictSchema)},
@@ -104,7 +104,11 @@ func newChain(
 	}
 	c.authorization = authorization
 	c.places = c.order(o, limits, rules)
-	before := c.places[c.index(beforeAdmission)]
+	before, admitted, own := c.places[c.index(beforeAdmission)], c.index(admission)+1, c.index(programsOwn)
+	_, c.around = chainPlaces(c.places[:admitted])
+	c.admitted, c.served = chainPlaces(c.places[admitted:own])
+	inner, checkedStream := chainPlaces(c.places[own:])
+	c.checkedStream = checkedStream
 	config := server.Config{
 		Incarnation:             incarnation,
 		RequireIdentity:         o.RequireIdentity,
@@ -118,6 +122,8 @@ func newChain(
 		KeepsReply:              func(path string) bool { return contract.KeepsReply(protoregistry.GlobalFiles, path) },
 		BeforeUnary:             before.unary,
 		BeforeStream:            before.stream,
+		AfterUnary:              c.serveUnary,
+		InnerUnary:              inner,
 		Handle:                  c.handle,
 		Around:                  c.aroundMethod,
 		AroundStream:            c.aroundStream,
@@ -128,16 +134,12 @@ func newChain(
 	if c.guard, err = server.New(config); err != nil {
 		return nil, fmt.Errorf("option Admission: %w", err)
 	}
-	c.builtin = c.guard.UnaryServerInterceptor()
-	admitted, own := c.index(admission)+1, c.index(programsOwn)
-	_, c.around = chainPlaces(c.places[:admitted])
-	c.admitted, c.served = chainPlaces(c.places[admitted:own])
+	c.introduced = c.guard.UnaryServerInterceptor()
 	if guarded := c.guard.StreamServerInterceptor(); c.served == nil {
 		c.served = guarded
 	} else {
 		c.served = chainStream([]grpc.StreamServerInterceptor{guarded, c.served})
 	}
-	c.checked, c.checkedStream = chainPlaces(c.places[own:])
 	return c, nil
 }
 
@@ -167,15 +169,14 @@ func (c *chain) index(name string) int {
 
 // options returns the options of a server, with the code that runs around its streams. The
 // program's own replace the limits before them, but not the framework's interceptors
-// after them.
+// after them. Unary calls need none of these: see [chain.service] and [chain.builtin].
 func (c *chain) options(o Options, served grpc.StreamServerInterceptor) []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.UnknownServiceHandler(c.guard.UnknownMethod)}
 	options = append(options, o.Limits.options()...)
 	options = append(options, o.Server...)
 	return append(options,
-		grpc.UnaryInterceptor(c.serveUnary), // grpc-go runs it before the chained interceptors
-		grpc.StreamInterceptor(served),
-		grpc.ChainUnaryInterceptor(c.checked),
+		grpc.UnaryInterceptor(nil),     // so that, as for streams, the program has only chained ones
+		grpc.StreamInterceptor(served), // grpc-go runs it before the chained interceptors
 		grpc.ChainStreamInterceptor(c.checkedStream))
 }
 
@@ -190,6 +191,23 @@ func (c *chain) service(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		recovered.Streams[i].Handler = c.handleStream(path, recovered.Streams[i].Handler)
 	}
 	return c.guard.Instrument(&recovered)
+}
+
+// builtin returns the description to register for one of gRPC's own services, such as health.
+func (c *chain) builtin(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	served := *desc
+	served.Methods = slices.Clone(desc.Methods)
+	for i := range served.Methods {
+		method := served.Methods[i].Handler
+		served.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			around := []grpc.UnaryServerInterceptor{c.serveBuiltin}
+			if interceptor != nil {
+				around = append(around, interceptor)
+			}
+			return method(srv, ctx, decode, chainUnary(around))
+		}
+	}
+	return &served
 }
 
 // settling returns the description to register for the service by which callers settle
@@ -212,16 +230,18 @@ func (c *chain) aroundMethod(path string, method grpc.MethodHandler) grpc.Method
 	return method
 }
 
-// serveUnary runs around each unary call after its request is read. It refuses a call above
-// the limit of its API. A shutdown waits for the calls of APIs.
+// serveBuiltin runs around each unary call of gRPC's own services.
+func (c *chain) serveBuiltin(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := c.authorization.check(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return c.introduced(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
+}
+
+// serveUnary runs around each unary call of an API after its request is read. It refuses a
+// call above the limit of the API. A shutdown waits for the calls.
 func (c *chain) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	running := c.calls.unary[server.MethodOf(ctx)]
-	if running == nil { // a method of gRPC's own services, such as health
-		if err := c.authorization.check(ctx, info.FullMethod); err != nil {
-			return nil, err
-		}
-		return c.builtin(ctx, req, info, func(ctx context.Context, req any) (any, error) { return c.handle(ctx, req, handler) })
-	}
 	if !running.limit.begin() {
 		return nil, errShed
 	}

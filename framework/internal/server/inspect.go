@@ -40,7 +40,7 @@ func Chained(desc *grpc.ServiceDesc, impl any, options Options) (call func(ctx c
 	}
 	method := c.service(desc).Methods[0].Handler
 	return func(ctx context.Context, decode func(any) error) error {
-		_, err := method(impl, ctx, decode, c.serveUnary)
+		_, err := method(impl, ctx, decode, nil)
 		return err
 	}, func() { c.guard.Close(); options.callLog.Close() }, nil
 }

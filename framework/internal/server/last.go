@@ -39,7 +39,7 @@ func (s *Service) answerLast() (end func(ctx context.Context)) {
 	refuse := func(any, grpc.ServerStream) error { return errStopping }
 	last := grpc.NewServer(append(s.chain.options(s.options, served), grpc.NumStreamWorkers(0), grpc.UnknownServiceHandler(refuse))...)
 	last.RegisterService(s.chain.settling(), nil)
-	grpc_health_v1.RegisterHealthServer(last, s.health)
+	last.RegisterService(s.chain.builtin(&grpc_health_v1.Health_ServiceDesc), s.health)
 	var serving sync.WaitGroup
 	for _, listener := range listeners {
 		serving.Go(func() { _ = last.Serve(listener) }) // its error is that of the listener, which ends with the service

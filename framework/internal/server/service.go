@@ -181,15 +181,18 @@ func (s *Service) newServer() (err error) {
 		return err
 	}
 	s.local = s.serveInProcess()
-	s.apis.serveOn(s.server, func(desc *grpc.ServiceDesc, impl any) *grpc.ServiceDesc {
-		s.underWay.add(desc)
-		served := chain.service(desc)
-		s.local.Register(served, impl)
+	s.apis.serveOn(s.server, func(of service) *grpc.ServiceDesc {
+		if of.api == nil {
+			return chain.builtin(of.desc)
+		}
+		s.underWay.add(of.desc)
+		served := chain.service(of.desc)
+		s.local.Register(served, of.impl)
 		return served
 	})
 	s.server.RegisterService(chain.settling(), nil)
 	if !s.apis.has(grpc_health_v1.Health_ServiceDesc.ServiceName) {
-		grpc_health_v1.RegisterHealthServer(s.server, s.health)
+		s.server.RegisterService(chain.builtin(&grpc_health_v1.Health_ServiceDesc), s.health)
 	}
 	s.health.SetServingStatus(RegistrationHealth, grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until follow sets it
 	for _, api := range contracts {

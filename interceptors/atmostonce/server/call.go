@@ -63,11 +63,12 @@ type serverCall struct {
 	outlives  bool
 	outliving atomic.Pointer[outliving]
 
-	// These are a unary call's: what reads its request, and why that failed; what
-	// runs around its handler; its handler.
+	// These are a unary call's: what reads its request, and why that failed; the gRPC
+	// server's interceptor, nil if it has none; its method and its handler.
 	read        func(any) error
 	unread      error
 	interceptor grpc.UnaryServerInterceptor
+	info        *grpc.UnaryServerInfo
 	handler     grpc.UnaryHandler
 }
 
@@ -216,17 +217,6 @@ func (c *serverCall) accept(phase int32) bool {
 func (c *serverCall) decode(req any) error {
 	c.unread = c.read(req)
 	return c.unread
-}
-
-// invoke runs a unary call's handler.
-func (c *serverCall) invoke(ctx context.Context, req any) (any, error) {
-	if err := c.start(); err != nil {
-		return nil, err
-	}
-	if c.server.config.Handle != nil {
-		return c.server.config.Handle(ctx, req, c.handler)
-	}
-	return c.handler(ctx, req)
 }
 
 // serverStream is a stream whose context carries its call. What the program sets on

@@ -169,23 +169,6 @@ var errBypassed = status.Error(codes.Internal, "the method's MethodDesc does not
 	"which would leave out the service's deadlines, authorization and rules: "+
 	"register the description that protoc-gen-go-grpc generates")
 
-// intercept is the interceptor that a method is passed. It runs the gRPC server's
-// interceptor, if there is one, with the call's invoke as the handler.
-func intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	call := callOf(ctx)
-	if call == nil {
-		return nil, errLost
-	}
-	if call.entered.Swap(true) {
-		return nil, errTwice
-	}
-	call.handler = handler
-	if call.interceptor == nil {
-		return call.invoke(ctx, req)
-	}
-	return call.interceptor(ctx, req, info, call.invoke)
-}
-
 // instrumentStream returns a stream's handler that notes that it starts.
 func (s *Server) instrumentStream(path string, desc grpc.StreamDesc) grpc.StreamHandler {
 	handler := func(srv any, stream grpc.ServerStream) error {

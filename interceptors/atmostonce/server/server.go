@@ -83,6 +83,13 @@ type Config struct {
 	// is.
 	BeforeUnary  grpc.UnaryServerInterceptor
 	BeforeStream grpc.StreamServerInterceptor
+	// AfterUnary and InnerUnary, when not nil, run around each unary call of an
+	// instrumented service whose request was read: AfterUnary outside of the gRPC server's
+	// interceptors, and InnerUnary inside of them. A call that they refuse has not started
+	// its handler. Unlike a grpc.ChainUnaryInterceptor they cost a call no allocation,
+	// because their handlers find the call in the context. So the context that they pass on
+	// must derive from the one that they are called with. [Pin] makes sure of that.
+	AfterUnary, InnerUnary grpc.UnaryServerInterceptor
 	// Handle, when not nil, calls the handlers of unary calls of instrumented
 	// services, such as to recover their panics.
 	Handle func(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error)

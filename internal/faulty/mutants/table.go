@@ -417,6 +417,27 @@ func places() []mutant {
 			suites: of(facade, "TestNoAPIIsServedWithoutAdmission"),
 		},
 		{
+			name:   "a call runs another one's handler",
+			breaks: "a call stays the same, whatever context an interceptor passes on",
+			edits:  []edit{{pkg: admission, in: "serverCall.pin", old: "if callOf(ctx) == c {", new: "if callOf(ctx) != nil {"}},
+			suites: of(admission, "TestACallStaysTheSameWhateverContextAnInterceptorPassesOn"),
+		},
+		{
+			name:   "interceptors after admission are not pinned",
+			breaks: "a call stays the same, whatever context an interceptor after admission passes on",
+			edits:  []edit{{pkg: chain, in: "chain.order", old: "server.Pin(chainUnary(o.After.unary))", new: "chainUnary(o.After.unary)"}},
+			suites: of(facade, "TestAnInterceptorAfterAdmissionMayReplaceTheContext"),
+		},
+		{
+			name:   "rules are checked when the handler has started",
+			breaks: "a request that breaks rules is refused, and not executed",
+			edits: []edit{{
+				pkg: admission, in: "serverCall.invoke", old: "return inner(ctx, req, c.info, runHandler)",
+				new: "if err := c.start(); err != nil { return nil, err }; return inner(ctx, req, c.info, c.handler)",
+			}},
+			suites: of(admission, "TestACallThatAnInterceptorAnywhereEndsSaysWhetherItsHandlerRan"),
+		},
+		{
 			name:   "a request that was refused is told as executed",
 			breaks: "of a stream with one request the method starts when that was read",
 			edits:  []edit{{pkg: admission, in: "Server.instrumentStream", old: "if !desc.ClientStreams {", new: "if false {"}},
