@@ -181,9 +181,7 @@ var conversations = map[string]func(t *testing.T, over way) []string{
 		t.Helper()
 		var w *world
 		w = newWorld(t, over, &echo{soon: func(ctx context.Context, _ string) (string, error) { w.taken(ctx); runtime.Goexit(); return "", nil }})
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		_, err := w.client.EchoSoon(ctx, &testv1.EchoSoonRequest{})
+		_, err := w.client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{})
 		w.said.addf("%v, outcome %v", status.Code(err), framework.OutcomeOf(err))
 		return w.words()
 	},
@@ -462,7 +460,7 @@ func TestEachWayIsTheSame(t *testing.T) {
 			if len(want) == 0 {
 				t.Fatal("the conversation says nothing")
 			}
-			for _, w := range ways[1:] {
+			for _, w := range each() {
 				t.Run(w.name, func(t *testing.T) {
 					got := hold(t, w)
 					for i := range max(len(got), len(want)) {

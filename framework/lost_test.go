@@ -295,6 +295,7 @@ func TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall(t *testing.T) {
 		other.Store(conn)
 		return goOn(ctx)
 	}))
+	ready(t, elsewhere, "test.echo")
 	if _, err := testv1.NewEchoServiceClient(elsewhere).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -323,6 +324,7 @@ func TestAnInterceptorsOwnCallDoesNotTakeThePlaceOfTheCall(t *testing.T) {
 				}
 				return goOn(ctx)
 			}))
+			ready(t, bus, "test.echo")
 			before := runs.Load()
 			if _, err := testv1.NewEchoServiceClient(bus).EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); err != nil {
 				t.Error(err)

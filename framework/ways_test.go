@@ -1,6 +1,7 @@
 package framework_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -24,8 +25,8 @@ type way struct {
 }
 
 // ways are all ways. A test of the conformance suite runs over each of them, and the first
-// says what the others must do. Any other test of the package runs over the one that flag
-// -way names.
+// says what the others must do. Any other test of the package runs over network. With flag
+// -way, all tests run over the way that it names.
 var ways = []way{
 	{name: "tcp", bus: []framework.BusOption{framework.OverNetwork(), framework.NoSocket()}, carries: "*transport.", network: "tcp"},
 	{name: network, bus: []framework.BusOption{framework.OverNetwork()}, carries: "*transport.", network: "unix"},
@@ -36,16 +37,25 @@ var ways = []way{
 // network is the way of tests that do not say which: a socket if there is one, else TCP.
 const network = "socket"
 
-var wayFlag = flag.String("way", network, "the way that calls of tests take")
+var wayFlag = flag.String("way", "", "the way that calls of tests take")
 
-// chosen returns the way of the flag.
+// each returns the ways that a test of the conformance suite runs over.
+func each() []way {
+	if *wayFlag == "" {
+		return ways
+	}
+	return []way{chosen()}
+}
+
+// chosen returns the way that any other test runs over.
 func chosen() way {
+	name := cmp.Or(*wayFlag, network)
 	for _, w := range ways {
-		if w.name == *wayFlag {
+		if w.name == name {
 			return w
 		}
 	}
-	panic("there is no way " + *wayFlag)
+	panic("there is no way " + name)
 }
 
 // carrier returns the name of the type that carries the call of a handler.
@@ -64,10 +74,10 @@ func (w way) taken(tb testing.TB, ctx context.Context) { //nolint:revive // the 
 	}
 }
 
-// overEach runs a test over each way.
+// overEach runs a test over each way, or over that of the flag.
 func overEach(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
-	for _, w := range ways {
+	for _, w := range each() {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, w)
