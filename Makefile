@@ -152,8 +152,8 @@ browser: $(TOOLS) ## Test the status page in Chromium without a window, and writ
 	cd internal/browsertest && golangci-lint run --allow-parallel-runners --config ../../.golangci.yml ./... && go test -count=1 ./... $(if $(SCREENSHOT),-args -screenshot $(abspath $(SCREENSHOT)))
 
 .PHONY: mutants
-mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time
-	go run ./internal/faulty/mutants
+mutants: ## Break the promise on purpose, in each of its parts: a test must fail each time (WAY=process: of calls that take it)
+	go run ./internal/faulty/mutants $(if $(WAY),-way '$(WAY)')
 
 .PHONY: fuzz
 fuzz: ## Fuzz what parses bytes from outside, FUZZTIME each (default 20s)

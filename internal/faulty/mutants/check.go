@@ -30,6 +30,8 @@ const (
 	killed   status = "killed"
 	survived status = "SURVIVED"
 	harmless status = "harmless"
+	// elsewhere: calls over the way do not have what the mutant breaks.
+	elsewhere status = "elsewhere"
 	// harmful: a mutant that should be harmless made a test fail.
 	harmful    status = "HARMFUL"
 	stale      status = "STALE"
@@ -46,7 +48,9 @@ type result struct {
 	took   time.Duration
 }
 
-func (r result) good() bool { return r.status == killed || r.status == harmless }
+func (r result) good() bool {
+	return r.status == killed || r.status == harmless || r.status == elsewhere
+}
 
 // line returns the result of a mutant as a line.
 func (r result) line(m mutant) string {
@@ -62,18 +66,22 @@ func (r result) line(m mutant) string {
 	return fmt.Sprintf("%s (%.1f s)", text, r.took.Seconds())
 }
 
-// checkAll runs the suites without a mutant and then with each mutant, and writes a
-// line for each. It returns an error unless all results are as they should be.
-func checkAll(ctx context.Context, out io.Writer, root string, all []mutant) (err error) {
+// checkAll runs the suites over a way without a mutant and then with each mutant, and writes
+// a line for each. It returns an error unless all results are as they should be.
+func checkAll(ctx context.Context, out io.Writer, root string, over way, all []mutant) (err error) {
 	scratch, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	began := time.Now()
-	c := checker{root: root, scratch: scratch}
-	if err := c.unmutated(ctx, all); err != nil {
+	c := checker{root: root, scratch: scratch, over: over}
+	there := slices.DeleteFunc(slices.Clone(all), over.lacks)
+	if err := c.unmutated(ctx, there); err != nil {
 		return fmt.Errorf("without a mutant: %w", err)
+	}
+	if c.elsewhere, err = c.untaken(ctx, there); err != nil {
+		return fmt.Errorf("with the way broken: %w", err)
 	}
 	fmt.Fprintf(out, "passed    the suites without a mutant (%.1f s)\n", time.Since(began).Seconds())
 	bad := 0
@@ -98,23 +106,33 @@ func checkAll(ctx context.Context, out io.Writer, root string, all []mutant) (er
 type checker struct {
 	root    string
 	scratch string // a temporary folder
+	over    way
+	// elsewhere are tests that do not count, because none of their calls takes the way.
+	elsewhere []string
+}
+
+// merged returns one suite for each package, with all tests of the mutants.
+func merged(all []mutant) []suite {
+	var suites []suite
+	for _, m := range all {
+		for _, s := range m.suites {
+			at := slices.IndexFunc(suites, func(known suite) bool { return known.pkg == s.pkg })
+			if at < 0 {
+				at, suites = len(suites), append(suites, suite{pkg: s.pkg})
+			}
+			suites[at].tests = append(suites[at].tests, s.tests...)
+		}
+	}
+	for i, s := range suites {
+		slices.Sort(s.tests)
+		suites[i].tests = slices.Compact(s.tests)
+	}
+	return suites
 }
 
 // unmutated requires that all tests of the suites exist and pass.
 func (c checker) unmutated(ctx context.Context, all []mutant) error {
-	byPackage := make(map[string][]string)
-	var packages []string
-	for _, m := range all {
-		for _, s := range m.suites {
-			if _, known := byPackage[s.pkg]; !known {
-				packages = append(packages, s.pkg)
-			}
-			byPackage[s.pkg] = append(byPackage[s.pkg], s.tests...)
-		}
-	}
-	for _, pkg := range packages {
-		slices.Sort(byPackage[pkg])
-		s := suite{pkg: pkg, tests: slices.Compact(byPackage[pkg])}
+	for _, s := range merged(all) {
 		binary := filepath.Join(c.scratch, "unmutated.test")
 		if err := c.compile(ctx, s.pkg, binary); err != nil {
 			return err
@@ -132,15 +150,61 @@ func (c checker) unmutated(ctx context.Context, all []mutant) error {
 	return nil
 }
 
+// untaken returns the tests that pass although each call over the way panics. Each test runs
+// in a process of its own, which a panic ends.
+func (c checker) untaken(ctx context.Context, all []mutant) (tests []string, err error) {
+	if len(c.over.broken) == 0 {
+		return nil, nil
+	}
+	overlay, err := mutant{edits: c.over.broken}.overlay(c.root, c.scratch)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range merged(all) {
+		binary := filepath.Join(c.scratch, "broken.test")
+		if err := c.compile(ctx, s.pkg, binary, "-overlay="+overlay); err != nil {
+			return nil, err
+		}
+		for _, test := range s.tests {
+			if _, err := c.run(ctx, suite{s.pkg, []string{test}}, binary); err == nil {
+				tests = append(tests, test)
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return tests, nil
+}
+
+// counting returns the suites of a mutant without the tests that do not take the way.
+func (c checker) counting(m mutant) []suite {
+	var suites []suite
+	for _, s := range m.suites {
+		s.tests = slices.DeleteFunc(slices.Clone(s.tests), func(test string) bool { return slices.Contains(c.elsewhere, test) })
+		if len(s.tests) > 0 {
+			suites = append(suites, s)
+		}
+	}
+	return suites
+}
+
 // mutant runs the suites with one mutant.
 func (c checker) mutant(ctx context.Context, m mutant) (checked result) {
 	began := time.Now()
 	defer func() { checked.took = time.Since(began) }()
+	if c.over.lacks(m) {
+		return result{status: elsewhere, err: fmt.Errorf("it is about %s", m.needs)}
+	}
 	overlay, err := m.overlay(c.root, c.scratch)
 	if err != nil {
 		return result{status: stale, err: err}
 	}
-	for _, s := range m.suites {
+	suites := c.counting(m)
+	if len(suites) == 0 {
+		return result{status: survived, err: errors.New("none of its tests has a call that takes the way")}
+	}
+	for _, s := range suites {
 		binary := filepath.Join(c.scratch, "mutated.test")
 		if err := c.compile(ctx, s.pkg, binary, "-overlay="+overlay); err != nil {
 			return result{status: uncompiled, err: err}
@@ -191,8 +255,8 @@ var ended = regexp.MustCompile(`(?m)\x16--- (PASS|FAIL): (\S+)`)
 func (c checker) run(ctx context.Context, s suite, binary string) (testRun, error) {
 	ctx, cancel := context.WithTimeout(ctx, testTime+grace)
 	defer cancel()
-	command := exec.CommandContext(ctx, binary, //nolint:gosec // made by compile
-		"-test.v=test2json", "-test.timeout="+testTime.String(), "-test.run=^("+strings.Join(s.tests, "|")+")$")
+	flags := append([]string{"-test.v=test2json", "-test.timeout=" + testTime.String(), "-test.run=^(" + strings.Join(s.tests, "|") + ")$"}, c.over.flags()...)
+	command := exec.CommandContext(ctx, binary, flags...) //nolint:gosec // made by compile
 	command.Dir = filepath.Join(c.root, filepath.FromSlash(s.pkg))
 	command.WaitDelay = grace
 	said, err := command.CombinedOutput()

@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// tiny is a module with a promise that each of two functions keeps, and its tests.
+// tiny is a module with a promise that each of two functions keeps, and its tests. Its package
+// framework has two ways of calls.
 var tiny = map[string]string{
 	"go.mod": "module tiny\n\ngo 1.26\n",
 	"kept/kept.go": `package kept
@@ -34,6 +37,40 @@ func TestKept(t *testing.T) {
 func TestOther(t *testing.T) {
 	t.Parallel()
 	t.Log("--- FAIL: TestNone (0.00s)")
+}
+`,
+	"framework/framework.go": `package framework
+
+func Call(way string) bool {
+	if way == "process" {
+		return linked()
+	}
+	return connected()
+}
+
+func linked() bool { return true }
+
+func connected() bool { return true }
+`,
+	"framework/framework_test.go": `package framework
+
+import (
+	"flag"
+	"testing"
+)
+
+var way = flag.String("way", "socket", "")
+
+func TestTakesTheWay(t *testing.T) {
+	if !Call(*way) {
+		t.Error("broken")
+	}
+}
+
+func TestTakesAnother(t *testing.T) {
+	if !Call("socket") {
+		t.Error("broken")
+	}
 }
 `,
 }
@@ -85,7 +122,7 @@ func TestEachResultIsReported(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			m.name, m.breaks, m.suites = "m", "it is kept", both
 			var out bytes.Buffer
-			err := checkAll(t.Context(), &out, root, []mutant{m})
+			err := checkAll(t.Context(), &out, root, way{}, []mutant{m})
 			_, line, _ := strings.Cut(out.String(), "\n")
 			if !strings.HasPrefix(line, want) {
 				t.Errorf("the line is %q, want one that begins with %q", line, want)
@@ -104,10 +141,78 @@ func TestEachResultIsReported(t *testing.T) {
 	}
 }
 
+func TestOverAWayOnlyTestsCountThatTakeIt(t *testing.T) {
+	root, _ := module(t)
+	off := func(function string) []edit {
+		return []edit{{pkg: facade, in: function, old: "true", new: "false"}}
+	}
+	process := way{name: "process", has: []part{link}, broken: []edit{{pkg: facade, in: "linked", old: "return true", new: "panic(0)"}}}
+	for want, m := range map[string]mutant{
+		"killed    m: TestTakesTheWay (":                                 {edits: off("linked")},
+		"elsewhere  m: it is about a connection (":                       {edits: off("connected"), needs: connection},
+		"SURVIVED  m, though it breaks this: it is kept (":               {edits: off("connected")},
+		"SURVIVED  m: none of its tests has a call that takes the way (": {edits: off("linked"), suites: of(facade, "TestTakesAnother")},
+		"harmless  m (": {edits: off("connected"), harmless: true},
+		"SURVIVED  m: none of its tests has a call that takes the way (0.0 s": {edits: off("connected"), harmless: true, suites: of(facade, "TestTakesAnother")},
+	} {
+		t.Run(want, func(t *testing.T) {
+			m.name, m.breaks = "m", "it is kept"
+			if m.suites == nil {
+				m.suites = of(facade, "TestTakesTheWay", "TestTakesAnother")
+			}
+			var out bytes.Buffer
+			err := checkAll(t.Context(), &out, root, process, []mutant{m})
+			_, line, _ := strings.Cut(out.String(), "\n")
+			if !strings.HasPrefix(line, want) {
+				t.Errorf("the line is %q, want one that begins with %q", line, want)
+			}
+			if good := !strings.HasPrefix(want, "SURVIVED"); (err == nil) != good {
+				t.Errorf("after %q the error is %v", want, err)
+			}
+		})
+	}
+}
+
+// TestAWayIsChosenByName also compares the names with those of package framework's tests.
+func TestAWayIsChosenByName(t *testing.T) {
+	t.Parallel()
+	err := run(t.Context(), "", "pigeon")
+	if err == nil || !strings.Contains(err.Error(), `there is no way "pigeon", but "tcp", "socket", `) {
+		t.Errorf("an unknown way = %v", err)
+	}
+	if chosen, err := wayOf(""); err != nil || len(chosen.flags()) != 0 || len(chosen.suites(mutant{suites: both})) != 1 || chosen.lacks(mutant{needs: link}) {
+		t.Errorf("without a way: %v, %v", chosen, err)
+	}
+	process, err := wayOf("process")
+	if err != nil || !slices.Equal(process.flags(), []string{"-way=process"}) {
+		t.Errorf("a way passes %q, %v", process.flags(), err)
+	}
+	if got := process.suites(mutant{suites: append(of(facade, "Test"), both...)}); len(got) != 1 || got[0].pkg != facade {
+		t.Errorf("over a way these suites are run: %v", got)
+	}
+	text := testFiles(t, filepath.Join("..", "..", "..", facade))
+	_, text, _ = strings.Cut(text, "\nvar ways = []way{\n")
+	text, _, _ = strings.Cut(text, "\n}\n")
+	lines := strings.Split(text, "\n")
+	if len(lines) != len(ways) {
+		t.Fatalf("framework has these ways:\n%s", text)
+	}
+	for i, w := range ways {
+		if name := fmt.Sprintf("{name: %q,", w.name); !strings.Contains(lines[i], name) && (w.name != "socket" || !strings.Contains(lines[i], "{name: network,")) {
+			t.Errorf("framework's way is %s, want %q", lines[i], w.name)
+		}
+	}
+	for _, w := range ways {
+		if _, err := (mutant{edits: w.broken}).overlay(filepath.Join("..", "..", ".."), t.TempDir()); err != nil {
+			t.Errorf("what breaks %s: %v", w.name, err)
+		}
+	}
+}
+
 func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	root, _ := module(t)
 	m := mutant{name: "m", edits: allOff, suites: []suite{{pkg: "./kept", tests: []string{"TestKept", "TestGone"}}}}
-	if err := checkAll(t.Context(), new(bytes.Buffer), root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "TestGone is not there") {
+	if err := checkAll(t.Context(), new(bytes.Buffer), root, way{}, []mutant{m}); err == nil || !strings.Contains(err.Error(), "TestGone is not there") {
 		t.Errorf("with a test that is not there: %v", err)
 	}
 	broken := strings.ReplaceAll(tiny["kept/kept.go"], "true", "false")
@@ -116,7 +221,7 @@ func TestSuitesMustPassWithoutAMutant(t *testing.T) {
 	}
 	m.suites = both
 	var out bytes.Buffer
-	if err := checkAll(t.Context(), &out, root, []mutant{m}); err == nil || !strings.Contains(err.Error(), "without a mutant: ./kept: failed: TestKept") || out.Len() > 0 {
+	if err := checkAll(t.Context(), &out, root, way{}, []mutant{m}); err == nil || !strings.Contains(err.Error(), "without a mutant: ./kept: failed: TestKept") || out.Len() > 0 {
 		t.Errorf("with a suite that fails as it is: %v\n%s", err, out.String())
 	}
 }

@@ -20,6 +20,8 @@ type mutant struct {
 	// harmless is true if another layer keeps the promise, so that all suites must
 	// pass. It proves that this layer alone is enough.
 	harmless bool
+	// needs is what it breaks of some ways of calls only, "" if it concerns each way.
+	needs part
 }
 
 // suite is a list of tests of one package.

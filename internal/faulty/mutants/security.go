@@ -15,7 +15,7 @@ func authorization() []mutant {
 			name:   "what the policy does not name is allowed",
 			breaks: "a policy denies by default",
 			edits:  []edit{{pkg: chain, in: "authorization.check", old: "if allowed.anyone ||", new: "if allowed.anyone || allowed.names == nil ||"}},
-			suites: of(facade, "TestNoPathGetsPastAuthorization", "TestReflectionNeedsAPolicyAndHealthDoesNot"),
+			suites: of(facade, "TestNoPathGetsPastAuthorization", "TestReflectionNeedsAPolicyAndHealthDoesNot", "TestAdmissionIsInItsPlaceOverEachWay"),
 		},
 		{
 			name:   "a caller without a name is allowed",
@@ -52,6 +52,7 @@ func authorization() []mutant {
 			breaks: "a policy covers gRPC's own services, except health",
 			edits:  []edit{{pkg: chain, in: "callable.addBuiltin", old: "c.groups[desc.ServiceName] = pathsOf(desc)", new: "c.groups[desc.ServiceName], open = nil, append(open, pathsOf(desc)...)"}},
 			suites: of(facade, "TestReflectionNeedsAPolicyAndHealthDoesNot"),
+			needs:  connection,
 		},
 		{
 			name:   "a certificate that was not verified names its caller",
@@ -79,24 +80,28 @@ func transports() []mutant {
 			breaks: "plain text that others can read must be meant",
 			edits:  []edit{{pkg: plainTexts, in: "Check", old: "!exposed(listener) ||", new: "!exposed(listener) || creds.IsValid() ||"}},
 			suites: of(facade, "TestAServiceInPlainTextListensOnLoopbackUnlessThatIsMeant"),
+			needs:  connection,
 		},
 		{
 			name:   "a bus speaks plain text with every instance",
 			breaks: "plain text that others can read must be meant",
 			edits:  []edit{{pkg: plainTexts, in: "Credentials.ClientHandshake", old: "!p.meant &&", new: "p.meant &&"}},
 			suites: of(facade, "TestABusInPlainTextConnectsToLoopbackUnlessThatIsMeant"),
+			needs:  connection,
 		},
 		{
 			name:   "certificates are read once",
 			breaks: "files that are replaced are used at the next handshake",
 			edits:  []edit{{pkg: tlsFiles, in: "fileCredentials.ServerHandshake", old: "using, _ := c.identity.read()", new: "using := c.identity.current"}},
 			suites: of(facade, "TestCallsGoOnOverARotation"),
+			needs:  connection,
 		},
 		{
 			name:   "no certificate is required",
 			breaks: "TLS is mutual unless anonymous callers are allowed",
 			edits:  []edit{{pkg: tlsFiles, in: "Identity.credentials", old: "if i.files.AllowAnonymous {", new: "if true {"}},
 			suites: of(facade, "TestAConnectionThatIsRefusedSaysWhy"),
+			needs:  connection,
 		},
 		{
 			name:   "half a file is used",

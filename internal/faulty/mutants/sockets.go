@@ -54,12 +54,14 @@ func sockets() []mutant {
 			breaks: "a service with a listener of the program has no socket",
 			edits:  []edit{{pkg: chain, in: "Service.openSocket", old: "|| o.Listener != nil", new: ""}},
 			suites: of(facade, "TestTheSocketIsUsedUnlessAnOptionOrADialerForbids"),
+			needs:  socket,
 		},
 		{
 			name:   "connections on the socket are not limited with the others",
 			breaks: socketSame,
 			edits:  []edit{{pkg: chain, in: "Service.accept", old: "from, s.connections}", new: "from, newConnections(s.options.Limits, s.options.Log)}"}},
 			suites: of(facade, "TestAPeerOnASocketCountsAsLoopback"),
+			needs:  socket,
 		},
 		{
 			name:   "a peer on the socket is another principal than on loopback",
@@ -72,18 +74,21 @@ func sockets() []mutant {
 			breaks: socketSame,
 			edits:  []edit{{pkg: chain, in: "Service.answerLast", old: "range s.listeners() {", new: "range s.listeners()[:1] {"}},
 			suites: of(facade, "TestAnInstanceThatShutsDownAnswersUntilItsHandlersHaveEnded"),
+			needs:  socket,
 		},
 		{
 			name:   "an instance that left the registry is asked over TCP",
 			breaks: socketSame,
 			edits:  []edit{{pkg: unixSockets, in: "Dialer.Dial", old: "remember(d.used, to.incarnation, to.socket)", new: ""}},
 			suites: of(facade, "TestAnInstanceThatShutsDownAnswersUntilItsHandlersHaveEnded"),
+			needs:  socket,
 		},
 		{
 			name:   "a bus without sockets uses them",
 			breaks: "options turn sockets off",
 			edits:  []edit{{pkg: calls, in: "NewBus", old: "&& !options.NoSocket", new: ""}},
 			suites: of(facade, "TestTheSocketIsUsedUnlessAnOptionOrADialerForbids"),
+			needs:  socket,
 		},
 	}
 }

@@ -34,6 +34,7 @@ func named() []mutant {
 			breaks: "a first call compiles the rules of its own messages only",
 			edits:  []edit{{pkg: calls, in: "Bus.addRoute", old: "schemas.CompileRule(of, listed)", new: "schemas.CompileRule(of, &of.RPCs[0])"}},
 			suites: of(facade, "TestABadRuleIsAnErrorAtTheStart"),
+			needs:  noCall,
 		},
 	}
 }
@@ -91,12 +92,14 @@ func binding() []mutant {
 				old: "attempt.bind(bound, *incarnation, ", new: "attempt.bind(bound, discovery.NewIncarnation(), ",
 			}},
 			suites: of(facade, "TestAProcessThatTakesOverAnAddressIsAnotherInstance", "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestGeneratedClientsCallThroughABus"),
+			needs:  connection,
 		},
 		{
 			name:   "binding off: the attempt is not bound",
 			breaks: "a call to an instance that knows identities carries one",
 			edits:  []edit{{pkg: client, in: "binding.Pick", old: "attempt.bind(bound, *incarnation, sent, result.Done)", new: "metadata.MD(nil), error(nil)"}},
 			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestNumbersAreNotReusedAfterABusWasIdle", "TestACallerCannotForgeAnIdentity"),
+			needs:  connection,
 		},
 		{
 			name:   "counters reset when a balancer is rebuilt",
@@ -110,7 +113,7 @@ func binding() []mutant {
 						"\t\tsession.lanes.Store(&map[discovery.Incarnation]*lane{})\n\t}\n\tfound, ok := (*c.session.Load()",
 				},
 			},
-			suites: of(facade, "TestNumbersAreNotReusedAfterABusWasIdle"),
+			suites: of(facade, "TestNumbersAreNotReusedAfterABusWasIdle", "TestServicesTakeTurnsDuringCalls"),
 		},
 		{
 			name:   "numbers are drawn however late others are",
@@ -122,7 +125,7 @@ func binding() []mutant {
 			name:   "a caller for each issue",
 			breaks: "a bus has one session, which it renews when it has expired and at no other time",
 			edits:  []edit{{pkg: client, in: "Attempt.bind", old: "a.channel.caller.identify(incarnation)", new: "NewCaller().identify(incarnation)"}},
-			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestOnlyRefusedCallsAreRetriedOverEachWay"),
 		},
 	}
 }
@@ -136,7 +139,7 @@ func reported() []mutant {
 			edits:  []edit{{pkg: client, in: "Attempt.done", old: "if info.BytesSent {", new: "if info.BytesSent && info.BytesReceived {"}},
 			suites: []suite{
 				{pkg: client, tests: []string{"TestAnAttemptIsNotBoundAgainOnceItMayHaveLeft"}},
-				{pkg: facade, tests: []string{"TestACallIsSentOnceWhateverThePeerSays"}},
+				{pkg: facade, tests: []string{"TestACallIsSentOnceWhateverThePeerSays", "TestALostReplyIsSettledOverEachWay"}},
 			},
 		},
 		{
@@ -163,14 +166,14 @@ func reported() []mutant {
 			edits:  []edit{{pkg: client, in: "prepare", old: "if strings.HasPrefix(key, atmostonce.Prefix) {", new: "if strings.HasPrefix(key, atmostonce.Prefix) && false {"}},
 			suites: []suite{
 				{pkg: client, tests: []string{"TestReservedMetadataIsNotPassedOn"}},
-				{pkg: facade, tests: []string{"TestACallerCannotForgeAnIdentity"}},
+				{pkg: facade, tests: []string{"TestACallerCannotForgeAnIdentity", "TestACallerCannotForgeAnIdentityOverEachWay"}},
 			},
 		},
 		{
 			name:   "what an interceptor left behind is sent",
 			breaks: "nothing is sent of a call that has returned to the program",
 			edits:  []edit{{pkg: client, in: "Attempt.bindable", old: "case a.ended:", new: "case false:"}},
-			suites: of(facade, "TestAnAttemptThatAnInterceptorLeftBehindIsNeverSent"),
+			suites: of(facade, "TestAnAttemptThatAnInterceptorLeftBehindIsNeverSent", "TestACallThatReturnedIsNotMadeOverEachWay"),
 		},
 		{
 			name:   "an attempt takes any call's pick",
@@ -182,7 +185,7 @@ func reported() []mutant {
 			name:   "a retry interceptor around the bus is not noticed",
 			breaks: "a retry that the framework cannot know is an error, not a second call",
 			edits:  detectorOff(),
-			suites: of(facade, "TestARetryInterceptorAroundTheBusIsAConfigurationError"),
+			suites: of(facade, "TestARetryInterceptorAroundTheBusIsAConfigurationError", "TestNoInterceptorOfACallerRunsACallTwiceOverEachWay"),
 		},
 	}
 }
@@ -228,6 +231,7 @@ func layers() []mutant {
 			breaks:   "the pick guard alone keeps a call from being sent again",
 			edits:    slices.Concat(retriesOn(), detectorOff()),
 			suites:   of(facade, sentOnce),
+			needs:    connection,
 			harmless: true,
 		},
 		{
@@ -235,18 +239,20 @@ func layers() []mutant {
 			breaks: "no retry policy sends a call again",
 			edits:  slices.Concat(retriesOn(), guardOff()),
 			suites: of(facade, sentOnce),
+			needs:  connection,
 		},
 		{
 			name:   "the retry buffer on, pick guard off",
 			breaks: "grpc-go itself does not send a request again that a peer says it refused",
 			edits:  slices.Concat(bufferOn(), guardOff()),
 			suites: of(facade, sentOnce),
+			needs:  connection,
 		},
 		{
 			name:   "the detector of retries and the pick guard off",
 			breaks: "a retry interceptor inside the chain is suppressed",
 			edits:  slices.Concat(detectorOff(), guardOff()),
-			suites: of(facade, sentOnce),
+			suites: of(facade, sentOnce, "TestNoInterceptorOfACallerRunsACallTwiceOverEachWay"),
 		},
 	}
 }
@@ -267,31 +273,35 @@ func settling() []mutant {
 				pkg: calls, in: "retry.settlement", old: "identity := r.unknown.Identity()",
 				new: "identity := r.unknown.Identity()\n\tidentity.Seq++",
 			}},
-			suites: of(facade, "TestALostReplyIsAskedFor", "TestACallThatArrivesAfterItsDeadlineIsFenced"),
+			suites: of(facade, "TestALostReplyIsAskedFor", "TestACallThatArrivesAfterItsDeadlineIsFenced", "TestALostReplyIsSettledOverEachWay"),
 		},
 		{
 			name:   "a refusal counts although an earlier attempt may have run",
 			breaks: "a call is refused only if none of its attempts may have run",
 			edits:  []edit{{pkg: calls, in: "settlement.unsettled", old: "refused && !s.several", new: "refused"}},
 			suites: of(facade, "TestAnIdempotentCallIsRetriedAndNotAsked"),
+			needs:  connection,
 		},
 		{
 			name:   "an answer that is not known is taken for a refusal",
 			breaks: "what an instance does not know is not known",
 			edits:  []edit{{pkg: calls, in: "answer.outcome", old: "default: return atmostonce.Unknown", new: "default:\n\t\treturn atmostonce.Refused"}},
 			suites: of(facade, "TestACallWhoseTimePassedIsSettledByHand"),
+			needs:  connection,
 		},
 		{
 			name:   "a call of a health service is asked for",
 			breaks: "calls that are not marked are not asked for, because the instance would refuse them",
 			edits:  []edit{{pkg: calls, in: "retry.settlement", old: "|| contract.IsBuiltin(service)", new: "|| service == \"\""}},
 			suites: of(facade, "TestACallOfGRPCsOwnServicesIsNotAskedFor"),
+			needs:  connection,
 		},
 		{
 			name:   "the error of a call shows its session",
 			breaks: "the identity of a call is in no text",
 			edits:  []edit{{pkg: calls, in: "settlement.unsettled", old: `text += "the instance has refused it for good"`, new: `text += "the instance has refused it for good: " + s.identity.Value()`}},
 			suites: of(facade, "TestTheErrorOfACallHidesItsIdentity"),
+			needs:  connection,
 		},
 	}
 }
@@ -303,25 +313,25 @@ func retries() []mutant {
 			name:   "issued again after unknown, whatever the RPC declares",
 			breaks: "a call that may have run is retried only if its RPC declares that it is idempotent",
 			edits:  []edit{{pkg: calls, in: "retry.mayRepeat", old: "if !r.route.idempotent || ", new: "if "}},
-			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays"),
+			suites: of(facade, "TestACallIsSentOnceWhateverThePeerSays", "TestACallThatWasCutOffIsNotMadeElsewhereOverEachWay"),
 		},
 		{
 			name:   "issued again for a session that expired for the handler",
 			breaks: "the handler's own error is the call's, also when it passes on an inner call's",
 			edits:  []edit{{pkg: client, in: "Attempt.conclude", old: "a.trusted && a.outcome != atmostonce.Executed && atmostonce.ReasonOf", new: "a.trusted && atmostonce.ReasonOf"}},
-			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestOnlyRefusedCallsAreRetriedOverEachWay"),
 		},
 		{
 			name:   "issued again after the handler ran",
 			breaks: "the handler's own error is the call's",
 			edits:  []edit{{pkg: calls, in: "retry.allowed", old: "case atmostonce.Executed: return false", new: "case atmostonce.Executed:\n\t\treturn notRun && mayDifferElsewhere(failed.err, code)"}},
-			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestOnlyRefusedCallsAreRetriedOverEachWay"),
 		},
 		{
 			name:   "issued again without end",
 			breaks: "a call that was not sent or was refused is retried three times at most",
 			edits:  []edit{{pkg: calls, in: "notRunRetries", old: "3", new: "30"}},
-			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere"),
+			suites: of(facade, "TestARefusedCallIsRetriedElsewhereIfItsCauseMayBeAbsentThere", "TestOnlyRefusedCallsAreRetriedOverEachWay"),
 		},
 		{
 			name:   "issued again for an expired session, however old the call is",
@@ -340,12 +350,13 @@ func retries() []mutant {
 			breaks: "the throttle limits retries of calls that may have run",
 			edits:  []edit{{pkg: calls, in: "retry.mayRepeat", old: "|| !r.bus.throttle.take()", new: ""}},
 			suites: of(facade, "TestRetriesAreBoundedByRecentReplies"),
+			needs:  connection,
 		},
 		{
 			name:   "an earlier issue that may have run is left out of the outcome",
 			breaks: "once an attempt of a call may have run, the call's outcome is never not sent or refused",
 			edits:  []edit{{pkg: calls, in: "retry.outcome", old: "if r.repeats > 0 && last != atmostonce.Executed {", new: "if false {"}},
-			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused"),
+			suites: of(facade, "TestACallThatMayHaveRunOnceIsNotToldAsRefused", "TestACallThatWasCutOffIsNotMadeElsewhereOverEachWay"),
 		},
 	}
 }
@@ -402,19 +413,20 @@ func places() []mutant {
 			name:   "a context that survives the caller's cancel",
 			breaks: "a handler's context ends at once when the caller cancels the call",
 			edits:  []edit{{pkg: admission, in: "serverCall.arrivalEnded", old: "if !disconnected(c.Context) {", new: "if false {"}},
-			suites: of(facade, "TestTheContextOfAHandlerOutlivesItsConnection"),
+			suites: of(facade, "TestTheContextOfAHandlerOutlivesItsConnection", "TestAHandlersContextEndsWithItsCallerOverEachWay"),
 		},
 		{
 			name:   "a context that ends with its connection",
 			breaks: "what has begun to change something is finished without its caller",
 			edits:  []edit{{pkg: admission, in: "serverCall.arrivalEnded", old: "if !disconnected(c.Context) {", new: "if true {"}},
 			suites: of(facade, "TestTheContextOfAHandlerOutlivesItsConnection"),
+			needs:  connection,
 		},
 		{
 			name:   "a method that calls no interceptor is served",
 			breaks: "no API is served without what runs around its handlers",
 			edits:  []edit{{pkg: admission, in: "unaryMethod.admit", old: "if !call.entered.Load() {", new: "if false {"}},
-			suites: of(facade, "TestNoAPIIsServedWithoutAdmission"),
+			suites: of(facade, "TestNoAPIIsServedWithoutAdmission", "TestAMethodWithoutAdmissionIsNotServedOverEachWay"),
 		},
 		{
 			name:   "a call runs another one's handler",
@@ -441,7 +453,7 @@ func places() []mutant {
 			name:   "a request that was refused is told as executed",
 			breaks: "of a stream with one request the method starts when that was read",
 			edits:  []edit{{pkg: admission, in: "Server.instrumentStream", old: "if !desc.ClientStreams {", new: "if false {"}},
-			suites: of(facade, "TestARequestThatIsRefusedBeforeItsMethodRanIsToldSo"),
+			suites: of(facade, "TestARequestThatIsRefusedBeforeItsMethodRanIsToldSo", "TestARequestThatIsRefusedIsToldSoOverEachWay"),
 		},
 		{
 			name:   "handlers see identities",
@@ -463,7 +475,7 @@ func places() []mutant {
 				old: "return m.server.before(",
 				new: "if _, err := m.server.admit(ctx, call); err != nil { return nil, err }\n return m.server.before(",
 			}},
-			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule"),
+			suites: of(facade, "TestWhoIsNotAuthenticatedTakesNoSessionAndLearnsNoRule", "TestAdmissionIsInItsPlaceOverEachWay"),
 		},
 	}
 }
