@@ -83,9 +83,12 @@ func (c Call) Exact() bool { return c.exact }
 // with the declared limit in its [MethodConfigs] would end such a call too early.
 func (c Call) Longer(declared Limit) bool { return c.limit.Duration > declared.Duration }
 
+// Deadline returns when the timeout of the call is over.
+func (c Call) Deadline() time.Time { return c.start.Add(c.limit.Duration) }
+
 // Context returns ctx with the call's deadline.
 func (c Call) Context(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, c.start.Add(c.limit.Duration))
+	return context.WithDeadline(ctx, c.Deadline())
 }
 
 // Explain returns an *[Error] that names the limit, if err has the code
@@ -96,7 +99,7 @@ func (c Call) Explain(ctx context.Context, rpc string, err error) error {
 	if status.Code(err) != codes.DeadlineExceeded {
 		return err
 	}
-	limit, deadline := c.limit, c.start.Add(c.limit.Duration)
+	limit, deadline := c.limit, c.Deadline()
 	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
 		deadline, limit = own, Limit{own.Sub(c.start), FromCaller}
 	}

@@ -112,7 +112,7 @@ var Rules = []Rule{
 		Reason:    "a program that only calls must not build the server's half, and what both need is a value of the wire",
 		Importers: halves,
 		Forbidden: []string{"./..."},
-		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./interceptors/atmostonce/internal/contextkey", "./internal/backoff", "./internal/inprocess", "./proto/onecall/v1"},
+		Allowed:   []string{"./discovery", "./interceptors/atmostonce", "./internal/backoff", "./internal/contextkey", "./internal/inprocess", "./proto/onecall/v1"},
 		InTests:   append([]string{"./interceptors/atmostonce/internal/malformed", "./interceptors/atmostonce/ledgertest"}, kit...),
 	},
 	{

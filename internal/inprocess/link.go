@@ -49,9 +49,9 @@ type call struct {
 	caller Caller
 	limits limits
 
-	// ctx is the context of the handler.
-	ctx context.Context //nolint:containedctx // it is a running thing
-	end context.CancelFunc
+	// ctx is the context of the handler, which ending ends.
+	ctx    context.Context //nolint:containedctx // it is a running thing
+	ending interface{ end() }
 	// replies are the messages of the server; nil for unary calls.
 	replies *queue
 	// finished is closed when the server has sent the end of the call. That of a unary call
@@ -202,7 +202,7 @@ func (c *call) abandon(canceled bool) bool {
 	}
 	c.mu.Unlock()
 	if !ended {
-		c.end() // after done is set, which says why
+		c.ending.end() // after done is set, which says why
 	}
 	return !ended
 }
@@ -291,10 +291,3 @@ const lag = time.Millisecond
 
 // errNoMessage is grpc-go's error of a call that ends with OK and without its reply.
 var errNoMessage = status.Error(codes.Internal, "cardinality violation: received no response message from non-server-streaming RPC")
-
-// values returns what the context of the handler derives from: it has the values of the
-// connection and those of the call, and none of the caller's context.
-func (c *call) values(own metadata.MD) context.Context {
-	ctx := metadata.NewIncomingContext(c.link.values, arriving(c.link.base, c.caller.Metadata, own))
-	return grpc.NewContextWithServerTransportStream(ctx, c)
-}

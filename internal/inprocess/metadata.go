@@ -85,17 +85,18 @@ func entries(md metadata.MD) (all []entry) {
 
 // arriving returns the metadata that arrives at the other end: base, which the connection
 // adds, outgoing, and own. Its values are not shared with outgoing.
-func arriving(base []entry, outgoing, own metadata.MD) metadata.MD {
-	md := make(metadata.MD, len(base)+len(outgoing)+len(own))
+func arriving(base []entry, outgoing metadata.MD, own Pair) metadata.MD {
+	md := make(metadata.MD, len(base)+len(outgoing)+1)
 	for _, e := range base {
 		md[e.key] = e.values
 	}
-	for _, more := range [...]metadata.MD{outgoing, own} {
-		for key, values := range more {
-			if !isReserved(key) && len(values) > 0 {
-				md[key] = append(slices.Clip(md[key]), values...)
-			}
+	for key, values := range outgoing {
+		if !isReserved(key) && len(values) > 0 {
+			md[key] = append(slices.Clip(md[key]), values...)
 		}
+	}
+	if own.Key != "" {
+		md[own.Key] = append(slices.Clip(md[own.Key]), own.Value)
 	}
 	return md
 }

@@ -69,7 +69,7 @@ func (s *Server) Take(ctx context.Context) {
 	}
 	if found, ok := offers.Load(names[0]); ok {
 		if offer, ok := found.(*Offer); ok {
-			offer.taken.Store(&taken{server: s, values: context.WithoutCancel(ctx)})
+			offer.taken.Store(&taken{server: s, values: &endless{context.Background(), ctx}})
 		}
 	}
 }

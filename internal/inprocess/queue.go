@@ -3,8 +3,6 @@ package inprocess
 import (
 	"io"
 	"sync"
-
-	"google.golang.org/grpc/mem"
 )
 
 // window is how many bytes of messages one direction of a stream holds, besides one message.
@@ -14,7 +12,7 @@ const window = 64 << 10
 // queue is one direction of a stream. One goroutine sends and one receives.
 type queue struct {
 	mu       sync.Mutex // guards the fields below
-	messages []mem.BufferSlice
+	messages []payload
 	size     int // of messages, in bytes
 	closed   bool
 
@@ -36,12 +34,12 @@ func notify(to chan<- struct{}) {
 
 // push adds a message once there is room. It returns false, and frees the message, if ended
 // is closed first.
-func (q *queue) push(message mem.BufferSlice, ended <-chan struct{}) bool {
-	size := message.Len()
+func (q *queue) push(message payload, ended <-chan struct{}) bool {
+	size := message.size()
 	for {
 		select {
 		case <-ended:
-			message.Free()
+			message.free()
 			return false
 		default:
 		}
@@ -71,13 +69,13 @@ func (q *queue) close() {
 }
 
 // pop takes a message. It returns [io.EOF] at the end, and errLeft if left is closed first.
-func (q *queue) pop(left <-chan struct{}) (mem.BufferSlice, error) {
+func (q *queue) pop(left <-chan struct{}) (payload, error) {
 	for {
 		q.mu.Lock()
 		if len(q.messages) > 0 {
 			message := q.messages[0]
-			q.messages[0] = nil
-			q.messages, q.size = q.messages[1:], q.size-message.Len()
+			q.messages[0] = payload{}
+			q.messages, q.size = q.messages[1:], q.size-message.size()
 			q.mu.Unlock()
 			notify(q.room)
 			return message, nil
@@ -86,11 +84,11 @@ func (q *queue) pop(left <-chan struct{}) (mem.BufferSlice, error) {
 		q.mu.Unlock()
 		select {
 		case <-left:
-			return nil, errLeft
+			return payload{}, errLeft
 		default:
 		}
 		if closed {
-			return nil, io.EOF
+			return payload{}, io.EOF
 		}
 		select {
 		case <-q.changed:

@@ -8,6 +8,7 @@ import (
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
@@ -20,6 +21,7 @@ type Server struct {
 	unary         map[string]unaryMethod
 	streams       map[string]streamMethod
 	codec         encoding.CodecV2
+	plainCodec    bool // whether codec is grpc-go's own
 	aroundUnary   grpc.UnaryServerInterceptor
 	aroundStream  grpc.StreamServerInterceptor
 	mostReceived  int // the largest request, in bytes
@@ -36,6 +38,8 @@ type Server struct {
 	// work has the calls for workers that wait, which are counted in waiting.
 	work    chan *Unary
 	waiting atomic.Int64
+	// timers are those of deadlines at the callers.
+	timers sync.Pool
 	// life ends with [Server.Stop].
 	life context.Context //nolint:containedctx // of a running thing
 	end  context.CancelFunc
@@ -82,6 +86,10 @@ func NewServer(server *grpc.Server) (*Server, error) {
 	if s.codec == nil {
 		return nil, errors.New("the program has registered a codec of its own for protobuf")
 	}
+	if !readable() {
+		return nil, errors.New("this version of grpc-go keeps the values of a call elsewhere")
+	}
+	s.plainCodec = isOfGRPC(s.codec)
 	s.perConnection, s.mostMetadata = int64(streams), grpcMetadata
 	if metadata != nil {
 		s.mostMetadata = *metadata
@@ -200,6 +208,24 @@ func (s *Server) worker(u *Unary) {
 		}
 		u, ok = <-s.work
 		s.waiting.Add(-1)
+	}
+}
+
+// startTimer returns a timer that ends after d. Stop it with stopTimer.
+func (s *Server) startTimer(d time.Duration) *time.Timer {
+	timer, ok := s.timers.Get().(*time.Timer)
+	if !ok {
+		return time.NewTimer(d)
+	}
+	timer.Reset(d)
+	return timer
+}
+
+// stopTimer stops a timer. Another call uses it unless it has ended, for then its channel may
+// have a value.
+func (s *Server) stopTimer(timer *time.Timer) {
+	if timer.Stop() {
+		s.timers.Put(timer)
 	}
 }
 

@@ -24,6 +24,8 @@ type Stream struct {
 
 	of   streamMethod
 	desc *grpc.StreamDesc
+	// arrival is what the context of the handler derives from.
+	arrival arrival
 	// requests are the messages of the caller.
 	requests *queue
 
@@ -71,12 +73,15 @@ func (s *Stream) Drop(err error) {
 
 // Begin begins the stream. own is metadata besides the caller's, such as its identity. The
 // stream calls ended when it has ended for the caller.
-func (s *Stream) Begin(ctx context.Context, own metadata.MD, ended func(balancer.DoneInfo)) {
+func (s *Stream) Begin(ctx context.Context, own Pair, ended func(balancer.DoneInfo)) {
+	var cancel context.CancelFunc
+	s.arrival.begin(&s.call, own)
 	if deadline, ok := ctx.Deadline(); ok {
-		s.ctx, s.end = context.WithDeadline(s.values(own), deadline.Add(lag))
+		s.ctx, cancel = context.WithDeadline(&s.arrival, deadline.Add(lag))
 	} else {
-		s.ctx, s.end = context.WithCancel(s.values(own))
+		s.ctx, cancel = context.WithCancel(&s.arrival)
 	}
+	s.call.ending = canceling(cancel)
 	s.ending = ended
 	s.own, s.release = context.WithCancel(peer.NewContext(ctx, &s.link.peer))
 	s.closing.Lock()
@@ -140,7 +145,7 @@ func (s *Stream) fail(err error) error {
 // serve serves the stream.
 func (s *Stream) serve() {
 	defer s.link.leave() // also if the handler ends this goroutine
-	defer s.end()
+	defer s.call.ending.end()
 	pprof.SetGoroutineLabels(context.Background()) // the caller's are not the handler's
 	info := &grpc.StreamServerInfo{FullMethod: s.method, IsClientStream: s.desc.ClientStreams, IsServerStream: s.desc.ServerStreams}
 	stream := &serverStream{call: &s.call, stream: s}
@@ -199,13 +204,13 @@ func (s *Stream) SendMsg(message any) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	if size := data.Len(); size > s.limits.sent {
-		data.Free()
+	if size := data.size(); size > s.limits.sent {
+		data.free()
 		return s.fail(tooLarge(size, s.limits.sent))
 	}
 	select {
 	case <-s.gone:
-		data.Free()
+		data.free()
 		return io.EOF
 	default:
 	}
@@ -225,7 +230,7 @@ func (s *Stream) RecvMsg(message any) error {
 	data, err := s.replies.pop(s.gone)
 	switch {
 	case err == nil:
-		data.Free()
+		data.free()
 		return s.fail(status.Error(codes.Internal, "cardinality violation: expected <EOF> for non server-streaming RPCs, but received another message"))
 	case errors.Is(err, io.EOF):
 		err = s.status.Err()
@@ -306,8 +311,8 @@ func (s *serverStream) send(message any) error {
 	if err != nil {
 		return err
 	}
-	if size := data.Len(); size > s.link.server.mostSent {
-		data.Free()
+	if size := data.size(); size > s.link.server.mostSent {
+		data.free()
 		return tooLarge(size, s.link.server.mostSent)
 	}
 	s.mu.Lock()

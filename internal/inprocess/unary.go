@@ -9,8 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -18,10 +16,11 @@ import (
 type Unary struct {
 	call
 
-	of      unaryMethod
-	request mem.BufferSlice
-	read    bool            // whether the request was read
-	reply   mem.BufferSlice // set before finished is closed
+	of       unaryMethod
+	handling handling // the context of the handler
+	request  payload
+	read     bool    // whether the request was read
+	reply    payload // set before finished is closed
 }
 
 // Unary returns a call of a unary method, which counts as under way. It returns nil if the
@@ -37,8 +36,8 @@ func (l *Link) Unary(ctx context.Context, method string, request any, caller Cal
 		return nil
 	}
 	data, err := l.server.encode(request)
-	if err != nil || data.Len() > min(limits.sent, l.server.mostReceived) || !l.enter() {
-		data.Free()
+	if err != nil || data.size() > min(limits.sent, l.server.mostReceived) || !l.enter() {
+		data.free()
 		return nil
 	}
 	return &Unary{call: call{link: l, method: method, caller: caller, limits: limits, finished: newSignal()}, of: of, request: data}
@@ -46,21 +45,26 @@ func (l *Link) Unary(ctx context.Context, method string, request any, caller Cal
 
 // Drop drops a call that is not to begin, because of err.
 func (u *Unary) Drop(err error) {
-	u.request.Free()
+	u.request.free()
 	u.link.leave()
 	finished(u.caller.Options, err)
 }
 
-// Invoke makes the call. own is metadata besides the caller's, such as its identity. Invoke
-// calls ended when the call has ended for the caller.
-func (u *Unary) Invoke(ctx context.Context, own metadata.MD, reply any, ended func(balancer.DoneInfo)) error {
-	u.ctx, u.end = context.WithCancel(u.values(own))
-	if deadline, ok := ctx.Deadline(); ok {
-		// The caller ends the context then, which it does not leave before.
-		u.ctx = untilContext{u.ctx, deadline.Add(lag)}
+// Invoke makes the call, until ctx ends or deadline, the zero value of which sets none. own is
+// metadata besides the caller's, such as its identity. Invoke calls ended when the call has
+// ended for the caller.
+func (u *Unary) Invoke(ctx context.Context, deadline time.Time, own Pair, reply any, ended func(balancer.DoneInfo)) error {
+	u.handling.begin(&u.call, own)
+	first := deadline
+	if of, ok := ctx.Deadline(); ok && (deadline.IsZero() || !deadline.Before(of)) {
+		first, deadline = of, time.Time{} // ctx ends then
 	}
+	if !first.IsZero() {
+		u.handling.deadline = first.Add(lag)
+	}
+	u.ctx, u.ending = &u.handling, &u.handling
 	u.link.server.serve(u)
-	err := u.wait(ctx)
+	err := u.wait(ctx, deadline)
 	if err == nil {
 		err = u.receive(reply)
 	}
@@ -78,16 +82,6 @@ func newSignal() chan struct{} {
 	return signal
 }
 
-// untilContext is a context with a deadline at which something else ends it.
-type untilContext struct {
-	context.Context //nolint:containedctx // it is one
-
-	deadline time.Time
-}
-
-// Deadline implements [context.Context].
-func (u untilContext) Deadline() (deadline time.Time, ok bool) { return u.deadline, true }
-
 // receive returns the error with which the server ended the call, or stores the reply.
 func (u *Unary) receive(reply any) error {
 	switch {
@@ -101,8 +95,14 @@ func (u *Unary) receive(reply any) error {
 }
 
 // wait waits for the end of the call. It returns an error if the caller does not wait for it
-// any more.
-func (u *Unary) wait(ctx context.Context) error {
+// any more: ctx has ended, or deadline has passed, the zero value of which sets none.
+func (u *Unary) wait(ctx context.Context, deadline time.Time) error {
+	var passed <-chan time.Time
+	if !deadline.IsZero() {
+		timer := u.link.server.startTimer(time.Until(deadline))
+		defer u.link.server.stopTimer(timer)
+		passed = timer.C
+	}
 	var err error
 	canceled := false
 	select {
@@ -111,6 +111,8 @@ func (u *Unary) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		err, canceled = status.FromContextError(ctx.Err()).Err(), true
+	case <-passed:
+		err, canceled = status.FromContextError(context.DeadlineExceeded).Err(), true
 	case <-u.caller.Life.Done():
 		err = errClosed
 	case <-u.link.server.life.Done():
@@ -125,13 +127,13 @@ func (u *Unary) wait(ctx context.Context) error {
 // serve serves the call.
 func (u *Unary) serve() {
 	defer u.link.leave() // also if the handler ends this goroutine
-	defer u.end()
+	defer u.handling.end()
 	reply, err := u.of.handler(u.of.impl, u.ctx, u.decode, u.link.server.aroundUnary)
 	if err == nil {
 		u.reply, err = u.link.server.encode(reply)
 	}
-	if limit := u.link.server.mostSent; err == nil && u.reply.Len() > limit {
-		err = tooLarge(u.reply.Len(), limit)
+	if limit := u.link.server.mostSent; err == nil && u.reply.size() > limit {
+		err = tooLarge(u.reply.size(), limit)
 	}
 	u.finish(err)
 }

@@ -84,7 +84,7 @@ func (r *Route) checkRequest(request any) error {
 
 // tries is how an attempt is made.
 type tries struct {
-	// own sets the call's timeout on the context. Otherwise the channel applies it.
+	// own sets the call's timeout on the attempt. Otherwise the channel applies it.
 	own bool
 	// linked lets the attempt take a link.
 	linked bool
@@ -96,19 +96,17 @@ func (r *Route) next(retry *retry, ch *channel, call timeout.Call, before *unava
 	// The first attempt may take a link. Further ones go where the balancer sends them.
 	linked := retry.attempts == 0 && ch.calls.HasLink(r.path)
 	// Until the first resolver update grpc-go has no service config and so applies no
-	// timeout: set the deadline on the context.
+	// timeout: set the deadline on the attempt.
 	own := call.Exact() || !r.configured || retry.retries > 0 || before != nil || linked
 	return tries{own, linked}
 }
 
 // try makes one attempt.
 func (r *Route) try(ctx context.Context, retry *retry, ch *channel, call timeout.Call, how tries, args, reply any, opts []grpc.CallOption) (*client.Attempt, error) {
-	if how.own {
-		var cancel context.CancelFunc
-		ctx, cancel = call.Context(ctx)
-		defer cancel()
-	}
 	attempt := ch.calls.NewAttempt(ctx, r.path)
+	if how.own {
+		attempt.Limit(call.Deadline())
+	}
 	if how.linked {
 		attempt.UseLink()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // Attempt is one sending of a call, and the context that carries it to the pick. The
@@ -27,8 +29,10 @@ type Attempt struct {
 	channel *Channel
 	method  string
 	made    time.Time // by both clocks: see age
-	// usesLink is set by UseLink.
-	usesLink bool
+	// usesLink is set by UseLink. limited and limit, after made, are set by Limit.
+	usesLink, limited bool
+	limit             time.Duration
+	timed             atomic.Pointer[timed] // nil until something waits for it
 
 	mu sync.Mutex // guards the fields below
 	// picked is whether the attempt is bound to an instance and may be sent now; left
@@ -65,10 +69,14 @@ type attemptKey struct{}
 
 // Value implements [context.Context].
 func (a *Attempt) Value(key any) any {
-	if _, ok := key.(attemptKey); ok {
+	switch key {
+	case attemptKey{}:
 		return a
+	case contextkey.Cause: // contexts that derive from this one join it by this key
+		return a.waitable().Value(key)
+	default:
+		return a.Context.Value(key)
 	}
-	return a.Context.Value(key)
 }
 
 // attemptOf returns the attempt of a context, nil if it has none.
@@ -80,6 +88,7 @@ func attemptOf(ctx context.Context) *Attempt {
 // End notes that the call has returned to the program. From now on nothing of the
 // attempt is sent, even if an interceptor's goroutine still waits for a connection.
 func (a *Attempt) End() {
+	a.endLimit()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true

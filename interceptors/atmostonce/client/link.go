@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/interceptors/atmostonce"
 	"github.com/onecall-dev/onecall/internal/inprocess"
 )
 
@@ -19,8 +21,8 @@ type link struct {
 }
 
 // UseLink lets the attempt take a link instead of the connection, if its channel has one to
-// an instance in this process: see [Channel.Links]. The context of the attempt must have the
-// deadline of the call, because grpc-go does not set it. Call it before the attempt is sent.
+// an instance in this process: see [Channel.Links]. The attempt needs the deadline of the
+// call, which grpc-go does not set: see [Attempt.Limit]. Call it before the attempt is sent.
 func (a *Attempt) UseLink() { a.usesLink = true }
 
 // HasLink reports whether the channel has a link to an instance in this process that a call
@@ -100,7 +102,8 @@ func (c *Channel) overLink(ctx context.Context, attempt *Attempt, method string,
 		call.Drop(err)
 		return true, err
 	}
-	return true, call.Invoke(ctx, identity, reply, attempt.done)
+	within, deadline := attempt.bounds(ctx)
+	return true, call.Invoke(within, deadline, pairOf(identity), reply, attempt.done)
 }
 
 // streamOverLink begins a stream over a link, if it may. Otherwise it returns nil.
@@ -118,6 +121,14 @@ func (c *Channel) streamOverLink(ctx context.Context, attempt *Attempt, desc *gr
 		stream.Drop(err)
 		return nil, err
 	}
-	stream.Begin(ctx, identity, attempt.done)
+	stream.Begin(ctx, pairOf(identity), attempt.done)
 	return stream, nil
+}
+
+// pairOf returns the metadata with an identity, nil for none, as a link sends it.
+func pairOf(identity metadata.MD) inprocess.Pair {
+	if values := identity[atmostonce.CallKey]; len(values) > 0 {
+		return inprocess.Pair{Key: atmostonce.CallKey, Value: values[0]}
+	}
+	return inprocess.Pair{}
 }

@@ -9,12 +9,12 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
-	"github.com/onecall-dev/onecall/interceptors/atmostonce/internal/contextkey"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // outgoingKey is the key under which grpc-go keeps a call's outgoing metadata in the
 // context, which is unexported.
-var outgoingKey = contextkey.Of(func(ctx context.Context) { _, _ = metadata.FromOutgoingContext(ctx) })
+var outgoingKey = contextkey.Outgoing
 
 // knownVersion begins the versions of grpc-go that are known to read the metadata of a
 // call's context after the pick. With any other one, which a program may build with, the

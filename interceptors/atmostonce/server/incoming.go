@@ -4,19 +4,17 @@ import (
 	"context"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/onecall-dev/onecall/interceptors/atmostonce/internal/contextkey"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // The keys under which grpc-go keeps a call's incoming metadata and its stream in
 // the context. They are unexported.
 var (
-	incomingKey = contextkey.Of(func(ctx context.Context) { metadata.ValueFromIncomingContext(ctx, "") })
-	streamKey   = contextkey.Of(func(ctx context.Context) { grpc.ServerTransportStreamFromContext(ctx) })
+	incomingKey, streamKey = contextkey.Incoming, contextkey.Stream
 	// causeKey is that of package context for a context that can be canceled.
-	causeKey = contextkey.Of(func(ctx context.Context) { _ = context.Cause(ctx) })
+	causeKey = contextkey.Cause
 )
 
 // Incoming returns the values of a key of the metadata with which a call arrived, which
@@ -30,8 +28,14 @@ func Incoming(ctx context.Context, key string) []string {
 }
 
 // incomingValues returns the values of a key of the incoming metadata, which
-// must not be changed. It does not copy them, as grpc-go's function does.
+// must not be changed. It does not copy them, as grpc-go's function does. The context of a
+// call that leaves the network out has them without its other metadata.
 func incomingValues(ctx context.Context, key string) []string {
+	if arrived, ok := ctx.(interface{ Incoming(key string) []string }); ok {
+		if values := arrived.Incoming(key); len(values) > 0 {
+			return values
+		}
+	}
 	incoming, ok := ctx.Value(incomingKey).(metadata.MD)
 	if !ok {
 		return metadata.ValueFromIncomingContext(ctx, key)

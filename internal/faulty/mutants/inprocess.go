@@ -52,3 +52,46 @@ func withoutNetwork() []mutant {
 		},
 	}
 }
+
+// madeLate breaks the contexts of calls that leave the network out, which are made when the
+// program waits for them.
+func madeLate() []mutant {
+	return []mutant{
+		{
+			name:   "a handler over a link without its deadline",
+			breaks: "the context of a handler has the deadline of its call",
+			edits:  []edit{{pkg: inProcess, in: "Unary.Invoke", old: "u.handling.deadline = first.Add(lag)", new: "_ = first"}},
+			suites: of(facade, "TestAHandlersContextEndsWithItsCall"),
+		},
+		{
+			name:   "a handler over a link reads why its context ended in its own words",
+			breaks: "the context of a handler ends as one of package context does",
+			edits:  []edit{{pkg: inProcess, in: "handling.end", old: "h.err = context.Canceled", new: "h.err = errLeft"}},
+			suites: of(facade, "TestAHandlersContextEndsWithItsCall"),
+		},
+		{
+			name:   "contexts that derive from a linked handler's wait in goroutines",
+			breaks: "a context that derives from a handler's costs no goroutine",
+			edits:  []edit{{pkg: inProcess, in: "handling.Value", old: "key == contextkey.Cause", new: "key == nil"}},
+			suites: of(facade, "TestAContextThatDerivesFromAHandlersHasNoGoroutine"),
+		},
+		{
+			name:   "metadata of a call over a link is not the caller's",
+			breaks: "a handler has the metadata of its own call",
+			edits:  []edit{{pkg: inProcess, in: "arriving", old: "!isReserved(key) && len(values) > 0", new: "isReserved(key)"}},
+			suites: of(facade, "TestAHandlersContextIsKeptAfterItsCall"),
+		},
+		{
+			name:   "an attempt that goes on after its deadline",
+			breaks: "the context of an attempt ends at its deadline, also if nothing waits for it",
+			edits:  []edit{{pkg: client, in: "Attempt.Err", old: "time.Now().Before(a.made.Add(a.limit))", new: "time.Now().Before(a.made.Add(a.limit + time.Hour))"}},
+			suites: of(client, "TestTheEndOfAnAttemptIsThatOfItsDeadline"),
+		},
+		{
+			name:   "an attempt that goes on after its call",
+			breaks: "the context of an attempt ends when the call returns",
+			edits:  []edit{{pkg: client, in: "Attempt.endLimit", old: "a.timed.Load().cancel()", new: "_ = a.timed.Load()"}},
+			suites: of(client, "TestTheEndOfAnAttemptIsThatOfItsDeadline"),
+		},
+	}
+}

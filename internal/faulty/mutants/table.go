@@ -17,7 +17,7 @@ func of(pkg string, tests ...string) []suite { return []suite{{pkg: pkg, tests: 
 // mutants returns all mutants.
 func mutants() []mutant {
 	return slices.Concat(binding(), sending(), reported(), layers(), retries(), settling(), server(), places(), sessions(), windows(),
-		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing(), named(), schemas(), socketProofs(), sockets(), withoutNetwork())
+		settles(), settlesWithLedger(), limits(), authorization(), transports(), observing(), named(), schemas(), socketProofs(), sockets(), withoutNetwork(), madeLate())
 }
 
 // named breaks streams by name.
