@@ -664,7 +664,7 @@ func TestAStreamHoldsABoundedNumberOfBytes(t *testing.T) {
 				}
 				sent.Add(1)
 			}
-		}})
+		}}, framework.StreamWindow(64<<10))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		stream, err := w.client.Watch(ctx, &testv1.WatchRequest{})

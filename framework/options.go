@@ -157,6 +157,7 @@ func StopWithin(limit time.Duration) ServeOption { return ShutdownTimeout(limit)
 //   - grpc.MaxConcurrentStreams: see [MaxCallsPerConnection].
 //   - grpc.MaxHeaderListSize: see [MaxMetadataSize].
 //   - grpc.MaxRecvMsgSize: see [MaxMessageSize].
+//   - grpc.InitialWindowSize and grpc.InitialConnWindowSize: see [StreamWindow].
 //   - grpc.ConnectionTimeout: see [HandshakeTimeout].
 //   - grpc.KeepaliveParams: see [Keepalive] and [MaxConnectionAge].
 //   - grpc.KeepaliveEnforcementPolicy: a client may ping every 5 s, also without a
@@ -311,10 +312,9 @@ func ExposeErrors() ServeOption {
 // The framework sets resolver, service config, health checks and retries. Options for
 // them have no effect, and grpc.WithDefaultServiceConfig also logs a warning: see
 // [Retry] and [LoadBalancing]. Options of grpc-go for the limits of connections replace
-// those of [Keepalive], [ConnectBackoff], [HandshakeTimeout], [MaxMessageSize] and
-// [MaxMetadataSize]. The bus does not use a proxy of the
-// environment, such as HTTPS_PROXY: to use one, pass a grpc.WithContextDialer that
-// connects through it.
+// those of [Keepalive], [ConnectBackoff], [HandshakeTimeout], [MaxMessageSize],
+// [MaxMetadataSize] and [StreamWindow]. The bus does not use a proxy of the environment,
+// such as HTTPS_PROXY: to use one, pass a grpc.WithContextDialer that connects through it.
 func DialOptions(options ...grpc.DialOption) BusOption {
 	return busOption(func(o *client.Options) error {
 		o.Dial = append(o.Dial, options...)

@@ -245,7 +245,7 @@ func TestAnInstanceThatIsGoneIsNotAskedForItsSchema(t *testing.T) {
 func TestASchemaThatCanBeReadAfterAllIsCheckedSoon(t *testing.T) {
 	t.Parallel()
 	digest, packed := changed(t, func(file *descriptorpb.FileDescriptorProto) {
-		file.Service[0].Method[0].Options = nil // which is compatible
+		file.MessageType[0].Field[0].Options = nil // which is compatible
 	})
 	for name, pause := range map[string]time.Duration{"before there is a call": 0, "while a call waits": 25 * time.Minute} {
 		t.Run(name, func(t *testing.T) {

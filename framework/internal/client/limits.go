@@ -6,6 +6,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/onecall-dev/onecall/framework/internal/window"
 )
 
 // Limits are the limits on the connections of a bus. The options of package framework set
@@ -15,6 +17,8 @@ type Limits struct {
 	// instance may send. 0 means grpc-go's default.
 	MetadataSize uint32
 	MessageSize  int
+	// StreamWindow is how many bytes of one stream may be under way: see package window.
+	StreamWindow int32
 	// Handshake is how long a connection may take to be made.
 	Handshake time.Duration
 	// PingTimeout makes Linux end a connection if sent data is not acknowledged within
@@ -29,6 +33,7 @@ type Limits struct {
 // ping every 5 minutes, and end the connection after more.
 func defaultLimits() Limits {
 	return Limits{
+		StreamWindow: window.Default,
 		Handshake:    20 * time.Second,
 		PingAfter:    6 * time.Minute,
 		PingTimeout:  20 * time.Second,
@@ -39,10 +44,9 @@ func defaultLimits() Limits {
 
 // options returns the options of a connection.
 func (l Limits) options() []grpc.DialOption {
-	options := []grpc.DialOption{
+	options := append(window.DialOptions(l.StreamWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: l.PingAfter, Timeout: l.PingTimeout}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: l.backoff(), MinConnectTimeout: l.Handshake}),
-	}
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: l.backoff(), MinConnectTimeout: l.Handshake}))
 	if l.MessageSize > 0 { // the option takes each call an allocation
 		options = append(options, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(l.MessageSize)))
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/onecall-dev/onecall/framework/internal/window"
 	"github.com/onecall-dev/onecall/interceptors/timeout"
 )
 
@@ -33,6 +34,8 @@ type Limits struct {
 	MetadataSize uint32
 	// MessageSize is how many bytes one message of a client may have.
 	MessageSize int
+	// StreamWindow is how many bytes of one stream may be under way: see package window.
+	StreamWindow int32
 	// Handshake is how long a client may take from connecting to the end of the TLS
 	// handshake and HTTP/2's preface.
 	Handshake time.Duration
@@ -53,6 +56,7 @@ func DefaultLimits() Limits {
 		CallsPerConnection: 1_000,
 		MetadataSize:       64 << 10,
 		MessageSize:        4 << 20,
+		StreamWindow:       window.Default,
 		Handshake:          20 * time.Second,
 		PingAfter:          time.Minute,
 		PingTimeout:        20 * time.Second,
@@ -62,7 +66,7 @@ func DefaultLimits() Limits {
 // options returns the options of a server that limit its clients. The listener limits the
 // connections.
 func (l Limits) options() []grpc.ServerOption {
-	return []grpc.ServerOption{
+	return append(window.ServerOptions(l.StreamWindow),
 		grpc.MaxConcurrentStreams(l.CallsPerConnection),
 		grpc.MaxHeaderListSize(l.MetadataSize),
 		grpc.MaxRecvMsgSize(l.MessageSize),
@@ -71,8 +75,7 @@ func (l Limits) options() []grpc.ServerOption {
 			Time: l.PingAfter, Timeout: l.PingTimeout,
 			MaxConnectionAge: l.ConnectionAge, MaxConnectionAgeGrace: l.ConnectionGrace,
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
-	}
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}))
 }
 
 // checkGrace returns an error if connections are closed before calls that began on them
