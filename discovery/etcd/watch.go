@@ -27,7 +27,7 @@ type watch struct {
 	// The watcher's lock may be held when it is acquired, and not the other way round.
 	mu        sync.Mutex
 	observers map[*observer]struct{}
-	latest    *discovery.Snapshot // nil before anything is known
+	latest    *instanceset.View // nil before anything is known
 
 	// The fields below belong to the watcher's goroutine.
 
@@ -47,19 +47,31 @@ type watch struct {
 	err      *discovery.UnreachableError
 }
 
-type observer = notify.Observer[discovery.Snapshot]
+type observer = notify.Observer[*instanceset.View]
 
 // Watch implements [discovery.Registry]. A closed registry notifies once, of an
 // unreachable registry.
 func (r *Registry) Watch(api string, notified func(discovery.Snapshot)) func() {
+	return r.WatchViews(api, func(view *instanceset.View) { notified(view.Snapshot()) })
+}
+
+// WatchViews is Watch for the framework and package resolver: the instances of a view are
+// not copied at each change.
+func (r *Registry) WatchViews(api string, notified func(*instanceset.View)) func() {
 	watching := notify.NewObserver(notified)
 	w := r.watcher.join(api, watching)
 	if w == nil {
-		notified(discovery.Snapshot{API: api, Unreachable: &discovery.UnreachableError{Registry: r.describe(), Since: time.Now(), Cause: errClosed}})
+		notified(unreachableView(api, &discovery.UnreachableError{Registry: r.describe(), Since: time.Now(), Cause: errClosed}))
 		return func() {}
 	}
 	watching.Run()
 	return func() { r.watcher.leave(w, watching) }
+}
+
+// unreachableView is the view of an API of which nothing is known, because etcd cannot be
+// read.
+func unreachableView(api string, err *discovery.UnreachableError) *instanceset.View {
+	return &instanceset.View{Rest: discovery.Snapshot{API: api, Unreachable: err}}
 }
 
 // Descriptors implements [discovery.Registry].
@@ -109,7 +121,7 @@ func (l *listing) add(api string, kv *mvccpb.KeyValue) {
 // applyListing replaces the state of the API. It calls skipped for each entry that cannot
 // be used.
 func (w *watch) applyListing(l listing, skipped func(key string, err error)) {
-	before, knew, failed := w.entries.Instances(), w.known, w.err != nil
+	before, knew, failed := w.entries.List(), w.known, w.err != nil
 	first := w.revision == 0
 	for _, u := range l.unusable {
 		skipped(u.key, u.err)
@@ -119,11 +131,11 @@ func (w *watch) applyListing(l listing, skipped func(key string, err error)) {
 	w.known = w.known || len(l.entries) > 0 || l.mark != nil
 	w.names = l.names
 	w.noteSeen(len(before))
-	if len(w.entries.Instances()) == 0 && w.seen.IsZero() && l.mark != nil {
+	if len(w.entries.List()) == 0 && w.seen.IsZero() && l.mark != nil {
 		w.seen = decodeKnown(l.mark.GetValue())
 	}
 	w.err, w.failures = nil, 0
-	same := slices.EqualFunc(before, w.entries.Instances(), func(a, b discovery.Instance) bool { return a.Equal(b) })
+	same := slices.Equal(before, w.entries.List()) // the set keeps the pointers of equal instances
 	if first || !same || knew != w.known || failed || !w.known {
 		w.publish()
 	}
@@ -132,7 +144,7 @@ func (w *watch) applyListing(l listing, skipped func(key string, err error)) {
 // apply applies events, except those that the listing has included. last is false if
 // etcd has split the events of a revision and more of them follow.
 func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string, err error)) {
-	before := len(w.entries.Instances())
+	before := len(w.entries.List())
 	changed := false
 	for _, event := range events {
 		kv := event.GetKv()
@@ -158,7 +170,7 @@ func (w *watch) apply(events []*mvccpb.Event, last bool, skipped func(key string
 }
 
 // decode returns the entry of a key. If the value cannot be used, the entry has no
-// address, and replaces the key's earlier value all the same.
+// instance, and replaces the key's earlier value all the same.
 func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)) instanceset.Entry {
 	entry := instanceset.Entry{Key: keyOf(kv), Created: kv.GetCreateRevision()}
 	instance, err := decodeInstance(api, kv.GetValue())
@@ -166,7 +178,7 @@ func decode(api string, kv *mvccpb.KeyValue, skipped func(key string, err error)
 		skipped(entry.Key, err)
 		return entry
 	}
-	entry.Instance = instance
+	entry.Instance = &instance
 	return entry
 }
 
@@ -184,7 +196,7 @@ func keyOf(kv *mvccpb.KeyValue) string {
 
 // noteSeen sets seen if the last instance is gone.
 func (w *watch) noteSeen(before int) {
-	if before > 0 && len(w.entries.Instances()) == 0 {
+	if before > 0 && len(w.entries.List()) == 0 {
 		w.seen = time.Now()
 	}
 }
@@ -201,23 +213,21 @@ func (w *watch) unreachable(err *discovery.UnreachableError) {
 
 // publish notifies all observers of the API's state.
 func (w *watch) publish() {
-	snapshot := discovery.Snapshot{
-		API:         w.api,
-		Instances:   w.entries.Instances(),
-		Known:       w.known,
-		Unreachable: w.err,
+	view := &instanceset.View{
+		List: w.entries.List(),
+		Rest: discovery.Snapshot{API: w.api, Known: w.known, Unreachable: w.err},
 	}
 	if !w.known {
-		snapshot.KnownAPIs = w.names
+		view.Rest.KnownAPIs = w.names
 	}
-	if len(snapshot.Instances) == 0 {
-		snapshot.LastSeen = w.seen
+	if len(view.List) == 0 {
+		view.Rest.LastSeen = w.seen
 	}
 	w.mu.Lock()
-	w.latest = &snapshot
+	w.latest = view
 	watching := slices.Collect(maps.Keys(w.observers))
 	for _, o := range watching {
-		o.Add(snapshot)
+		o.Add(view)
 	}
 	w.mu.Unlock()
 	for _, o := range watching {

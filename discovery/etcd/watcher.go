@@ -82,7 +82,7 @@ func (r *watcher) join(api string, o *observer) *watch {
 	if w == nil {
 		w = &watch{api: api, observers: make(map[*observer]struct{})}
 		if r.err != nil { // the listing would end with the same error
-			w.latest = &discovery.Snapshot{API: api, Unreachable: r.err}
+			w.latest = unreachableView(api, r.err)
 		}
 		r.watches[api] = w
 		r.joined = append(r.joined, w)
@@ -91,7 +91,7 @@ func (r *watcher) join(api string, o *observer) *watch {
 	w.mu.Lock()
 	w.observers[o] = struct{}{}
 	if w.latest != nil {
-		o.Add(*w.latest)
+		o.Add(w.latest)
 	}
 	w.mu.Unlock()
 	return w

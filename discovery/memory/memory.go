@@ -55,7 +55,7 @@ func (r *Registry) Register(instances ...discovery.Instance) (discovery.Registra
 			instance.State = cmp.Or(instance.State, discovery.Serving)
 			r.created++
 			reg.entries[instance.API] = append(reg.entries[instance.API],
-				instanceset.Entry{Key: strconv.FormatInt(r.created, 10), Instance: instance, Created: r.created})
+				instanceset.Entry{Key: strconv.FormatInt(r.created, 10), Instance: &instance, Created: r.created})
 		}
 		reg.put()
 		return true
@@ -126,9 +126,12 @@ func (r *Registry) snapshot(name string) discovery.Snapshot {
 		return snapshot
 	}
 	snapshot.Known = true
-	snapshot.Instances = slices.Clone(known.instances.Instances())
-	for i := range snapshot.Instances {
-		snapshot.Instances[i].Descriptors = ""
+	list := known.instances.List()
+	snapshot.Instances = make([]discovery.Instance, 0, len(list))
+	for _, instance := range list {
+		public := *instance
+		public.Descriptors = ""
+		snapshot.Instances = append(snapshot.Instances, public)
 	}
 	if len(snapshot.Instances) == 0 {
 		snapshot.LastSeen = known.seen
@@ -179,7 +182,9 @@ func (r *registration) Drain(context.Context) error {
 		}
 		for _, entries := range r.entries {
 			for i := range entries {
-				entries[i].Instance.State = discovery.Draining
+				draining := *entries[i].Instance
+				draining.State = discovery.Draining
+				entries[i].Instance = &draining
 			}
 		}
 		r.put()

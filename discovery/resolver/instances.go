@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/instanceset"
 )
 
 // instances are those of one API: what the registry has, what it has lost, and which of
@@ -24,8 +25,11 @@ type instances struct {
 	// connected to.
 	trackConnectivity atomic.Bool
 
-	// snapshot is the registry's latest; nil before the first.
-	snapshot *discovery.Snapshot
+	// silent says that a connection has to be replaced.
+	silent atomic.Bool
+
+	// latest is the registry's latest view; nil before the first.
+	latest *instanceset.View
 	// lost are the instances that vanished and had not drained, by address.
 	lost map[string]*lost
 	// candidates may be in use, sorted by address; used are those that are, and
@@ -34,6 +38,8 @@ type instances struct {
 	endpoints        []resolver.Endpoint
 	// renewed says that an instance in use has a new endpoint.
 	renewed bool
+	// wanted is the memory for selectEndpoints, which each selection uses again.
+	wanted []*discovery.Instance
 }
 
 // lost is an instance that the registry no longer has.
@@ -58,26 +64,26 @@ func newInstances(config Config, notes *notes) *instances {
 	return &instances{config: config, notes: notes, lost: make(map[string]*lost)}
 }
 
-// applySnapshot replaces what the registry has.
-func (i *instances) applySnapshot(snapshot discovery.Snapshot, now time.Time) {
-	i.snapshot = &snapshot
-	present := snapshot.Instances
+// applyView replaces what the registry has.
+func (i *instances) applyView(view *instanceset.View, now time.Time) {
+	i.latest = view
+	present := view.List
 	for _, before := range i.candidates { // both are sorted by address
-		address := before.instance.Address
-		for len(present) > 0 && present[0].Address < address {
+		for len(present) > 0 && present[0] != before.instance && present[0].Address < before.instance.Address {
 			present = present[1:]
 		}
-		if len(present) > 0 && present[0].Address == address {
+		if len(present) > 0 && (present[0] == before.instance || present[0].Address == before.instance.Address) {
+			present = present[1:]
 			continue
 		}
-		if i.lost[address] == nil {
+		if address := before.instance.Address; i.lost[address] == nil {
 			i.lost[address] = &lost{candidate: before, at: now}
 		}
 	}
 	if len(i.lost) == 0 {
 		return
 	}
-	for _, instance := range snapshot.Instances {
+	for _, instance := range view.List {
 		delete(i.lost, instance.Address) // back, draining, or replaced
 	}
 }
@@ -101,7 +107,7 @@ type selection struct {
 func (i *instances) selectEndpoints(now time.Time) (out selection) {
 	i.trackConnectivity.Store(i.config.Zone != "" || len(i.lost) > 0) // before the connectivity is read
 	out.next = i.retain(now)
-	wanted := make([]*discovery.Instance, 0, len(i.snapshot.Instances)+len(i.lost))
+	wanted := i.wanted[:0]
 	var refused error
 	want := func(instance *discovery.Instance) {
 		if err := i.config.Accept(*instance, i.recheck); err != nil {
@@ -112,8 +118,8 @@ func (i *instances) selectEndpoints(now time.Time) (out selection) {
 		}
 		wanted = append(wanted, instance)
 	}
-	for n := range i.snapshot.Instances {
-		if instance := &i.snapshot.Instances[n]; instance.State != discovery.Draining {
+	for _, instance := range i.latest.List {
+		if instance.State != discovery.Draining {
 			want(instance)
 		}
 	}
@@ -128,6 +134,8 @@ func (i *instances) selectEndpoints(now time.Time) (out selection) {
 		slices.SortFunc(wanted, func(a, b *discovery.Instance) int { return cmp.Compare(a.Address, b.Address) })
 	}
 	i.buildCandidates(wanted)
+	clear(wanted) // so that instances that are gone can be freed
+	i.wanted = wanted
 	i.renewSilent()
 	out.changed = i.commit(i.preferred())
 	out.endpoints = i.endpoints
@@ -137,8 +145,8 @@ func (i *instances) selectEndpoints(now time.Time) (out selection) {
 		out.unavailable = refused
 		out.pending = errors.Is(refused, ErrPending)
 	default:
-		out.unavailable = i.snapshot.Err()
-		out.unreachable = i.snapshot.Unreachable != nil
+		out.unavailable = i.latest.Snapshot().Err()
+		out.unreachable = i.latest.Rest.Unreachable != nil
 	}
 	return out
 }
@@ -192,8 +200,8 @@ func (i *instances) retainIfReachable(gone *lost, since, now time.Time) {
 
 // present counts the instances that the registry has and that do not drain.
 func (i *instances) present() (present int) {
-	for n := range i.snapshot.Instances {
-		if i.snapshot.Instances[n].State != discovery.Draining {
+	for _, instance := range i.latest.List {
+		if instance.State != discovery.Draining {
 			present++
 		}
 	}
@@ -210,6 +218,9 @@ func (i *instances) connectivityChanged() {
 
 // renewSilent replaces the connections on which nothing is answered.
 func (i *instances) renewSilent() {
+	if !i.silent.Swap(false) {
+		return
+	}
 	for _, c := range i.candidates {
 		if c.reachability.takeSilent() {
 			i.renew(c)
@@ -234,6 +245,10 @@ func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 	candidates := make([]*candidate, len(wanted))
 	left := i.candidates // that are not compared yet
 	for n, instance := range wanted {
+		if len(left) > 0 && left[0].instance == instance { // nearly all, so nothing else is read or written for it
+			candidates[n], left = left[0], left[1:]
+			continue
+		}
 		for len(left) > 0 && left[0].instance.Address < instance.Address {
 			i.noteGone(left[0])
 			left = left[1:]
@@ -243,11 +258,11 @@ func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 			left = left[1:]
 		}
 		if before != nil && *before.instance == *instance {
+			before.instance = instance // which the next view has too
 			candidates[n] = before
 			continue
 		}
-		own := *instance // so that the snapshot can be freed
-		candidates[n] = &candidate{instance: &own}
+		candidates[n] = &candidate{instance: instance}
 		if before != nil {
 			candidates[n].renewals, candidates[n].reachability = before.renewals, before.reachability
 		}
@@ -262,7 +277,7 @@ func (i *instances) buildCandidates(wanted []*discovery.Instance) {
 // noteGone logs that a candidate is gone.
 func (i *instances) noteGone(gone *candidate) {
 	address := gone.instance.Address
-	draining := slices.ContainsFunc(i.snapshot.Instances, func(present discovery.Instance) bool {
+	draining := slices.ContainsFunc(i.latest.List, func(present *discovery.Instance) bool {
 		return present.Address == address && present.State == discovery.Draining
 	})
 	i.notes.add(note{slog.LevelInfo, "an instance is gone", address, func() []any { return []any{"drained", draining} }})

@@ -396,6 +396,26 @@ func TestRefusedInstancesAreNotUsed(t *testing.T) {
 	})
 }
 
+func TestASilentConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, built := build(t)
+		defer built.Close()
+		s.registered(fleet(2)...)
+		before := s.last.Endpoints
+		observer, _ := before[1].Addresses[0].Attributes.Value(observerKey{}).(onecall.Observer)
+		observer.Silent()
+		synctest.Wait()
+		after := s.last.Endpoints
+		if !after[0].Addresses[0].Equal(before[0].Addresses[0]) {
+			t.Error("a connection that is not silent was replaced")
+		}
+		if after[1].Addresses[0].Equal(before[1].Addresses[0]) {
+			t.Error("the silent connection was not replaced")
+		}
+	})
+}
+
 func TestAnEventCostsTheSameHoweverManyInstancesThereAre(t *testing.T) {
 	// Not parallel: it counts allocations.
 	const most = 40

@@ -16,8 +16,8 @@ import (
 // the resolver.
 type reachability struct {
 	address string
-	// instances is called without its lock: only config, notes, recheck and
-	// connectivityChanged are used.
+	// instances is called without its lock: only config, notes, recheck,
+	// silent and connectivityChanged are used.
 	instances *instances
 
 	// mu guards the fields below. While it is held only the lock of notes is acquired.
@@ -130,6 +130,7 @@ func (o Observer) Silent() {
 	o.reachability.mu.Lock()
 	o.reachability.silent = true
 	o.reachability.mu.Unlock()
+	o.reachability.instances.silent.Store(true)
 	o.reachability.instances.recheck()
 }
 

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/instanceset"
 )
 
 // Scheme is the scheme of targets: "onecall:///auth".
@@ -125,7 +126,7 @@ func (b *Builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 	r.later = stoppedTimer(r.update)
 	r.now = stoppedTimer(r.update)
 	b.config.Observe(NewNoAnswerError(r.api))
-	r.stop = b.source.Watch(r.api, r.receive)
+	r.stop = instanceset.Watch(b.source, r.api, r.receive)
 	return r, nil
 }
 
@@ -167,13 +168,13 @@ const (
 )
 
 // receive is called by the registry's watch.
-func (r *apiResolver) receive(snapshot discovery.Snapshot) {
+func (r *apiResolver) receive(view *instanceset.View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	r.instances.applySnapshot(snapshot, time.Now())
+	r.instances.applyView(view, time.Now())
 	r.report()
 }
 
@@ -181,7 +182,7 @@ func (r *apiResolver) receive(snapshot discovery.Snapshot) {
 func (r *apiResolver) update() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed && r.instances.snapshot != nil {
+	if !r.closed && r.instances.latest != nil {
 		r.report()
 	}
 }

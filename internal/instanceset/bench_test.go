@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/internal/instanceset"
 )
 
@@ -17,7 +18,9 @@ func BenchmarkAChange(b *testing.B) {
 	s.Reset(entries)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		s.Put(entries[i%len(entries)])
-		s.Instances()
+		entry := entries[i%len(entries)]
+		entry.Instance = &discovery.Instance{Address: entry.Instance.Address}
+		s.Put(entry)
+		s.List()
 	}
 }

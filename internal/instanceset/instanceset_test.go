@@ -12,13 +12,17 @@ import (
 )
 
 func at(key, address string, created int64) instanceset.Entry {
-	return instanceset.Entry{Key: key, Instance: discovery.Instance{Address: address, Version: key}, Created: created}
+	entry := instanceset.Entry{Key: key, Created: created}
+	if address != "" {
+		entry.Instance = &discovery.Instance{Address: address, Version: key}
+	}
+	return entry
 }
 
 // versions returns the versions, which are the keys, of a set's instances.
 func versions(s *instanceset.Set) []string {
 	var keys []string
-	for _, instance := range s.Instances() {
+	for _, instance := range s.List() {
 		keys = append(keys, instance.Version)
 	}
 	return keys
@@ -56,6 +60,8 @@ func TestOfAnAddressTheLatestCounts(t *testing.T) {
 // that is made at once.
 func TestChangesAmountToALaterListing(t *testing.T) {
 	t.Parallel()
+	type state struct{ now, then []*discovery.Instance }
+	var returned []state
 	var changed instanceset.Set
 	entries := make(map[string]instanceset.Entry)
 	for step := range 2000 {
@@ -77,6 +83,16 @@ func TestChangesAmountToALaterListing(t *testing.T) {
 		if !slices.Equal(versions(&changed), versions(&listed)) || changed.Len() != listed.Len() {
 			t.Fatalf("after %d changes: %v, and listed at once: %v", step, versions(&changed), versions(&listed))
 		}
+		if rand.IntN(5) > 0 {
+			continue // so that some changes are made to a list that was not returned
+		}
+		list := changed.List()
+		returned = append(returned, state{list, slices.Clone(list)})
+	}
+	for _, list := range returned {
+		if !slices.Equal(list.now, list.then) {
+			t.Fatal("a list that was returned has changed")
+		}
 	}
 }
 
@@ -84,10 +100,27 @@ func TestInstancesStayAsTheyWereReturned(t *testing.T) {
 	t.Parallel()
 	var s instanceset.Set
 	s.Put(at("a", "10.0.0.1:1", 1))
-	before := s.Instances()
+	before := s.List()
 	s.Put(at("b", "10.0.0.1:1", 2))
 	s.Remove("a")
 	if len(before) != 1 || before[0].Version != "a" {
 		t.Errorf("the instances became %v", before)
+	}
+}
+
+func TestAnUnchangedInstanceIsTheSamePointer(t *testing.T) {
+	t.Parallel()
+	var s instanceset.Set
+	s.Reset([]instanceset.Entry{at("a", "10.0.0.1:1", 1), at("b", "10.0.0.2:1", 2)})
+	first := s.List()
+	s.Put(at("c", "10.0.0.3:1", 3))
+	second := s.List()
+	s.Reset([]instanceset.Entry{at("a", "10.0.0.1:1", 1), at("x", "10.0.0.2:1", 2)})
+	third := s.List()
+	if first[0] != second[0] || first[1] != second[1] || second[0] != third[0] {
+		t.Error("an instance that did not change is another pointer")
+	}
+	if second[1] == third[1] {
+		t.Error("an instance that changed is the same pointer")
 	}
 }

@@ -192,7 +192,7 @@ func (a *asker) listed() bool {
 	if latest == nil {
 		return true
 	}
-	return slices.ContainsFunc(latest.Instances, func(instance discovery.Instance) bool {
+	return slices.ContainsFunc(latest.List, func(instance *discovery.Instance) bool {
 		return instance.Incarnation == a.key.incarnation
 	})
 }

@@ -58,9 +58,9 @@ func (b *Bus) Inspect() []admin.APIStatus {
 			}
 		}
 		if latest := of.watch.latest.Load(); latest != nil {
-			status.Instances, status.More = admin.Instances(latest.Instances)
-			if latest.Unreachable != nil {
-				status.ListAge = time.Since(latest.Unreachable.Since)
+			status.Instances, status.More = admin.Instances(latest.Snapshot().Instances)
+			if latest.Rest.Unreachable != nil {
+				status.ListAge = time.Since(latest.Rest.Unreachable.Since)
 			}
 		}
 		all = append(all, status)

@@ -44,16 +44,16 @@ func (a *api) collect(name string, add func(telemetry.Metric)) {
 		return // the registry has not answered yet
 	}
 	draining := 0
-	for _, instance := range latest.Instances {
+	for _, instance := range latest.List {
 		if instance.State == discovery.Draining {
 			draining++
 		}
 	}
-	add(telemetry.ClientInstances.Value(float64(len(latest.Instances)-draining), name, "serving"))
+	add(telemetry.ClientInstances.Value(float64(len(latest.List)-draining), name, "serving"))
 	add(telemetry.ClientInstances.Value(float64(draining), name, "draining"))
 	age := 0.0
-	if latest.Unreachable != nil {
-		age = time.Since(latest.Unreachable.Since).Seconds()
+	if latest.Rest.Unreachable != nil {
+		age = time.Since(latest.Rest.Unreachable.Since).Seconds()
 	}
 	add(telemetry.ClientInstancesAge.Value(age, name))
 }

@@ -22,8 +22,8 @@ import (
 // known. It takes no lock.
 func (a *api) isCurrent(digest string) bool {
 	latest := a.watch.latest.Load()
-	return latest == nil || len(latest.Instances) == 0 ||
-		slices.ContainsFunc(latest.Instances, func(i discovery.Instance) bool { return i.Schema == digest })
+	return latest == nil || len(latest.List) == 0 ||
+		slices.ContainsFunc(latest.List, func(i *discovery.Instance) bool { return i.Schema == digest })
 }
 
 // remoteSchema returns a schema that an instance of an API publishes, and its digest.

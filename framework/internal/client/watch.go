@@ -9,11 +9,12 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/discovery/resolver"
+	"github.com/onecall-dev/onecall/internal/instanceset"
 	"github.com/onecall-dev/onecall/internal/notify"
 )
 
 // watch is the only watch of a bus for an API in the registry. It keeps the latest
-// snapshot, and notifies the resolvers of the API's channels. It begins when a snapshot
+// view, and notifies the resolvers of the API's channels. It begins when a snapshot
 // is first needed, and ends at close. It does not end with a resolver: grpc-go closes
 // the resolver of an idle channel, and the registry may be unavailable when the channel
 // is used again. Its methods are safe for all goroutines.
@@ -24,12 +25,12 @@ type watch struct {
 	// stop ends the registry's watch. It is nil if the watch was never begun. begin
 	// orders its uses.
 	stop func()
-	// latest is the last snapshot, nil before the first. It is written under mu.
-	latest atomic.Pointer[discovery.Snapshot]
+	// latest is the last view, nil before the first. It is written under mu.
+	latest atomic.Pointer[instanceset.View]
 
 	mu        sync.Mutex    // guards the fields below
-	changed   chan struct{} // closed at the next snapshot
-	observers map[*notify.Observer[discovery.Snapshot]]struct{}
+	changed   chan struct{} // closed at the next view
+	observers map[*notify.Observer[*instanceset.View]]struct{}
 }
 
 var _ resolver.Source = (*watch)(nil)
@@ -37,18 +38,23 @@ var _ resolver.Source = (*watch)(nil)
 func newWatch(registry discovery.Registry, api string) *watch {
 	return &watch{
 		registry: registry, api: api, changed: make(chan struct{}),
-		observers: make(map[*notify.Observer[discovery.Snapshot]]struct{}),
+		observers: make(map[*notify.Observer[*instanceset.View]]struct{}),
 	}
 }
 
 // Watch implements [resolver.Source].
-func (w *watch) Watch(_ string, observer func(discovery.Snapshot)) (stop func()) {
+func (w *watch) Watch(api string, observer func(discovery.Snapshot)) (stop func()) {
+	return w.WatchViews(api, func(view *instanceset.View) { observer(view.Snapshot()) })
+}
+
+// WatchViews is Watch without a copy of the instances: see [instanceset.Source].
+func (w *watch) WatchViews(_ string, observer func(*instanceset.View)) (stop func()) {
 	w.start()
 	added := notify.NewObserver(observer)
 	w.mu.Lock()
 	w.observers[added] = struct{}{}
 	if latest := w.latest.Load(); latest != nil {
-		added.Add(*latest)
+		added.Add(latest)
 	}
 	w.mu.Unlock()
 	added.Run()
@@ -63,18 +69,18 @@ func (w *watch) Watch(_ string, observer func(discovery.Snapshot)) (stop func())
 // start begins the watch, unless close was called before. It holds no lock, because the
 // registry may call set before Watch returns.
 func (w *watch) start() {
-	w.begin.Do(func() { w.stop = w.registry.Watch(w.api, w.set) })
+	w.begin.Do(func() { w.stop = instanceset.Watch(w.registry, w.api, w.set) })
 }
 
-// set sets the latest snapshot. The registry calls it.
-func (w *watch) set(snapshot discovery.Snapshot) {
+// set sets the latest view. The registry calls it.
+func (w *watch) set(view *instanceset.View) {
 	w.mu.Lock()
-	w.latest.Store(&snapshot)
+	w.latest.Store(view)
 	close(w.changed)
 	w.changed = make(chan struct{})
 	observers := slices.Collect(maps.Keys(w.observers))
 	for _, observer := range observers {
-		observer.Add(snapshot)
+		observer.Add(view)
 	}
 	w.mu.Unlock()
 	for _, observer := range observers {
@@ -90,14 +96,17 @@ func (w *watch) wait(ctx context.Context, enough func(discovery.Snapshot) bool) 
 		w.mu.Lock()
 		latest, changed := w.latest.Load(), w.changed
 		w.mu.Unlock()
-		if latest != nil && enough(*latest) {
-			return *latest, nil
+		var snapshot discovery.Snapshot
+		if latest != nil {
+			if snapshot = latest.Snapshot(); enough(snapshot) {
+				return snapshot, nil
+			}
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			if latest != nil {
-				return *latest, latest.Err()
+				return snapshot, snapshot.Err()
 			}
 			return discovery.Snapshot{}, resolver.NewNoAnswerError(w.api)
 		}
