@@ -38,8 +38,8 @@ func (builder) Name() string { return Name }
 
 // Build implements [balancer.Builder].
 func (builder) Build(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
-	p := &policy{ClientConn: conn, instances: resolver.NewEndpointMap[*instance]()}
-	p.Balancer = endpointsharding.NewBalancer(p, options, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
+	p := &policy{ClientConn: conn}
+	p.Balancer = endpointsharding.NewBalancer(p, options, newInstance, endpointsharding.Options{})
 	return p
 }
 
@@ -48,17 +48,6 @@ func (builder) Build(conn balancer.ClientConn, options balancer.BuildOptions) ba
 type policy struct {
 	balancer.Balancer
 	balancer.ClientConn // grpc-go's own, of which UpdateState is overridden for the balancer
-
-	// instances are those that are READY. UpdateState alone uses it, which the balancer
-	// calls under a lock.
-	instances *resolver.EndpointMap[*instance]
-}
-
-// instance counts the calls of an instance.
-type instance struct {
-	inFlight atomic.Int64
-	// done is called with the end of a call.
-	done func(balancer.DoneInfo)
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
@@ -68,53 +57,96 @@ func (p *policy) UpdateClientConnState(state balancer.ClientConnState) error {
 
 // UpdateState implements [balancer.ClientConn].
 func (p *policy) UpdateState(state balancer.State) {
-	known := resolver.NewEndpointMap[*instance]()
-	var ready picker
-	for _, child := range endpointsharding.ChildStatesFromPicker(state.Picker) {
-		if child.State.ConnectivityState != connectivity.Ready {
-			continue
+	children := endpointsharding.ChildStatesFromPicker(state.Picker)
+	ready := make(picker, 0, len(children))
+	for _, child := range children {
+		if choice, ok := child.State.Picker.(*choice); ok {
+			ready = append(ready, *choice)
 		}
-		counted, ok := p.instances.Get(child.Endpoint)
-		if !ok {
-			counted = new(instance)
-			counted.done = func(balancer.DoneInfo) { counted.inFlight.Add(-1) }
-		}
-		known.Set(child.Endpoint, counted)
-		ready = append(ready, choice{child.State.Picker, counted})
 	}
-	p.instances = known
 	if len(ready) > 0 {
 		state = balancer.State{ConnectivityState: connectivity.Ready, Picker: ready}
 	}
 	p.ClientConn.UpdateState(state)
 }
 
-// picker has the instances that are READY.
-type picker []choice
+// instance is the balancer of one instance: pick_first, and the count of its calls. It lasts
+// while the instance is in the list.
+type instance struct {
+	balancer.Balancer
+	balancer.ClientConn // of which UpdateState is overridden for pick_first
 
-// choice is an instance, and the picker of its connection.
+	inFlight atomic.Int64
+	// done is called with the end of a call.
+	done func(balancer.DoneInfo)
+
+	// ready says that the instance is READY.
+	ready atomic.Bool
+	// addresses are those of the latest update.
+	addresses []resolver.Address
+}
+
+func newInstance(conn balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
+	i := &instance{ClientConn: conn}
+	i.done = func(balancer.DoneInfo) { i.inFlight.Add(-1) }
+	i.Balancer = balancer.Get(pickfirst.Name).Build(i, options)
+	return i
+}
+
+// UpdateClientConnState implements [balancer.Balancer]. At each change of the list it is
+// called for all instances. If an instance is READY, pick_first does nothing with the same
+// addresses, but that costs it time and memory. A resolver does not change a slice that it
+// has passed on, so the same slice has the same addresses.
+func (i *instance) UpdateClientConnState(state balancer.ClientConnState) error {
+	addresses := state.ResolverState.Endpoints[0].Addresses
+	same := len(addresses) > 0 && len(addresses) == len(i.addresses) && &addresses[0] == &i.addresses[0]
+	if same && i.ready.Load() {
+		return nil
+	}
+	i.addresses = addresses
+	return i.Balancer.UpdateClientConnState(state)
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (i *instance) UpdateState(state balancer.State) {
+	ready := state.ConnectivityState == connectivity.Ready
+	i.ready.Store(ready)
+	if ready {
+		state.Picker = &choice{state.Picker, i}
+	}
+	i.ClientConn.UpdateState(state)
+}
+
+// choice picks an instance that is READY.
 type choice struct {
 	child    balancer.Picker
 	instance *instance
 }
 
 // Pick implements [balancer.Picker].
-func (p picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	picked := p.fewest(rand.Uint64())
-	result, err := picked.child.Pick(info)
+func (c *choice) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	result, err := c.child.Pick(info)
 	if err != nil {
 		return result, err
 	}
-	picked.instance.inFlight.Add(1)
+	c.instance.inFlight.Add(1)
 	if inner := result.Done; inner != nil {
 		result.Done = func(info balancer.DoneInfo) {
-			picked.instance.done(info)
+			c.instance.done(info)
 			inner(info)
 		}
 	} else {
-		result.Done = picked.instance.done
+		result.Done = c.instance.done
 	}
 	return result, nil
+}
+
+// picker has the instances that are READY.
+type picker []choice
+
+// Pick implements [balancer.Picker].
+func (p picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	return p.fewest(rand.Uint64()).Pick(info)
 }
 
 // fewest returns the instance with the fewest calls in flight of those that it compares.

@@ -2,9 +2,11 @@ package leastrequest_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 
+	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
@@ -38,12 +40,13 @@ type fakeSubConn struct {
 	balancer.SubConn
 
 	address  string
+	connects int
 	listener func(balancer.SubConnState)
 	health   func(balancer.SubConnState)
 }
 
 // Connect implements [balancer.SubConn].
-func (c *fakeSubConn) Connect() {}
+func (c *fakeSubConn) Connect() { c.connects++ }
 
 // Shutdown implements [balancer.SubConn].
 func (c *fakeSubConn) Shutdown() {}
@@ -59,8 +62,9 @@ func (c *fakeSubConn) become(state connectivity.State) {
 
 // fixture is the policy with a number of instances.
 type fixture struct {
-	conn   *fakeConn
-	policy balancer.Balancer
+	conn      *fakeConn
+	policy    balancer.Balancer
+	endpoints []resolver.Endpoint
 }
 
 func newFixture(tb testing.TB, instances int) *fixture {
@@ -75,19 +79,25 @@ func newFixture(tb testing.TB, instances int) *fixture {
 // resolve updates the list of instances, and connects to those that are new.
 func (f *fixture) resolve(tb testing.TB, instances int) {
 	tb.Helper()
-	var state resolver.State
-	for i := range instances {
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: address(i)}}})
+	for i := len(f.endpoints); i < instances; i++ {
+		f.endpoints = append(f.endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: address(i)}}})
 	}
 	before := len(f.conn.conns)
-	if err := f.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state}); err != nil {
-		tb.Fatal(err)
-	}
+	f.update(tb, instances)
 	for i := before; i < instances; i++ {
 		conn := f.conn.conns[address(i)]
 		conn.become(connectivity.Connecting)
 		conn.become(connectivity.Ready)
 		conn.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	}
+}
+
+// update passes the endpoints on.
+func (f *fixture) update(tb testing.TB, instances int) {
+	tb.Helper()
+	state := resolver.State{Endpoints: slices.Clone(f.endpoints[:instances])}
+	if err := f.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state}); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -186,6 +196,61 @@ func TestCallsInFlightAreKnownAfterTheListChanged(t *testing.T) {
 		if picked, _ := f.pick(t); picked != address(0) {
 			t.Fatal("the ends of calls from before the change do not count")
 		}
+	}
+}
+
+func TestCallsInFlightAreKnownAfterTheInstanceWasNotReady(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 2)
+	picked, done := f.pick(t)
+	conn := f.conn.conns[picked]
+	conn.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
+	conn.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	other, _ := f.pick(t)
+	if other == picked {
+		t.Fatal("the call that is still in flight does not count")
+	}
+	done(balancer.DoneInfo{})
+	if next, _ := f.pick(t); next != picked {
+		t.Error("the end of the call does not count")
+	}
+}
+
+// TestAnInstanceIsUpdatedIfItsAddressChanged checks that an update leaves out only the
+// instances that did not change.
+func TestAnInstanceIsUpdatedIfItsAddressChanged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 2)
+	unchanged, renewed := f.conn.conns[address(0)], f.conn.conns[address(1)]
+	type key struct{}
+	f.endpoints[1] = resolver.Endpoint{Addresses: []resolver.Address{{Addr: address(1), Attributes: attributes.New(key{}, "renewed")}}}
+	f.update(t, 2)
+	if f.conn.conns[address(0)] != unchanged || f.conn.conns[address(1)] == renewed {
+		t.Error("want another connection to the instance with other attributes, and to no other")
+	}
+}
+
+// TestAnInstanceThatIsNotReadyIsUpdated checks that pick_first connects again at an update,
+// as it does in grpc-go's own policies.
+func TestAnInstanceThatIsNotReadyIsUpdated(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	conn := f.conn.conns[address(0)]
+	conn.become(connectivity.Connecting)
+	conn.become(connectivity.TransientFailure)
+	conn.become(connectivity.Idle)
+	before := conn.connects
+	f.update(t, 1)
+	if conn.connects == before {
+		t.Error("an update left out an instance that has no connection")
+	}
+}
+
+func TestAnUpdateCostsLittleForEachInstanceThatDidNotChange(t *testing.T) { // not parallel: see testing.AllocsPerRun
+	const instances, most = 100, 8 // pick_first alone would make 9
+	f := newFixture(t, instances)
+	if allocated := testing.AllocsPerRun(20, func() { f.update(t, instances) }); allocated > most*instances {
+		t.Errorf("an update of %d instances makes %v allocations, want %d for each at most", instances, allocated, most)
 	}
 }
 
