@@ -316,9 +316,11 @@ func TestACallThatWasCutOffIsNotMadeElsewhereOverEachWay(t *testing.T) {
 		<-entered
 		<-entered
 		var refused atomic.Int64
-		start(t, registry, &echo{}, framework.Authenticate(func(context.Context) (context.Context, error) {
+		start(t, registry, &echo{}, framework.AfterAdmission(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 			refused.Add(1)
 			return nil, status.Error(codes.PermissionDenied, "refused")
+		}, func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(srv, stream)
 		}))
 		if err := service.Stop(t.Context()); err == nil {
 			t.Error("Stop returned no error, want that calls were cut off")
@@ -331,6 +333,9 @@ func TestACallThatWasCutOffIsNotMadeElsewhereOverEachWay(t *testing.T) {
 		}
 		if got := refused.Load(); got != 1 {
 			t.Errorf("%d calls were made elsewhere, want the one that may repeat", got)
+		}
+		if _, err := client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); framework.OutcomeOf(err) != framework.Refused {
+			t.Errorf("a call elsewhere = %v (%v)", err, framework.OutcomeOf(err))
 		}
 	})
 }
