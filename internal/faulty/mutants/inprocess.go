@@ -64,10 +64,10 @@ func madeLate() []mutant {
 			suites: of(facade, "TestAHandlersContextEndsWithItsCall"),
 		},
 		{
-			name:   "a handler over a link reads why its context ended in its own words",
+			name:   "a context over a link ends with an error of its own",
 			breaks: "the context of a handler ends as one of package context does",
 			edits:  []edit{{pkg: inProcess, in: "handling.end", old: "h.err = context.Canceled", new: "h.err = errLeft"}},
-			suites: of(facade, "TestAHandlersContextEndsWithItsCall"),
+			suites: of(facade, "TestAHandlersContextIsKeptAfterItsCall"),
 		},
 		{
 			name:   "contexts that derive from a linked handler's wait in goroutines",
@@ -80,6 +80,12 @@ func madeLate() []mutant {
 			breaks: "a handler has the metadata of its own call",
 			edits:  []edit{{pkg: inProcess, in: "arriving", old: "!isReserved(key) && len(values) > 0", new: "isReserved(key)"}},
 			suites: of(facade, "TestAHandlersContextIsKeptAfterItsCall"),
+		},
+		{
+			name:   "a program's codec is left out",
+			breaks: "messages of a call over a link are encoded by the codec that the program registered",
+			edits:  []edit{{pkg: inProcess, in: "Server.marshal", old: "ok && s.plainCodec", new: "ok"}},
+			suites: of(inProcess, "TestMessagesAreEncodedAsTheCodecDoes"),
 		},
 		{
 			name:   "an attempt that goes on after its deadline",
