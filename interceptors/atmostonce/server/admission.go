@@ -238,8 +238,9 @@ func soleIdentity(values []string) (atmostonce.Identity, error) {
 	if len(values) != 1 {
 		return atmostonce.Identity{}, fmt.Errorf("there are %d values instead of one", len(values))
 	}
-	if strings.Contains(values[0], ",") {
-		return atmostonce.Identity{}, errors.New("two values are joined by a comma")
+	identity, err := atmostonce.ParseIdentity(values[0])
+	if err != nil && strings.Contains(values[0], ",") {
+		err = errors.New("two values are joined by a comma")
 	}
-	return atmostonce.ParseIdentity(values[0])
+	return identity, err
 }
