@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/framework"
-	"github.com/onecall-dev/onecall/internal/eventually"
 	testv1 "github.com/onecall-dev/onecall/internal/testproto/onecall/test/v1"
 )
 
@@ -115,8 +114,10 @@ func TestAHandlersContextIsKeptAfterItsCall(t *testing.T) {
 			all = append(all, of{name, <-kept})
 		}
 		for _, call := range all {
-			eventually.True(t, "the context of the call has ended", func() bool { return errors.Is(call.ctx.Err(), context.Canceled) })
 			<-call.ctx.Done()
+			if err := call.ctx.Err(); !errors.Is(err, context.Canceled) {
+				t.Errorf("the context of call %s ended with %v", call.name, err)
+			}
 			md, _ := metadata.FromIncomingContext(call.ctx)
 			if names := md["name"]; len(names) != 1 || names[0] != call.name || len(md["both"]) != 2 || len(md[":authority"]) != 1 {
 				t.Errorf("the metadata of call %s is %v", call.name, md)
