@@ -63,9 +63,10 @@ type serverCall struct {
 	outlives  bool
 	outliving atomic.Pointer[outliving]
 
-	// These are a unary call's: what reads its request; the gRPC server's interceptor, nil
-	// if it has none; its method and its handler.
+	// These are a unary call's: what reads its request, and why that failed; the gRPC
+	// server's interceptor, nil if it has none; its method and its handler.
 	read        func(any) error
+	unread      error
 	interceptor grpc.UnaryServerInterceptor
 	info        *grpc.UnaryServerInfo
 	handler     grpc.UnaryHandler
@@ -210,6 +211,12 @@ func (c *serverCall) accept(phase int32) bool {
 		c.server.sessions.end(&c.marked, fateUnknown, nil)
 	}
 	return false
+}
+
+// decode reads a unary call's request.
+func (c *serverCall) decode(req any) error {
+	c.unread = c.read(req)
+	return c.unread
 }
 
 // serverStream is a stream whose context carries its call. What the program sets on

@@ -28,8 +28,8 @@ import (
 // interceptor must pass on a context that derives from the call's; otherwise the
 // call fails with INTERNAL and its handler does not run.
 //
-// It costs a unary call 1 allocation, or 2 if the gRPC server has interceptors, and a
-// stream 1, or 2 when the caller sends a single request.
+// It costs a unary call 3 allocations and a stream 1, or 2 when the caller
+// sends a single request.
 func (s *Server) Instrument(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	instrumented := *desc
 	instrumented.Methods = slices.Clone(desc.Methods)
@@ -100,7 +100,7 @@ func (m *unaryMethod) serve(srv any, ctx context.Context, decode func(any) error
 		defer call.endOutliving()
 	}
 	if m.exempt {
-		return m.handler(srv, call, decode, intercept)
+		return m.handler(srv, call, call.decode, intercept)
 	}
 	call.marked.method = m.path
 	returned := false
@@ -138,24 +138,22 @@ func (m *unaryMethod) admit(srv any, ctx context.Context, call *serverCall) (rep
 	if m.bypassing.Load() {
 		return nil, errBypassed
 	}
-	request := newReader(call.read)
-	reply, err = m.handler(srv, ctx, request.decode, intercept)
+	reply, err = m.handler(srv, ctx, call.decode, intercept)
 	if !call.entered.Load() {
-		if err = m.bypassed(ctx, call, request.failure(), err); err != nil {
+		if err = m.bypassed(ctx, call, err); err != nil {
 			reply = nil
 		}
 	}
-	request.end()
 	failed = err != nil
 	return reply, err
 }
 
 // bypassed returns the error of a call that ended without a call of intercept. It
-// returns err if the request could not be read, for which unread is the error, or the
-// context was lost. Otherwise the method calls no interceptor, which leaves out deadlines, authorization and
+// returns err if the request could not be read or the context was lost. Otherwise
+// the method calls no interceptor, which leaves out deadlines, authorization and
 // rules: its calls are refused from now on.
-func (m *unaryMethod) bypassed(ctx context.Context, call *serverCall, unread, err error) error {
-	if err != nil && (errors.Is(err, errLost) || unread != nil && errors.Is(err, unread)) {
+func (m *unaryMethod) bypassed(ctx context.Context, call *serverCall, err error) error {
+	if err != nil && (errors.Is(err, errLost) || call.unread != nil && errors.Is(err, call.unread)) {
 		return err
 	}
 	_ = call.start() // a part of the method ran

@@ -2,8 +2,6 @@ package server_test
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -172,60 +170,4 @@ func TestACallStaysTheSameWhateverContextAnInterceptorPassesOn(t *testing.T) {
 			f.wantRuns(t, 3)
 		})
 	}
-}
-
-// TestAMethodThatReadsLateReadsItsOwnRequest has a method return while its goroutines have
-// not read its request, or read it twice. They must not read that of another call.
-func TestAMethodThatReadsLateReadsItsOwnRequest(t *testing.T) {
-	t.Parallel()
-	guard, err := server.New(server.Config{Incarnation: discovery.NewIncarnation()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer guard.Close()
-	type reading = func(any) error
-	var late []reading
-	// method is of the call that is made next.
-	var method func(decode reading)
-	served := guard.Instrument(&grpc.ServiceDesc{ServiceName: "a.B", Methods: []grpc.MethodDesc{{
-		MethodName: "C",
-		Handler: func(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			return interceptor(ctx, nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) {
-				method(decode)
-				return "a reply", nil
-			})
-		},
-	}}}).Methods[0].Handler
-	call := func(name string, do func(decode reading)) {
-		method = do
-		read := func(req any) error {
-			*req.(*string) = name
-			return nil
-		}
-		if _, err := served(nil, t.Context(), read, nil); err != nil {
-			t.Error(err)
-		}
-	}
-	want := func(decode reading, wanted string, wantedErr error) {
-		t.Helper()
-		var got string
-		if err := decode(&got); !errors.Is(err, wantedErr) || got != wanted {
-			t.Errorf("read %q, %v, want %q, %v", got, err, wanted, wantedErr)
-		}
-	}
-	for range 3 {
-		call("late", func(decode reading) { late = append(late, decode) })
-	}
-	for range 3 {
-		call("twice", func(decode reading) {
-			want(decode, "twice", nil)
-			want(decode, "", io.EOF)
-		})
-	}
-	call("other", func(decode reading) {
-		for _, read := range late {
-			want(read, "late", nil)
-		}
-		want(decode, "other", nil)
-	})
 }
