@@ -70,7 +70,7 @@ func eachCutBehind(t *testing.T, serve func(*testing.T, *memory.Registry, *echo,
 				c.began <- ctx
 				return handle(ctx, c)
 			}}, framework.Observe(c.events))
-			bus, conn := newBus(t, registry), dial(t, registry)
+			bus, conn := newBusOf(t, registry, framework.OverNetwork()), dial(t, registry)
 			if c.settle = bus.Settle; shape == "dialled" {
 				c.settle = conn.Settle
 			}

@@ -163,18 +163,21 @@ func TestEachEndOfACallMakesRoomOverEachWay(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, over way) {
 		t.Helper()
-		entered := make(chan struct{}, 1)
+		entered := make(chan struct{})
+		var streams atomic.Int64
 		w := newWorld(t, over, &echo{
 			soon: func(context.Context, string) (string, error) { return "", status.Error(codes.NotFound, "own") },
 			watch: func(stream testv1.EchoService_WatchServer) error {
-				entered <- struct{}{}
-				<-stream.Context().Done()
+				if streams.Add(1) == 1 {
+					close(entered)
+					<-stream.Context().Done()
+				}
 				return nil
 			},
 		}, framework.MaxInFlight(1, "test.echo"))
 		for range 3 {
 			if _, err := w.client.EchoSoon(t.Context(), &testv1.EchoSoonRequest{}); status.Code(err) != codes.NotFound {
-				t.Errorf("a call = %v, want the handler's error", err)
+				t.Fatalf("a call = %v, want the handler's error", err)
 			}
 		}
 		if _, err := w.client.Watch(t.Context(), &testv1.WatchRequest{}); err != nil {
