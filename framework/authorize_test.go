@@ -336,6 +336,7 @@ func TestThePolicyIsReadAgainWhenItsFileChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, seen, metrics := new(testlog.Log), new(recorder), telemetry.New()
 		bus := busInMemory(t, &echo{}, byName, framework.AuthorizeFile(file), framework.Logger(log.Logger()), framework.Observe(seen), framework.Metrics(metrics))
+		time.Sleep(time.Second) // the file is read every 10 s, and must not be half written then
 		for _, step := range []struct {
 			content, allowed, refused string
 			events                    int
