@@ -660,12 +660,13 @@ func TestAStreamHoldsABoundedNumberOfBytes(t *testing.T) {
 		t.Helper()
 		var sent atomic.Int64
 		w := newWorld(t, over, &echo{watch: func(stream testv1.EchoService_WatchServer) error {
-			for {
+			for range 1000 {
 				if err := stream.Send(&testv1.WatchResponse{Text: strings.Repeat("x", 10_000)}); err != nil {
 					return err
 				}
 				sent.Add(1)
 			}
+			return nil
 		}}, framework.StreamWindow(64<<10))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
