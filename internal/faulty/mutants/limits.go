@@ -7,7 +7,7 @@ func limits() []mutant {
 			name:   "more calls than the limit run",
 			breaks: "no more calls of an API are under way than its limit",
 			edits:  []edit{{pkg: chain, in: "inFlight.begin", old: "if running >= l.most {", new: "if running > 2*l.most {"}},
-			suites: of(facade, "TestACallAboveTheLimitOfItsAPIIsRefused", "TestNoMoreCallsRunThanMay"),
+			suites: of(facade, "TestACallAboveTheLimitOfItsAPIIsRefused", "TestNoMoreCallsRunThanMay", "TestEachEndOfACallMakesRoomOverEachWay"),
 		},
 		{
 			name:   "the end of a call makes no room",
