@@ -229,14 +229,7 @@ func (b *bench) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cpuBefore, err := etcd.Used()
-	if err != nil {
-		return err
-	}
-	if err := wait(ctx, b.length); err != nil {
-		return err
-	}
-	cpuAfter, err := etcd.Used()
+	used, err := usedIn(ctx, etcd, b.length)
 	if err != nil {
 		return err
 	}
@@ -244,7 +237,7 @@ func (b *bench) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("What %d idle instances cost etcd a second: %.1f %% of a core\n", b.size, 100*float64(cpuAfter.CPU-cpuBefore.CPU)/float64(b.length))
+	fmt.Printf("What %d idle instances cost etcd a second: %.1f %% of a core\n", b.size, 100*float64(used)/float64(b.length))
 	for _, method := range []string{"LeaseKeepAlive", "Txn", "Range", "Put", "LeaseGrant"} {
 		fmt.Printf("  %-15s %7.1f\n", method, (after[method]-before[method])/b.length.Seconds())
 	}
@@ -276,6 +269,19 @@ func (b *bench) fleet(ctx context.Context) error {
 	fmt.Printf("When etcd comes back empty, all %d are registered %v later, with %.0f writes in all and at most %.0f a second\n",
 		b.size, time.Since(began).Round(100*time.Millisecond), counts[len(counts)-1], most/every.Seconds())
 	return errors.Join(fleet.stop(), etcd.Stop())
+}
+
+// usedIn returns the CPU time that a server uses in a time.
+func usedIn(ctx context.Context, server *measure.Server, length time.Duration) (time.Duration, error) {
+	before, err := server.Used()
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, length); err != nil {
+		return 0, err
+	}
+	after, err := server.Used()
+	return after.CPU - before.CPU, err
 }
 
 // requests counts the messages that etcd has received, by method.
