@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/onecall-dev/onecall/discovery"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // onePicker picks one connection.
@@ -42,7 +43,7 @@ func BenchmarkCaller(b *testing.B) {
 				if err != nil {
 					return err
 				}
-				_ = ctx.Value(outgoingKey)
+				_ = ctx.Value(contextkey.Outgoing)
 				picked.Done(balancer.DoneInfo{BytesSent: true})
 				return nil
 			}

@@ -12,10 +12,6 @@ import (
 	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
-// outgoingKey is the key under which grpc-go keeps a call's outgoing metadata in the
-// context, which is unexported.
-var outgoingKey = contextkey.Outgoing
-
 // knownVersion begins the versions of grpc-go that are known to read the metadata of a
 // call's context after the pick. With any other one, which a program may build with, the
 // identity is in the result of the pick. Change it when grpc-go is updated and all tests
@@ -75,7 +71,7 @@ func (s *sending) Value(key any) any {
 		return s
 	case attemptKey{}:
 		return s.attempt
-	case outgoingKey:
+	case contextkey.Outgoing:
 		if found := s.outgoing(); found != nil {
 			return found
 		}
@@ -109,10 +105,10 @@ func (s *sending) isRead(pick context.Context) bool {
 	if s == nil || !readsLate {
 		return false
 	}
-	program := s.Context.Value(outgoingKey)
+	program := s.Context.Value(contextkey.Outgoing)
 	s.probe(true, program)
 	defer s.probe(false, program)
-	_, found := pick.Value(outgoingKey).(probed)
+	_, found := pick.Value(contextkey.Outgoing).(probed)
 	return found
 }
 
@@ -141,7 +137,7 @@ type stamp struct {
 var stamps = sync.Pool{New: func() any {
 	s := new(stamp)
 	s.metadata = metadata.MD{atmostonce.CallKey: s.value[:]}
-	s.raw = metadata.NewOutgoingContext(context.Background(), s.metadata).Value(outgoingKey)
+	s.raw = metadata.NewOutgoingContext(context.Background(), s.metadata).Value(contextkey.Outgoing)
 	return s
 }}
 
@@ -149,7 +145,7 @@ var stamps = sync.Pool{New: func() any {
 func newStamp(value string, sent *sending) *stamp {
 	if sent != nil && sent.program != nil {
 		joined := metadata.AppendToOutgoingContext((*programOf)(sent), atmostonce.CallKey, value)
-		return &stamp{raw: joined.Value(outgoingKey)}
+		return &stamp{raw: joined.Value(contextkey.Outgoing)}
 	}
 	s, _ := stamps.Get().(*stamp)
 	s.value[0] = value

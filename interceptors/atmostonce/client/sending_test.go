@@ -13,6 +13,7 @@ import (
 
 	"github.com/onecall-dev/onecall/discovery"
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // sender makes calls as grpc-go does, without a connection.
@@ -224,7 +225,7 @@ func TestWhatOthersReadKeepsItsValue(t *testing.T) {
 	var held []context.Context
 	var want []string
 	read := func(ctx context.Context, attempt *Attempt) {
-		held = append(held, context.WithValue(t.Context(), outgoingKey, ctx.Value(outgoingKey)))
+		held = append(held, context.WithValue(t.Context(), contextkey.Outgoing, ctx.Value(contextkey.Outgoing)))
 		want = append(want, attempt.identity.Value())
 	}
 	send := func(reads bool, info balancer.DoneInfo) {

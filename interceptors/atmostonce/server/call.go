@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/onecall-dev/onecall/interceptors/atmostonce"
+	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
 // The states of a call. It leaves pending or unseen once, for started or ended.
@@ -98,11 +99,11 @@ func (c *serverCall) Value(key any) any {
 	switch key {
 	case callKey{}:
 		return c
-	case incomingKey:
+	case contextkey.Incoming:
 		return c.incoming()
-	case streamKey:
+	case contextkey.Stream:
 		c.streamTaken.Store(true)
-	case causeKey: // contexts that derive from this one join it by this key
+	case contextkey.Cause: // contexts that derive from this one join it by this key
 		if c.outlives {
 			return c.outlive().Value(key)
 		}
@@ -154,7 +155,7 @@ func (c *serverCall) incoming() any {
 	if visible := c.visible.Load(); visible != nil {
 		return *visible
 	}
-	incoming, ok := c.Context.Value(incomingKey).(metadata.MD)
+	incoming, ok := c.Context.Value(contextkey.Incoming).(metadata.MD)
 	if !ok {
 		return nil
 	}

@@ -9,14 +9,6 @@ import (
 	"github.com/onecall-dev/onecall/internal/contextkey"
 )
 
-// The keys under which grpc-go keeps a call's incoming metadata and its stream in
-// the context. They are unexported.
-var (
-	incomingKey, streamKey = contextkey.Incoming, contextkey.Stream
-	// causeKey is that of package context for a context that can be canceled.
-	causeKey = contextkey.Cause
-)
-
 // Incoming returns the values of a key of the metadata with which a call arrived, which
 // must not be changed. ctx is a context of the call. Unlike grpc-go's function it also
 // returns the identity of the call, which is a secret.
@@ -36,7 +28,7 @@ func incomingValues(ctx context.Context, key string) []string {
 			return values
 		}
 	}
-	incoming, ok := ctx.Value(incomingKey).(metadata.MD)
+	incoming, ok := ctx.Value(contextkey.Incoming).(metadata.MD)
 	if !ok {
 		return metadata.ValueFromIncomingContext(ctx, key)
 	}
